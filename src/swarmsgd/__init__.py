@@ -1,0 +1,36 @@
+"""Train neural networks without a barrier: asynchronous decentralized SGD for PyTorch.
+
+Importing this opens no socket, thread, file or log handler; torch is imported when `join` is first
+used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from swarmsgd import errors as errors, graphs as graphs
+    from swarmsgd.config import Config as Config
+    from swarmsgd.graphs import Graph as Graph
+    from swarmsgd.train.join import join as join
+    from swarmsgd.train.swarm import Swarm as Swarm
+
+_WHERE = {
+    "Config": "swarmsgd.config",
+    "Graph": "swarmsgd.graphs",
+    "Swarm": "swarmsgd.train.swarm",
+    "errors": "swarmsgd.errors",
+    "graphs": "swarmsgd.graphs",
+    "join": "swarmsgd.train.join",
+}
+
+__version__ = "0.1.0"
+__all__ = ["Config", "Graph", "Swarm", "errors", "graphs", "join"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'swarmsgd' has no attribute {name!r}")
+    module = import_module(_WHERE[name])
+    return module if _WHERE[name] == f"swarmsgd.{name}" else getattr(module, name)

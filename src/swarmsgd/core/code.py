@@ -1,0 +1,65 @@
+"""What turns a model into bytes and back: the one interface that every wire code has.
+
+One code object serves one named vector of one node. It owns what it learned about cell sizes, never
+the vectors themselves: `copy`, `pending` and `sent` are float32 vectors of length D that belong to
+the node (algorithm notes, section 2). Every method either completes or changes none of them.
+
+Conserved by every implementation: `answer` adds (Q_i - Q_j)/2 to the partner's copy and pending,
+`mix` adds the exact opposite to the initiator's, for the same set of coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+Allocate = Callable[[int], Bytes]
+"""Given a number of bytes, returns a writable uint8 array of exactly that length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """What one end saw while it mixed: all sums are over the coordinates that were mixed."""
+
+    distance_sq: float
+    """||Q_i - Q_j||^2, the squared distance of the two lattice points."""
+    blocks: int
+    """Blocks of the vector."""
+    left_out: int = 0
+    """Blocks that were not mixed because the offer could not be decoded here."""
+
+
+class Code(Protocol):
+    """Encode and decode one vector of D parameters."""
+
+    def offer(self, copy: Vector, sent: Vector, seed: int, allocate: Allocate) -> Bytes:
+        """Initiator: encode `copy`; write the lattice point Q_i that the bytes stand for to
+        `sent`.
+        """
+        ...
+
+    def answer(
+        self, offer: Bytes, copy: Vector, pending: Vector, seed: int, allocate: Allocate
+    ) -> tuple[Bytes, Mixed]:
+        """Partner: decode the offer next to `copy`, encode the reply, then update copy and pending.
+
+        Raises ProtocolError for bytes that no peer of this run sends; nothing is changed then.
+        """
+        ...
+
+    def mix(self, reply: Bytes, sent: Vector, copy: Vector, pending: Vector) -> Mixed:
+        """Initiator: decode the reply next to `sent` (Q_i), then update copy and pending.
+
+        Raises ProtocolError for a reply that fails its checks; nothing is changed then.
+        """
+        ...
+
+    def published(self, burst_max: npt.NDArray[np.float32]) -> None:
+        """Told at each publish: the largest |change| of the burst just ended, one value a block."""
+        ...

@@ -1,0 +1,227 @@
+"""The few things that all nodes do together: the common start, and the exact mean of the live
+nodes.
+
+Neither may hang because a node died. A node says by a beat in the store that it is alive; who is
+silent, or whose link was lost and whose beat has stopped, is left out, by one decision for all.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+
+import torch
+from torch.distributed import ProcessGroup
+
+from swarmsgd.errors import PeerError
+from swarmsgd.train.rendezvous import Rendezvous
+from swarmsgd.transport.gloo import open_group
+
+BEAT_S = 1.0
+LOST_S = 5.0
+"""A node whose link a neighbour lost counts as dead once its beat has stood still this long."""
+SILENT_S = 30.0
+"""A node counts as dead once its beat has stood still this long, whatever its neighbours saw."""
+GROUP_TIMEOUT_S = 60.0
+CHUNK = 1 << 20
+"""Parameters averaged at a time, in float64."""
+
+
+class Beat:
+    """Tells the store every second that this node lives, and which peers it lost.
+
+    If the store is gone the beat stops; training does not need it.
+    """
+
+    def __init__(self, rendezvous: Rendezvous, lost_peers: Iterable[int]) -> None:
+        self._rendezvous = rendezvous
+        self._lost_peers = lost_peers
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="swarmsgd-beat", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._store = self._rendezvous.connect()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the beat; no thread is left."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        told: set[int] = set()
+        key = self._rendezvous.key
+        try:
+            while True:
+                self._store.add(key("beat", self._rendezvous.place.rank), 1)
+                for peer in set(self._lost_peers) - told:
+                    self._store.add(key("lost", peer), 1)
+                    told.add(peer)
+                if self._stop.wait(BEAT_S):
+                    return
+        except RuntimeError:
+            return
+
+
+class Watch:
+    """Who has stopped beating, as seen from here."""
+
+    def __init__(self, rendezvous: Rendezvous) -> None:
+        self._rendezvous = rendezvous
+        self._seen: dict[int, tuple[int, float]] = {}
+
+    def is_dead(self, rank: int) -> bool:
+        """Whether to go on without `rank`. Looks into the store; call it again and again."""
+        store, key = self._rendezvous.store, self._rendezvous.key
+        if store.check([key("left", rank)]):
+            return True
+        beat, now = store.add(key("beat", rank), 0), time.monotonic()
+        last, since = self._seen.get(rank, (-1, now))
+        if beat != last:
+            self._seen[rank] = (beat, now)
+            return False
+        limit_s = LOST_S if store.check([key("lost", rank)]) else SILENT_S
+        return now - since > limit_s
+
+
+def say_goodbye(rendezvous: Rendezvous) -> None:
+    """The last call to the store. The node that hosts it stays until all have left or are dead."""
+    try:
+        rendezvous.store.set(rendezvous.key("left", rendezvous.place.rank), "1")
+        watch = Watch(rendezvous)
+        waiting = set(range(rendezvous.place.num_nodes))
+        while rendezvous.hosts and waiting:
+            waiting = {rank for rank in waiting if not watch.is_dead(rank)}
+            time.sleep(0.05 if waiting else 0)
+    except RuntimeError:
+        pass  # the store's host is gone before us: nobody is left to say goodbye to
+    rendezvous.close()
+
+
+def broadcast(rendezvous: Rendezvous, tensors: list[torch.Tensor], timeout_s: float) -> None:
+    """Overwrite `tensors` with node 0's, on all nodes. Raises PeerError if not all take part."""
+    place = rendezvous.place
+    group = _group(rendezvous, rendezvous.key("start"), range(place.num_nodes), timeout_s)
+    try:
+        for tensor in tensors:
+            host = tensor.detach().to("cpu").contiguous()
+            group.broadcast(host.reshape(-1).view(torch.uint8), root=0).wait()
+            with torch.no_grad():
+                tensor.copy_(host)
+    except RuntimeError as error:
+        raise PeerError(f"a node was lost while all took over node 0's model: {error}") from None
+
+
+class Mean:
+    """The `number`-th exact mean of all live nodes: one vector and a few figures."""
+
+    def __init__(self, rendezvous: Rendezvous, number: int) -> None:
+        self._rendezvous = rendezvous
+        self._name = rendezvous.key("mean", number)
+
+    def of(
+        self, settled: Callable[[], list[torch.Tensor]]
+    ) -> tuple[list[torch.Tensor], float, list[int]]:
+        """The means of vectors (1-d, floating), sum_i ||x_i - mu||^2 of the first, and who took
+        part.
+
+        `settled` gives this node's vectors; it is asked once nobody exchanges any more.
+
+        Every node that took part gets the same bits. If one dies meanwhile the others begin again
+        without it. Raises PeerError if this node was left out.
+        """
+        rank = self._rendezvous.place.rank
+        watch = Watch(self._rendezvous)
+        self._rendezvous.store.set(f"{self._name}/ready/{rank}", "1")
+        attempt = 0
+        while True:
+            members = self._members(attempt, watch)
+            if rank not in members:
+                raise PeerError(
+                    f"node {rank} was silent for so long that the others took their mean without "
+                    f"it "
+                    f"(nodes {members}). Its own model is intact: save that, or use theirs"
+                )
+            name = f"{self._name}/{attempt}"
+            try:
+                means, spread = self._attempt(name, members, settled())
+            except RuntimeError:  # a member died meanwhile
+                self._rendezvous.store.set(f"{name}/failed", "1")
+            else:
+                self._rendezvous.store.add(f"{name}/done", 1)
+                if self._all_succeeded(name, members, watch):
+                    return means, spread, members
+            attempt += 1
+
+    def _members(self, attempt: int, watch: Watch) -> list[int]:
+        """Wait until every node is ready or dead; the first to see it decides for all."""
+        store, count = self._rendezvous.store, self._rendezvous.place.num_nodes
+        decided = f"{self._name}/{attempt}/members"
+        # After a failed attempt a dead member's beat must be seen standing still first.
+        begin = time.monotonic() + (LOST_S + 2 * BEAT_S if attempt else 0.0)
+        while not store.check([decided]):
+            dead = {r for r in range(count) if watch.is_dead(r)}
+            ready = [r for r in range(count) if store.check([f"{self._name}/ready/{r}"])]
+            if dead.union(ready) == set(range(count)) and time.monotonic() >= begin:
+                alive = [r for r in ready if r not in dead]
+                store.compare_set(decided, "", json.dumps(alive))
+            else:
+                time.sleep(0.05)
+        return json.loads(store.get(decided))
+
+    def _attempt(
+        self, name: str, members: list[int], vectors: list[torch.Tensor]
+    ) -> tuple[list[torch.Tensor], float]:
+        group = _group(self._rendezvous, name, members, GROUP_TIMEOUT_S)
+        means = [_mean(group, vector, len(members)) for vector in vectors]
+        spread = torch.zeros(1, dtype=torch.float64)
+        for mine, mean in zip(vectors[0].split(CHUNK), means[0].split(CHUNK), strict=True):
+            spread += (mine.double() - mean.double()).square().sum()
+        _sum(group, spread)
+        return means, float(spread)
+
+    def _all_succeeded(self, name: str, members: list[int], watch: Watch) -> bool:
+        """Whether every member has the result, or those that have not are dead and nobody
+        failed.
+        """
+        store = self._rendezvous.store
+        while True:
+            if store.check([f"{name}/failed"]):
+                return False
+            if store.add(f"{name}/done", 0) >= len(members):
+                return True
+            if sum(not watch.is_dead(r) for r in members) <= store.add(f"{name}/done", 0):
+                return True
+            time.sleep(0.02)
+
+
+def _mean(group: ProcessGroup, vector: torch.Tensor, count: int) -> torch.Tensor:
+    mean = torch.empty(vector.shape, dtype=vector.dtype)
+    for mine, out in zip(vector.split(CHUNK), mean.split(CHUNK), strict=True):
+        total = mine.to("cpu", torch.float64)
+        _sum(group, total)
+        out.copy_(total / count)
+    return mean
+
+
+def _sum(group: ProcessGroup, values: torch.Tensor) -> None:
+    group.allreduce(values).wait()  # a sum, by default
+
+
+def _group(
+    rendezvous: Rendezvous, name: str, members: Iterable[int], timeout_s: float
+) -> ProcessGroup:
+    ranks = list(members)
+    return open_group(
+        name,
+        rendezvous.connect(),
+        ranks.index(rendezvous.place.rank),
+        len(ranks),
+        address=rendezvous.address,
+        timeout=timedelta(seconds=timeout_s),
+    )

@@ -1,0 +1,239 @@
+"""One node's part in a swarm, as its user sees it: a hook after each step, and a few calls at the
+end.
+"""
+
+from __future__ import annotations
+
+import atexit
+import time
+import weakref
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from swarmsgd.config import Config, LocalSteps
+from swarmsgd.core.arena import Arena
+from swarmsgd.errors import SwarmError
+from swarmsgd.graphs import Graph
+from swarmsgd.observe.records import Recorder
+from swarmsgd.train import collective
+from swarmsgd.train.rendezvous import Rendezvous
+from swarmsgd.train.replica import Replica
+from swarmsgd.train.timing import Timing
+from swarmsgd.train.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What ties a node to the others; a swarm of one node has none."""
+
+    rendezvous: Rendezvous
+    replica: Replica
+    worker: Worker
+    beat: collective.Beat
+
+    def close(self) -> None:
+        """Finish or give up what is in flight, say goodbye, leave nothing running."""
+        self.worker.close()
+        self.replica.settle()
+        self.beat.stop()
+        collective.say_goodbye(self.rendezvous)
+
+
+class Swarm:
+    """One node's part in a swarm. Made by `join`; a context manager that leaves at its end."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        config: Config,
+        graph: Graph,
+        rank: int,
+        arena: Arena,
+        connection: Connection | None,
+        recorder: Recorder,
+    ) -> None:
+        self.config = config
+        self.graph = graph
+        self.rank = rank
+        self.num_nodes = graph.num_nodes
+        self.recorder = recorder
+        self.gamma: float | None = None
+        """Gamma = sum_i ||x_i - mu||^2 over the nodes of the last `mean_model`, else None."""
+        self.mean_of: list[int] = []
+        """The nodes that took part in the last `mean_model`."""
+        self._model = model
+        self._arena = arena
+        self._connection = connection
+        self._lengths = LocalSteps.parse(config.local_steps)
+        self._rng = np.random.default_rng([config.seed, rank])
+        self._burst_length = self._lengths.draw(self._rng)
+        self._timing = Timing()
+        self._steps = 0
+        self._in_burst = 0
+        self._missed = 0
+        self._means = 0
+        self._left = False
+        self._hook = optimizer.register_step_post_hook(self._after_step)
+        atexit.register(_leave, weakref.ref(self))
+
+    # The training thread, once a step. Everything in here is counted as this package's time.
+
+    def _after_step(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+        begin = time.perf_counter()
+        found_inf = getattr(optimizer, "found_inf", None)  # set by a GradScaler around fused steps
+        if found_inf is not None and float(found_inf):
+            return
+        self._steps += 1
+        self._in_burst += 1
+        if self._connection is None:
+            return
+        waited_s = self._exchange_if_due(self._connection)
+        self._timing.add(time.perf_counter() - begin - waited_s, waited_s)
+
+    def _exchange_if_due(self, connection: Connection) -> float:
+        """Apply what is pending; end the burst if it is due. Returns the seconds it waited, if
+        told to.
+        """
+        replica, worker = connection.replica, connection.worker
+        if worker.error is not None:
+            self._raise(worker.error)
+        if self._in_burst < self._burst_length or not worker.ready:
+            if replica.has_pending and not replica.try_apply():
+                self._missed += 1
+            return 0.0
+        if not replica.try_publish():
+            self._missed += 1
+            return 0.0
+        self._in_burst = 0
+        self._burst_length = self._lengths.draw(self._rng)
+        worker.burst_ended()
+        return 0.0 if self.config.mode == "non-blocking" else self._wait(connection)
+
+    def _wait(self, connection: Connection) -> float:
+        """Blocking modes: until the exchange is mixed or given up; then x gets what it brought."""
+        begin = time.perf_counter()
+        connection.worker.wait_released()
+        waited_s = time.perf_counter() - begin
+        if connection.worker.error is not None:
+            self._raise(connection.worker.error)
+        connection.replica.settle()
+        return waited_s
+
+    def _raise(self, error: BaseException) -> None:
+        if isinstance(error, SwarmError):
+            raise error
+        raise SwarmError(
+            f"the exchange side of node {self.rank} failed with {type(error).__name__}: {error}. "
+            "This is a fault of swarmsgd; training can go on alone after leave()"
+        ) from error
+
+    # What a user asks for.
+
+    def mean_model(self) -> dict[str, torch.Tensor]:
+        """The state dict of the exact mean of all live nodes' models: a collective, all must call
+        it.
+
+        Stops this node's exchanges, waits until every node has called it or is dead (it answers
+        others meanwhile), then averages parameters and floating-point buffers; what else the state
+        dict holds is this node's own. Every node gets the same mean, and its own model stays as it
+        is. Training may go on afterwards. For a model with batch norm, estimate its statistics
+        anew on a few batches: `torch.optim.swa_utils.update_bn`.
+
+        Raises PeerError if this node had been silent for so long that the others went on without
+        it.
+        """
+        floats = [b for b in self._model.buffers() if b.is_floating_point()]
+        connection = self._connection
+
+        def settled() -> list[torch.Tensor]:
+            if connection is not None:
+                connection.replica.settle()
+            return [self._arena.live, *(b.detach().flatten() for b in floats)]
+
+        if connection is None:
+            means, self.gamma, self.mean_of = settled(), 0.0, [self.rank]
+        else:
+            if connection.worker.error is not None:
+                self._raise(connection.worker.error)
+            connection.worker.pause()
+            mean = collective.Mean(connection.rendezvous, self._means)
+            self._means += 1
+            means, self.gamma, self.mean_of = mean.of(settled)
+            connection.worker.resume()
+        buffers = {id(b): m.view_as(b) for b, m in zip(floats, means[1:], strict=True)}
+        return dict(self._named_means(means[0], buffers))
+
+    def _named_means(
+        self, mean: torch.Tensor, buffers: dict[int, torch.Tensor]
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        values = self._arena.by_identity(mean) | buffers
+        for name, value in self._model.state_dict(keep_vars=True).items():
+            if isinstance(value, torch.Tensor):
+                yield name, values.get(id(value), value).detach().clone()
+            else:
+                yield name, value  # extra state that a module keeps of its own
+
+    def stats(self) -> dict[str, Any]:
+        """What this node did so far; counts, bytes, and seconds of the training thread.
+
+        `hook_s_*` is the time per step inside this package, waiting excluded; `blocked_s` the time
+        spent waiting for exchanges, 0 in non-blocking mode. `lost` exchanges are those that may
+        have shifted the sum of models.
+        """
+        figures: dict[str, Any] = {"rank": self.rank, "steps": self._steps}
+        if self._connection is not None:
+            worker = self._connection.worker
+            figures |= asdict(worker.node.counts) | asdict(worker.traffic)
+            figures["open_peers"] = len(worker.node.membership.open)
+            figures["lost_peers"] = dict(worker.lost_peers)
+        return figures | {"lock_missed": self._missed} | self._timing.figures()
+
+    def leave(self) -> None:
+        """Finish or give up exchanges in flight, apply what is pending, detach. May be called
+        twice.
+
+        What the model holds afterwards is part of the conserved sum. The others go on without this
+        node.
+        """
+        if self._left:
+            return
+        self._left = True
+        self._hook.remove()
+        try:
+            if self._connection is not None:
+                self._connection.close()
+        finally:
+            self._arena.release()
+            self.recorder.write("end", **self.stats())
+            self.recorder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.leave()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Swarm node {self.rank} of {self.num_nodes}, {self.graph.name}, "
+            f"{self.config.mode}, step {self._steps}>"
+        )
+
+
+def _leave(reference: weakref.ref[Swarm]) -> None:
+    swarm = reference()
+    if swarm is not None:
+        swarm.leave()

@@ -1,0 +1,78 @@
+"""The rooms of the house and who may enter which: read off the import statements."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "swarmsgd"
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "graphs": {"errors"},
+    "config": {"errors"},
+    "core": {"errors"},
+    "codec": {"core", "errors"},
+    "transport": {"errors"},
+    "observe": {"errors"},
+    "tasks": {"core", "errors"},
+    "train": {"core", "codec", "graphs", "config", "transport", "observe", "tasks", "errors"},
+    "testing": {"core", "transport", "errors"},
+    "cli": {"train", "tasks", "graphs", "config", "observe", "codec", "errors"},
+    "__init__": {"graphs", "config", "train", "errors"},
+    "__main__": {"cli"},
+}
+"""Room -> rooms it may import, besides itself. A room is a folder or a single file of the package."""
+
+PURE = {"core"}
+IMPURE_MODULES = {
+    "time", "random", "threading", "queue", "socket", "os", "logging", "asyncio", "subprocess",
+    "multiprocessing", "torch.distributed",
+}  # fmt: skip
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE).parts
+    return parts[0] if len(parts) > 1 else path.stem
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            module = node.module or ""
+            found |= {f"{module}.{alias.name}" for alias in node.names} | {module}
+    return found
+
+
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_a_room_imports_only_rooms_it_may(path: Path):
+    room = room_of(path)
+    inside = {name.split(".")[1] for name in imports(path) if name.startswith("swarmsgd.")}
+    forbidden = inside - MAY_IMPORT[room] - {room}
+    assert not forbidden, f"{room} may not import {sorted(forbidden)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_the_core_has_no_clock_generator_thread_socket_or_log(path: Path):
+    if room_of(path) in PURE:
+        assert not imports(path) & IMPURE_MODULES
+        text = path.read_text()
+        assert "np.random" not in text and "torch.rand" not in text and "manual_seed" not in text
+
+
+def test_every_room_is_in_the_table():
+    assert {room_of(p) for p in FILES} <= set(MAY_IMPORT)
+
+
+def test_no_file_is_too_long_to_read():
+    long = {
+        str(p.relative_to(SOURCE)): n for p in FILES if (n := len(p.read_text().split("\n"))) > 450
+    }
+    assert not long
