@@ -21,9 +21,12 @@ class Timing:
         self._longest_s = 0.0
         self._total_s = 0.0
         self.blocked_s = 0.0
+        self.last_s = 0.0
+        """The last step's work."""
 
     def add(self, work_s: float, waited_s: float) -> None:
         """One step's times."""
+        self.last_s = work_s
         self._work_s[self._count % KEPT] = work_s
         self._count += 1
         self._total_s += work_s

@@ -21,7 +21,7 @@ from swarmsgd.core.messages import Draft, ExchangeId, Kind, Message
 from swarmsgd.errors import LinkClosed, ProtocolError
 from swarmsgd.observe.records import Recorder
 from swarmsgd.train.replica import Replica
-from swarmsgd.transport.base import Transport
+from swarmsgd.transport.base import LinkBackedUp, Transport
 
 log = logging.getLogger("swarmsgd")
 
@@ -390,6 +390,9 @@ class Worker:
         except LinkClosed as error:
             reason = str(error)
             self._queue.put(lambda: self._lost(peer, reason))
+            return 0
+        except LinkBackedUp:  # a hung peer; its initiator counts an unanswered exchange as lost
+            self.transport.give(message)
             return 0
         self.traffic.messages_sent += 1
         self.traffic.bytes_sent += nbytes

@@ -1,0 +1,83 @@
+"""One node of the stall benchmark: trains for some seconds and writes down every step.
+
+Beside each step's time in swarmsgd it times a control in the same thread: the same compiled passes over
+vectors of the same size, with no peer and no lock.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+import torch
+from loop import mlp
+
+import swarmsgd
+from swarmsgd.codec import kernels
+
+
+class Control:
+    """Makes the memory passes that the replica has just made, on vectors of its own."""
+
+    def __init__(self, swarm: swarmsgd.Swarm) -> None:
+        assert swarm._connection is not None
+        self._replica = replica = swarm._connection.replica
+        self.live, self.pending, self.copy = (np.zeros(replica.dim, np.float32) for _ in range(3))
+        self.burst_max = np.zeros(kernels.blocks_of(replica.dim), np.float32)
+        self.done = 0
+        """What the replica did in this step: 0 nothing, 1 apply, 2 publish."""
+        apply, publish = replica.try_apply, replica.try_publish
+
+        def try_apply() -> bool:
+            self.done = 1 if (it_did := apply()) else 3
+            return it_did
+
+        def try_publish() -> bool:
+            self.pending_before = replica.has_pending
+            self.done = 2 if (it_did := publish()) else 3
+            return it_did
+
+        replica.try_apply, replica.try_publish = try_apply, try_publish
+
+    def repeat(self) -> float:
+        """Seconds for the same passes here."""
+        if self.done == 1 or (self.done == 2 and self.pending_before):
+            self.pending.fill(1e-9)
+        self.live += 1e-9
+        begin = time.perf_counter()
+        if self.done == 1:
+            kernels.apply_pending(self.live, self.pending)
+        elif self.done == 2:
+            kernels.apply_and_publish(self.live, self.pending, self.copy, self.burst_max)
+        return time.perf_counter() - begin
+
+
+def main() -> None:
+    parameters, seconds, path = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = mlp(parameters)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+    rows: list[tuple[float, float, float, float, int]] = []
+    with swarmsgd.join(model, optimizer) as swarm:
+        control = Control(swarm)
+        data = torch.randn(8, 32, model[0].in_features)
+        print("joined", flush=True)
+        end = time.monotonic() + seconds
+        while (now := time.monotonic()) < end:
+            control.done = 0
+            begin = time.perf_counter()
+            x = data[len(rows) % 8]
+            optimizer.zero_grad()
+            (model(x) - x).square().mean().backward()
+            optimizer.step()
+            step_s = time.perf_counter() - begin
+            hook_s = swarm._timing.last_s
+            rows.append((now, step_s, hook_s, control.repeat(), control.done))
+        stats = swarm.stats()
+    np.savez(path, rows=np.array(rows), lost=stats["lost"], completed=stats["completed"])
+
+
+if __name__ == "__main__":
+    main()

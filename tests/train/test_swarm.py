@@ -1,0 +1,277 @@
+"""Real processes, real sockets: what a swarm promises."""
+
+import signal
+
+import pytest
+from nodes import Nodes, run
+
+pytestmark = pytest.mark.slow
+
+CONSERVE = """
+D = 1_000_000
+model = Vector(D, seed=RANK, scale=10.0 ** RANK / 100)
+start = model.x.detach().double().clone()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+model.x.grad = torch.zeros(D)
+with swarmsgd.join(model, optimizer, local_steps=1, broadcast_start=False, graph="complete",
+                   mode=os.environ["MODE"]) as swarm:
+    swarm.mean_model()
+    gamma_before = swarm.gamma
+    began = time.monotonic()
+    while swarm.stats()["started"] < 100 and time.monotonic() - began < 60:
+        optimizer.step()
+        time.sleep(0.001)
+    mean = swarm.mean_model()["x"].double()
+    stats = swarm.stats()
+    final = model.x.detach().double().clone()
+torch.save((start, final, mean), os.environ["TMP"] + f"/{RANK}.pt")
+say(before=gamma_before, after=swarm.gamma, started=stats["started"], lost=stats["lost"])
+"""
+
+
+@pytest.mark.parametrize("mode", ["non-blocking", "blocking"])
+def test_the_sum_of_models_is_conserved_over_hundreds_of_overlapping_exchanges(mode, tmp_path):
+    import torch
+
+    said = run(CONSERVE, 4, MODE=mode, TMP=str(tmp_path))
+    starts, finals, means = zip(
+        *(torch.load(tmp_path / f"{rank}.pt") for rank in range(4)), strict=True
+    )
+    before, after = sum(starts), sum(finals)
+    assert sum(s["started"] for s in said) >= 400
+    assert sum(s["lost"] for s in said) == 0
+    assert float((after - before).norm() / before.norm()) < 1e-5
+    assert said[0]["after"] < said[0]["before"] / 1e6
+    assert all(torch.equal(mean, means[0]) for mean in means)
+    assert torch.allclose(means[0], before / 4, rtol=0, atol=1e-5 * float(before.abs().max()))
+
+
+MATCHING = """
+import hashlib
+torch.manual_seed(RANK)
+model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+draw = torch.Generator().manual_seed(RANK)
+with swarmsgd.join(model, optimizer, local_steps=2, mode="matching", seed=3) as swarm:
+    for step in range(60):
+        x = torch.randn(16, 8, generator=draw)
+        optimizer.zero_grad()
+        (model(x) - x.sum(1, keepdim=True)).square().mean().backward()
+        optimizer.step()
+    mean = swarm.mean_model()
+    stats = swarm.stats()
+digest = hashlib.sha256()
+for value in mean.values():
+    digest.update(value.numpy().tobytes())
+for value in model.parameters():
+    digest.update(value.detach().numpy().tobytes())
+say(digest=digest.hexdigest(), exchanges=stats["completed"] + stats["answered"])
+"""
+
+
+def test_matching_mode_ends_with_the_same_bits_every_time():
+    first, second = run(MATCHING, 4), run(MATCHING, 4)
+    assert first == second
+    assert [s["exchanges"] for s in first] == [30, 30, 30, 30]
+
+
+START = """
+torch.manual_seed(RANK)
+model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+model[2].bias.requires_grad_(False)
+optimizer = torch.optim.AdamW(model.parameters())
+swarm = swarmsgd.join(model, optimizer)
+say(sum=float(sum(v.double().abs().sum() for v in model.state_dict().values())))
+swarm.leave()
+swarm.leave()
+"""
+
+
+def test_all_nodes_begin_with_node_0s_model_frozen_parts_included():
+    said = run(START, 3)
+    assert said[0] == said[1] == said[2]
+
+
+TRAIN = """
+D = 1000
+model = Vector(D)
+target = torch.full((D,), float(RANK))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+with swarmsgd.join(model, optimizer, local_steps=2) as swarm:
+    say(joined=True)
+    times, begin = [], time.monotonic()
+    while time.monotonic() - begin < float(os.environ["SECONDS"]):
+        t0 = time.perf_counter()
+        optimizer.zero_grad()
+        (model.x - target).square().sum().backward()
+        optimizer.step()
+        times.append(time.perf_counter() - t0)
+        time.sleep(0.001)
+    mean = swarm.mean_model()["x"]
+    stats = swarm.stats()
+say(mean=float(mean.mean()), of=swarm.mean_of, steps=stats["steps"], longest=max(times),
+    completed=stats["completed"], peers=stats["open_peers"], lost_peers=sorted(stats["lost_peers"]))
+"""
+
+
+def test_four_nodes_find_the_mean_of_their_targets():
+    said = run(TRAIN, 4, SECONDS="3")
+    assert all(s["of"] == [0, 1, 2, 3] for s in said)
+    assert all(abs(s["mean"] - 1.5) < 0.3 for s in said)
+    assert all(s["completed"] > 20 for s in said)
+
+
+def test_a_killed_node_costs_the_others_only_itself():
+    with Nodes(TRAIN, 4, SECONDS="6") as nodes:
+        for rank in range(4):
+            nodes.wait_said(rank, "joined")
+        nodes.signal(3, signal.SIGKILL)
+        codes = nodes.wait()
+        assert codes == [0, 0, 0, -signal.SIGKILL], nodes.everything()
+        for rank in range(3):
+            last = nodes.said(rank)[-1]
+            assert last["of"] == [0, 1, 2]
+            assert last["longest"] < 1.0 and last["lost_peers"] == [3]
+
+
+def test_a_stopped_node_stops_nobody_else():
+    with Nodes(TRAIN, 4, SECONDS="8") as nodes:
+        for rank in range(4):
+            nodes.wait_said(rank, "joined")
+        nodes.signal(2, signal.SIGSTOP)
+        nodes.wait_said(2, "joined")
+        for rank in (0, 1, 3):
+            assert nodes.processes[rank].poll() is None
+        with pytest.raises(AssertionError, match="hangs"):
+            nodes.wait(3.0)  # they train meanwhile
+        nodes.signal(2, signal.SIGCONT)
+        assert nodes.wait() == [0, 0, 0, 0], nodes.everything()
+        assert all(nodes.said(rank)[-1]["of"] == [0, 1, 2, 3] for rank in range(4))
+        assert all(nodes.said(rank)[-1]["longest"] < 1.0 for rank in (0, 1, 3))
+
+
+def test_a_node_that_leaves_is_not_waited_for():
+    body = """
+model = Vector(100)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+model.x.grad = torch.zeros(100)
+with swarmsgd.join(model, optimizer, local_steps=1) as swarm:
+    for _ in range(50):
+        optimizer.step()
+    if RANK == 1:
+        swarm.leave()
+    else:
+        swarm.mean_model()
+say(of=swarm.mean_of)
+"""
+    said = run(body, 3)
+    assert [s["of"] for s in said] == [[0, 2], [], [0, 2]]
+
+
+def test_training_goes_on_after_a_mean():
+    body = """
+model = Vector(1000, seed=RANK)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+model.x.grad = torch.zeros(1000)
+with swarmsgd.join(model, optimizer, local_steps=1, broadcast_start=False, mode=os.environ["MODE"]) as swarm:
+    gammas = []
+    for _ in range(3):
+        swarm.mean_model()
+        gammas.append(swarm.gamma)
+        for _ in range(40):
+            optimizer.step()
+            time.sleep(0.002)
+say(gammas=gammas)
+"""
+    for mode in ("non-blocking", "matching"):
+        gammas = run(body, 4, MODE=mode)[0]["gammas"]
+        assert gammas[1] < gammas[0] / 10 and gammas[2] < gammas[1] / 10
+
+
+REFUSED = """
+try:
+    {change}
+except swarmsgd.errors.SwarmError as error:
+    say(error=type(error).__name__ + ": " + str(error))
+    sys.exit(3)
+"""
+
+
+def refused(change: str, count: int = 3) -> list[str]:
+    body = REFUSED.format(change=change.replace("\n", "\n    "))
+    with Nodes(body, count) as nodes:
+        codes = nodes.wait(60)
+        assert codes == [3] * count, nodes.everything()
+        return [nodes.said(rank)[-1]["error"] for rank in range(count)]
+
+
+def test_two_nodes_with_different_models_refuse_each_other_by_name():
+    errors = refused("""
+model = nn.Linear(4, 3 if RANK == 1 else 2)
+swarmsgd.join(model, torch.optim.SGD(model.parameters(), lr=0.1), join_timeout_s=30)
+""")
+    for rank, error in enumerate(errors):
+        assert error.startswith("PeerError: ")
+        other = "node 0, 2 has" if rank == 1 else "node 1 has"
+        assert other in error and "number of parameters: " in error
+
+
+def test_two_nodes_with_different_settings_refuse_each_other_by_name():
+    errors = refused("""
+model = nn.Linear(4, 2)
+mode = "blocking" if RANK == 2 else "non-blocking"
+swarmsgd.join(model, torch.optim.SGD(model.parameters(), lr=0.1), mode=mode)
+""")
+    assert "node 2 has other settings than node 0: mode: non-blocking here, blocking there" in errors[0]
+
+
+def test_a_nan_stops_the_node_that_has_it_and_harms_nobody():
+    body = """
+model = Vector(100)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+model.x.grad = torch.zeros(100)
+try:
+    with swarmsgd.join(model, optimizer, local_steps=1) as swarm:
+        for step in range(100):
+            if RANK == 1 and step == 50:
+                model.x.grad[7] = float("nan")
+            optimizer.step()
+            time.sleep(0.002)
+        mean = swarm.mean_model()["x"]
+    say(finite=bool(torch.isfinite(mean).all()), of=swarm.mean_of)
+except swarmsgd.errors.ModelError as error:
+    say(error=str(error))
+"""
+    said = run(body, 3)
+    assert "x has 1 non-finite of 100 values" in said[1]["error"]
+    assert said[0] == said[2] == {"finite": True, "of": [0, 2]}
+
+
+def test_a_missing_node_is_named():
+    body = """
+model = Vector(10)
+try:
+    swarmsgd.join(model, torch.optim.SGD(model.parameters(), lr=0.1), num_nodes=3, join_timeout_s=3)
+except swarmsgd.errors.PeerError as error:
+    say(error=str(error))
+"""
+    for fields in run(body, 2):
+        assert "1 of 3 nodes did not appear within 3 s: node 2" in fields["error"]
+
+
+def test_a_taken_port_is_said_at_once():
+    import socket
+
+    body = """
+model = Vector(10)
+try:
+    swarmsgd.join(model, torch.optim.SGD(model.parameters(), lr=0.1))
+except swarmsgd.errors.ConfigError as error:
+    say(error=str(error))
+"""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        said = run(body, 1, MASTER_PORT=str(port))
+    assert f"cannot host the store at 127.0.0.1:{port}" in said[0]["error"]
