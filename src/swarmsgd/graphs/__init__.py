@@ -1,0 +1,47 @@
+"""Communication graphs: who may exchange with whom, and how fast that mixes.
+
+>>> ring(8)
+<Graph ring(8): 8 nodes, 8 edges, degree 2, lambda_2 0.5858>
+
+Graphs are values: undirected, connected, nodes 0..n-1, the same on every machine that builds them
+from the same arguments (random ones: with the same numpy and networkx). `GRAPHS` is the table of
+the kinds that `parse` makes from text.
+"""
+
+from __future__ import annotations
+
+from swarmsgd.graphs.builders import (
+    complete,
+    erdos_renyi,
+    exponential,
+    from_edges,
+    from_networkx,
+    hypercube,
+    one_peer_exponential,
+    random_regular,
+    ring,
+    star,
+    torus,
+)
+from swarmsgd.graphs.graph import Edge, Graph, matching_schedule
+from swarmsgd.graphs.names import GRAPHS, Kind, parse
+
+__all__ = [
+    "GRAPHS",
+    "Edge",
+    "Graph",
+    "Kind",
+    "complete",
+    "erdos_renyi",
+    "exponential",
+    "from_edges",
+    "from_networkx",
+    "hypercube",
+    "matching_schedule",
+    "one_peer_exponential",
+    "parse",
+    "random_regular",
+    "ring",
+    "star",
+    "torus",
+]
