@@ -15,6 +15,7 @@ from loop import mlp
 
 import swarmsgd
 from swarmsgd.codec import kernels
+from swarmsgd.core.lattice import blocks_of
 
 
 class Control:
@@ -24,7 +25,7 @@ class Control:
         assert swarm._connection is not None
         self._replica = replica = swarm._connection.replica
         self.live, self.pending, self.copy = (np.zeros(replica.dim, np.float32) for _ in range(3))
-        self.burst_max = np.zeros(kernels.blocks_of(replica.dim), np.float32)
+        self.burst_max = np.zeros(blocks_of(replica.dim), np.float32)
         self.done = 0
         """What the replica did in this step: 0 nothing, 1 apply, 2 publish."""
         apply, publish = replica.try_apply, replica.try_publish

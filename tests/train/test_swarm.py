@@ -117,7 +117,8 @@ say(mean=float(mean.mean()), of=swarm.mean_of, steps=stats["steps"], longest=max
 def test_four_nodes_find_the_mean_of_their_targets():
     said = run(TRAIN, 4, SECONDS="3")
     assert all(s["of"] == [0, 1, 2, 3] for s in said)
-    assert all(abs(s["mean"] - 1.5) < 0.3 for s in said)
+    # 1.5 if all make their steps equally fast; alone, each would sit at its own target, 0 to 3.
+    assert len({s["mean"] for s in said}) == 1 and abs(said[0]["mean"] - 1.5) < 0.5
     assert all(s["completed"] > 20 for s in said)
 
 

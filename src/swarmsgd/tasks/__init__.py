@@ -1,0 +1,31 @@
+"""Things to train: real data, models, how both are split over nodes, and scores.
+
+`make_task` gives a `Task`; `TASKS`, `DATASETS`, `MODELS` and `PARTITIONS` are the tables of what
+there is. Where data come from is told in `swarmsgd.tasks.lookup`.
+"""
+
+from swarmsgd.tasks.base import Batch, Notify, Score, Task
+from swarmsgd.tasks.datasets import DATASETS, load_images
+from swarmsgd.tasks.models import MODELS
+from swarmsgd.tasks.partition import PARTITIONS, parse_partition
+from swarmsgd.tasks.registry import TASKS, make_task
+from swarmsgd.tasks.synthetic import SyntheticOptions, SyntheticTask
+from swarmsgd.tasks.vision import VisionOptions, VisionTask
+
+__all__ = [
+    "DATASETS",
+    "MODELS",
+    "PARTITIONS",
+    "TASKS",
+    "Batch",
+    "Notify",
+    "Score",
+    "SyntheticOptions",
+    "SyntheticTask",
+    "Task",
+    "VisionOptions",
+    "VisionTask",
+    "load_images",
+    "make_task",
+    "parse_partition",
+]

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from swarmsgd.codec import kernels
 from swarmsgd.core.arena import Arena
 from swarmsgd.core.code import Allocate, Bytes, Code, Mixed
+from swarmsgd.core.lattice import blocks_of
 from swarmsgd.errors import ConfigError, ModelError
 
 
@@ -34,7 +35,7 @@ class Replica:
         self._sent = np.zeros_like(self._live)
         self._sent.fill(0)  # zeros() alone leaves the pages to be met in the first exchange
         self._pending.fill(0)
-        self._burst_max = np.zeros(kernels.blocks_of(arena.dim), np.float32)
+        self._burst_max = np.zeros(blocks_of(arena.dim), np.float32)
         self.lock = threading.Lock()
         self.has_pending = False
 

@@ -1,0 +1,123 @@
+"""The image data sets, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from swarmsgd.errors import DataError
+from swarmsgd.tasks.base import Notify, silent
+from swarmsgd.tasks.choices import choose
+from swarmsgd.tasks.cifar import load_cifar10
+from swarmsgd.tasks.fashion import load_fashion_mnist
+from swarmsgd.tasks.jpeg import load_cifar10_jpeg75
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Split(NamedTuple):
+    """`images` are ``[N, C, H, W]`` uint8, `labels` ``[N]`` int64."""
+
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageData:
+    """A data set in memory, kept as bytes: a quarter of the size of floats.
+
+    `mean` and `std` are those of the training pixels, one for each channel, in their own units.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    num_classes: int = 10
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        _, channels, height, width = self.train.images.shape
+        return channels, height, width
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Bytes ``[B, C, H, W]`` as float32 of about zero mean and unit variance."""
+        mean = torch.tensor(self.mean).view(1, -1, 1, 1)
+        std = torch.tensor(self.std).view(1, -1, 1, 1)
+        return images.to(torch.float32).sub_(mean).div_(std)
+
+
+def load_digits(data: Path | None, notify: Notify) -> Arrays:
+    """The 1,797 8x8 digits of scikit-learn, 1,437 for training; pixels go from 0 to 16."""
+    try:
+        from sklearn.datasets import load_digits as load
+    except ImportError as error:
+        raise DataError(
+            "the digits are part of scikit-learn; install it by: pip install 'swarmsgd[tasks]'"
+        ) from error
+    pixels, labels = load(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(labels))
+    train, test = np.split(order, [len(labels) * 4 // 5])
+    images = np.asarray(pixels, dtype=np.uint8).reshape(-1, 8, 8)
+    return {
+        "train_images": images[train],
+        "train_labels": labels[train],
+        "test_images": images[test],
+        "test_labels": labels[test],
+    }
+
+
+class _Entry(NamedTuple):
+    load: Callable[[Path | None, Notify], Arrays]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    help: str
+
+
+_CIFAR_MEAN, _CIFAR_STD = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)
+
+DATASETS = {
+    "fashion-mnist": _Entry(
+        load_fashion_mnist, (72.94,), (90.02,), "60,000 clothes, 28x28 grey; comes by itself, 31 MB"
+    ),
+    "digits": _Entry(load_digits, (4.88,), (6.02,), "1,437 digits, 8x8 grey; from scikit-learn"),
+    "cifar10": _Entry(
+        load_cifar10, _CIFAR_MEAN, _CIFAR_STD, "50,000 photos, 32x32 RGB; comes by itself, 170 MB"
+    ),
+    "cifar10-jpeg75": _Entry(
+        load_cifar10_jpeg75, _CIFAR_MEAN, _CIFAR_STD, "CIFAR-10 as JPEG of quality 75; from --data"
+    ),
+}
+"""Name -> loader, mean and standard deviation of the pixels of each channel, a line of help."""
+
+
+def load_images(name: str, data: Path | None = None, notify: Notify = silent) -> ImageData:
+    """Find, or fetch (see `lookup`), and load a data set.
+
+    A launcher calls this once before it starts its processes; they then find the data on disk.
+    """
+    entry = choose("data set", name, DATASETS)
+    arrays = entry.load(data, notify)
+    train, test = (
+        Split(_images(arrays[f"{split}_images"]), _labels(arrays[f"{split}_labels"]))
+        for split in ("train", "test")
+    )
+    return ImageData(name=name, train=train, test=test, mean=entry.mean, std=entry.std)
+
+
+def _images(pixels: NDArray[np.uint8]) -> Tensor:
+    images = torch.from_numpy(pixels)
+    return images if images.ndim == 4 else images.unsqueeze(1)
+
+
+def _labels(labels: NDArray[np.integer]) -> Tensor:
+    return torch.from_numpy(labels.astype(np.int64))

@@ -1,0 +1,214 @@
+"""The schema of records, and a recorder that loses nothing it could keep and never raises late."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from swarmsgd.errors import ConfigError, DataError
+from swarmsgd.observe.records import FLUSH_S, KINDS, Recorder, Tail, read, table, unknown
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_every_line_says_when_who_and_what(tmp_path: Path) -> None:
+    clock = Clock()
+    with Recorder(tmp_path / "node.jsonl", 3, clock=clock) as recorder:
+        recorder.write("start", num_nodes=4)
+        clock.now += 1.5
+        recorder.write("progress", steps=7)
+    assert read(tmp_path / "node.jsonl") == [
+        {"t": 0.0, "node": 3, "kind": "start", "num_nodes": 4},
+        {"t": 1.5, "node": 3, "kind": "progress", "steps": 7},
+    ]
+
+
+def test_a_line_is_valid_json_whatever_the_values(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "r.jsonl", 0) as recorder:
+        recorder.write("x", a=float("nan"), b=[1.0, float("inf")], c={"d": -np.inf, (1, 2): 3})
+        recorder.write("x", a=np.float32(0.5), b=np.int64(7), c=np.bool_(True), d=np.arange(2))
+        recorder.write("x", a=torch.tensor(0.25), b=torch.tensor(float("nan")), c=np.float32("inf"))
+        recorder.write("x", a=Path("/a"), b="line\nbreak", c=None)
+
+    def refuse(text: str) -> None:
+        raise AssertionError(f"{text} is not JSON")
+
+    lines = (tmp_path / "r.jsonl").read_text().splitlines()
+    values = [json.loads(line, parse_constant=refuse) for line in lines]
+    values = [{k: v for k, v in value.items() if k in "abcd"} for value in values]
+    assert values == [
+        {"a": None, "b": [1.0, None], "c": {"d": None, "(1, 2)": 3}},
+        {"a": 0.5, "b": 7, "c": True, "d": [0, 1]},
+        {"a": 0.25, "b": None, "c": None},
+        {"a": "/a", "b": "line\nbreak", "c": None},
+    ]
+
+
+def test_lines_reach_the_file_a_second_later_and_urgent_ones_at_once(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "r.jsonl"
+    recorder = Recorder(path, 0, clock=clock)
+    recorder.write("exchange", peer=1)
+    clock.now += FLUSH_S / 2
+    recorder.write("exchange", peer=2)
+    assert read(path) == []
+    clock.now += FLUSH_S / 2
+    recorder.write("exchange", peer=3)
+    assert [r["peer"] for r in read(path)] == [1, 2, 3]
+    recorder.write("event", what="lost", peer=1)
+    assert len(read(path)) == 4
+    recorder.close()
+
+
+def test_no_path_drops_everything_and_creates_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Recorder(None, 0) as recorder:
+        recorder.write("start")
+        recorder.flush()
+    recorder.write("late")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_writes_after_close_are_dropped(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "r.jsonl", 0)
+    recorder.close()
+    recorder.write("start")
+    recorder.close()
+    assert read(tmp_path / "r.jsonl") == []
+
+
+def test_threads_write_whole_lines_and_none_is_lost(tmp_path: Path) -> None:
+    clock = Clock()
+    recorder = Recorder(tmp_path / "r.jsonl", 0, clock=clock)
+
+    def write(thread: int) -> None:
+        for i in range(500):
+            clock.now += FLUSH_S / 7
+            recorder.write("event" if i % 5 == 0 else "exchange", thread=thread, i=i)
+
+    threads = [threading.Thread(target=write, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    recorder.close()
+    records = read(tmp_path / "r.jsonl")
+    for thread in range(4):
+        assert [r["i"] for r in records if r["thread"] == thread] == list(range(500))
+
+
+def test_a_reserved_field_is_refused(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "r.jsonl", 0) as recorder, pytest.raises(ConfigError, match="'node'"):
+        recorder.write("x", node=3)
+
+
+def test_an_unwritable_path_is_a_clear_error_at_open(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"cannot write records to .*file/r\.jsonl: Not a dir"):
+        Recorder(tmp_path / "file" / "r.jsonl", 0)
+    with pytest.raises(ConfigError, match="Is a directory"):
+        Recorder(tmp_path, 0)
+
+
+def test_missing_folders_are_made(tmp_path: Path) -> None:
+    Recorder(tmp_path / "a" / "b" / "r.jsonl", 0).close()
+    assert (tmp_path / "a" / "b" / "r.jsonl").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_told_once_and_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    recorder = Recorder("/dev/full", 2)
+    for i in range(3):
+        recorder.write("event", text=str(i))
+    assert recorder.trouble == "No space left on device"
+    assert caplog.messages == [
+        "node 2 cannot write to /dev/full any more (No space left on device): "
+        "training goes on without records"
+    ]
+    recorder.close()
+    assert caplog.messages[1:] == [
+        "node 2: 3 lines are missing from /dev/full: No space left on device"
+    ]
+
+
+def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    with Recorder(path, 0) as recorder:
+        recorder.write("start")
+        recorder.write("end")
+    os.truncate(path, path.stat().st_size - 5)
+    assert [r["kind"] for r in read(path)] == ["start"]
+
+
+def test_a_node_that_starts_again_goes_on_after_its_torn_line(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    with Recorder(path, 0) as recorder:
+        recorder.write("start")
+        recorder.write("end")
+    os.truncate(path, path.stat().st_size - 5)
+    with Recorder(path, 0) as recorder:
+        recorder.write("start", incarnation=1)
+        recorder.write("progress")
+    assert [r["kind"] for r in read(path)] == ["start", "start", "progress"]
+
+
+def test_other_damage_is_an_error_that_names_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    good = '{"t":0,"node":0,"kind":"progress"}'
+    path.write_text("\n".join([good, "rubbish", good, ""]))
+    with pytest.raises(DataError, match=r"line 2 is not a record: b'rubbish'"):
+        read(path)
+    path.write_text("\n".join([good, "[1]", "3"]))
+    with pytest.raises(DataError, match="line 2"):
+        read(path)
+    with pytest.raises(DataError, match="No such file"):
+        read(tmp_path / "none.jsonl")
+
+
+def test_a_tail_sees_each_line_once_and_only_whole(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    tail = Tail(path)
+    assert tail.new() == []
+    line = b'{"t":0,"node":0,"kind":"progress","steps":%d}\n'
+    with path.open("ab", buffering=0) as file:
+        file.write(line % 1 + (line % 2)[:9])
+        assert [r["steps"] for r in tail.new()] == [1]
+        assert tail.new() == []
+        file.write((line % 2)[9:] + b"rubbish\n" + line % 3)
+        assert [r["steps"] for r in tail.new()] == [2, 3]
+
+
+def test_the_table_lists_every_field_and_unknown_names_what_it_lacks() -> None:
+    text = table()
+    for name, kind in KINDS.items():
+        assert f"### {name}" in text
+        for field, (unit, meaning) in kind.fields.items():
+            assert f"| {field} | {unit} | {meaning} |" in text
+    head = {"t": 0, "node": 0}
+    assert unknown({**head, "kind": "progress", "steps": 1}) == []
+    assert unknown({**head, "kind": "progress", "stepz": 1}) == ["stepz"]
+    assert unknown({**head, "kind": "gossip"}) == ["gossip"]
+
+
+def test_records_import_nothing_heavy() -> None:
+    code = (
+        "import sys, swarmsgd.observe.records; "
+        "print([m for m in ('torch', 'numpy', 'rich') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,64 @@
+"""Downloads, from a server in this process."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from swarmsgd.errors import DataError
+from swarmsgd.tasks.http import download
+
+CONTENT = b"something" * 1000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a server that has `there.gz`."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "there.gz").write_bytes(CONTENT)
+    handler = partial(_Quiet, directory=str(tmp_path / "served"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.02])
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_file_is_downloaded(server: str, tmp_path: Path, lines: list[str], capfd):
+    target = download(f"{server}/there.gz", tmp_path / "x", lines.append, sha256=SHA256)
+    assert target.read_bytes() == CONTENT
+    assert lines == [f"x: downloading {server}/there.gz"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_another_file_than_wanted_is_told_by_its_sha256(server: str, tmp_path: Path):
+    with pytest.raises(DataError) as caught:
+        download(f"{server}/there.gz", tmp_path / "x", lambda _: None, sha256="0" * 64)
+    assert f"9,000 bytes with sha256 {SHA256}, wanted {'0' * 64}" in str(caught.value)
+
+
+def test_a_missing_file_is_told(server: str, tmp_path: Path):
+    with pytest.raises(DataError, match="404"):
+        download(f"{server}/gone.gz", tmp_path / "x", lambda _: None)
+
+
+def test_a_server_that_is_not_there_is_told(server: str, tmp_path: Path):
+    port = int(server.rpartition(":")[2])
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Quiet) as closed:
+        port = closed.server_port
+    with pytest.raises(DataError, match=f"cannot download http://127.0.0.1:{port}/x: .*refused"):
+        download(f"http://127.0.0.1:{port}/x", tmp_path / "x", lambda _: None)
