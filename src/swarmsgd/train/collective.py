@@ -25,6 +25,8 @@ LOST_S = 5.0
 """A node whose link a neighbour lost counts as dead once its beat has stood still this long."""
 SILENT_S = 30.0
 """A node counts as dead once its beat has stood still this long, whatever its neighbours saw."""
+UNSEEN_S = 5.0
+"""How long the store's host stays for a node that never beat: it did not get through its start."""
 GROUP_TIMEOUT_S = 60.0
 CHUNK = 1 << 20
 """Parameters averaged at a time, in float64."""
@@ -88,6 +90,11 @@ class Watch:
         limit_s = LOST_S if store.check([key("lost", rank)]) else SILENT_S
         return now - since > limit_s
 
+    def is_unseen(self, rank: int) -> bool:
+        """Whether `rank`, looked at by `is_dead` for a while, has never beaten at all."""
+        beat, since = self._seen[rank] if rank in self._seen else (-1, 0.0)
+        return beat == 0 and time.monotonic() - since > UNSEEN_S
+
 
 def say_goodbye(rendezvous: Rendezvous) -> None:
     """The last call to the store. The node that hosts it stays until all have left or are dead."""
@@ -96,7 +103,7 @@ def say_goodbye(rendezvous: Rendezvous) -> None:
         watch = Watch(rendezvous)
         waiting = set(range(rendezvous.place.num_nodes))
         while rendezvous.hosts and waiting:
-            waiting = {rank for rank in waiting if not watch.is_dead(rank)}
+            waiting = {r for r in waiting if not watch.is_dead(r) and not watch.is_unseen(r)}
             time.sleep(0.05 if waiting else 0)
     except RuntimeError:
         pass  # the store's host is gone before us: nobody is left to say goodbye to

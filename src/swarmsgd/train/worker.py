@@ -100,9 +100,12 @@ class Worker:
     # Called by the training thread.
 
     def start(self) -> None:
-        """Begin to answer and to exchange."""
-        self._unread = {p: threading.Semaphore(UNREAD_MESSAGES) for p in self.node.membership.open}
+        """Begin to answer and to exchange, on a thread of its own."""
         self._thread.start()
+        self.attach()
+
+    def attach(self) -> None:
+        """Take messages of the transport; `start` does this too."""
         self.transport.start(self._on_message, self._on_lost)
 
     @property

@@ -1,0 +1,182 @@
+"""The sum of copies under any interleaving: real workers and codes over a stepped in-process network.
+
+No thread, no sleep: the test plays all training threads, hypothesis chooses who does what when.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings, strategies as st
+from torch import nn
+
+from swarmsgd.codec import make_code
+from swarmsgd.config import BITS
+from swarmsgd.core.arena import Arena
+from swarmsgd.core.node import Node
+from swarmsgd.observe.records import Recorder
+from swarmsgd.train.replica import Replica
+from swarmsgd.train.worker import Worker
+from swarmsgd.transport.memory import MemoryNetwork
+
+DIM = 4096 + 70
+"""More than one block, the second one partial."""
+
+
+class Vector(nn.Module):
+    def __init__(self, values: np.ndarray) -> None:
+        super().__init__()
+        self.x = nn.Parameter(torch.from_numpy(values.astype(np.float32)))
+
+
+class Stepped:
+    """`count` workers on one stepped network; keeps the books of what the sum should be."""
+
+    def __init__(self, count: int, seed: int, bits: int | None, **faults: object) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.network = MemoryNetwork(count, rng=self.rng, **faults)  # pyright: ignore
+        self.models: list[Vector] = []
+        self.workers: list[Worker] = []
+        self.expected = np.zeros(DIM)
+        self.clock_s = 0.0
+        for rank in range(count):
+            model = Vector(self.rng.normal(scale=10.0 ** (rank - 1), size=DIM))
+            replica = Replica(Arena(model), make_code(DIM, bits))
+            worker = Worker(
+                Node(rank, [j for j in range(count) if j != rank]),
+                replica,
+                self.network.transport(rank),
+                run=1,
+                pick=lambda _, candidates: int(self.rng.choice(candidates)) if candidates else None,
+                recorder=Recorder(None, rank),
+                bits=bits,
+                clock=lambda: self.clock_s + self.network.now,
+            )
+            worker.attach()
+            self.models.append(model)
+            self.workers.append(worker)
+            self.expected += replica.copy_now()
+        self.scale = float(np.abs([m.x.detach().numpy() for m in self.models]).sum())
+        self.largest_distance = 0.0
+
+    def train(self, rank: int, rate: float) -> None:
+        """One local step, and the end of a burst if nothing of this node is under way."""
+        model, worker = self.models[rank], self.workers[rank]
+        with torch.no_grad():
+            model.x += torch.from_numpy(self.rng.normal(scale=rate, size=DIM).astype(np.float32))
+        if not worker.ready:
+            assert worker.replica.try_apply()
+            return
+        before = worker.replica.copy_now().astype(np.float64)
+        assert worker.replica.try_publish()
+        self.expected += worker.replica.copy_now() - before
+        self.scale += float(np.abs(model.x.detach().numpy()).sum())
+        worker.burst_ended()
+        worker.pump()
+        self.note_distance()
+
+    def deliver(self) -> bool:
+        moved = self.network.step()
+        for worker in self.workers:
+            worker.pump()
+        self.note_distance()
+        return moved
+
+    def note_distance(self) -> None:
+        copies = [w.replica.copy_now().astype(np.float64) for w in self.workers]
+        for a in copies:
+            for b in copies:
+                self.largest_distance = max(self.largest_distance, float(np.linalg.norm(a - b)))
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock_s += seconds
+        for worker in self.workers:
+            worker.pump()
+
+    def drift(self) -> float:
+        total = sum(w.replica.copy_now().astype(np.float64) for w in self.workers)
+        return float(np.linalg.norm(total - self.expected))
+
+    def unfinished(self) -> int:
+        """Exchanges of which only one end may have mixed."""
+        return sum(w.node.counts.lost + (w.node.held is not None) for w in self.workers)
+
+    def check_live(self) -> None:
+        """x + p is c plus the local progress since the last publish; here: settle and compare."""
+        for model, worker in zip(self.models, self.workers, strict=True):
+            worker.replica.settle()
+            assert np.isfinite(model.x.detach().numpy()).all()
+
+
+actions = st.lists(
+    st.tuples(st.sampled_from(["train", "train", "deliver", "deliver", "time"]), st.integers(0, 3)),
+    min_size=10,
+    max_size=120,
+)
+relaxed = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def play(swarm: Stepped, script: list[tuple[str, int]], rate: float) -> None:
+    for what, rank in script:
+        if what == "train":
+            swarm.train(rank, rate)
+        elif what == "deliver":
+            swarm.deliver()
+        else:
+            swarm.pass_time(20.0)
+    while swarm.deliver():
+        pass
+
+
+@pytest.mark.parametrize("bits", BITS)
+@relaxed
+@given(script=actions, seed=st.integers(0, 2**32), rate=st.sampled_from([0.0, 1e-3, 1.0]))
+def test_the_sum_of_copies_is_conserved_under_any_interleaving(bits, script, seed, rate):
+    swarm = Stepped(4, seed, bits, delay_s=(0.0, 0.5))
+    play(swarm, [(w, r) for w, r in script if w != "time"], rate)
+    assert swarm.unfinished() == 0
+    assert swarm.drift() <= 1e-8 * swarm.scale
+    swarm.check_live()
+
+
+@pytest.mark.parametrize("bits", BITS)
+@relaxed
+@given(script=actions, seed=st.integers(0, 2**32))
+def test_lost_messages_shift_the_sum_by_no_more_than_the_lost_exchanges(bits, script, seed):
+    swarm = Stepped(4, seed, bits, delay_s=(0.0, 0.5), loss=0.3)
+    play(swarm, script, 1e-3)
+    allowed = swarm.unfinished() * swarm.largest_distance / 2
+    assert swarm.drift() <= 1.05 * allowed + 1e-8 * swarm.scale
+
+
+@relaxed
+@given(script=actions, seed=st.integers(0, 2**32))
+def test_a_death_shifts_the_sum_by_no_more_than_the_exchanges_with_the_dead(script, seed):
+    swarm = Stepped(4, seed, None, delay_s=(0.0, 0.5))
+    half = len(script) // 2
+    for what, rank in script[:half]:
+        swarm.train(rank, 1e-3) if what == "train" else swarm.deliver()
+    swarm.network.kill(3)
+    for what, rank in script[half:]:
+        swarm.train(rank % 3, 1e-3) if what == "train" else swarm.deliver()
+    while swarm.deliver():
+        pass
+    allowed = (swarm.unfinished() + sum(w.node.counts.answered for w in swarm.workers[3:])) * (
+        swarm.largest_distance / 2
+    )
+    # The dead node's copy stays in the sum as it was left; an exchange with it may be one-sided.
+    assert swarm.drift() <= 1.05 * allowed + 1e-8 * swarm.scale
+    for worker in swarm.workers[:3]:
+        assert 3 not in worker.node.membership.open
+
+
+def test_exchanges_alone_bring_consensus():
+    swarm = Stepped(4, 5, None)
+    for step in range(400):
+        swarm.train(step % 4, 0.0)
+        while swarm.deliver():
+            pass
+    copies = np.stack([w.replica.copy_now() for w in swarm.workers])
+    assert np.abs(copies - copies.mean(0)).max() < 1e-4
+    assert swarm.drift() < 1e-5 * swarm.scale
