@@ -59,6 +59,17 @@ def test_where_nobody_watches_it_prints_a_line_now_and_then(view: RunView) -> No
     ]
 
 
+def test_before_the_first_step_it_says_who_is_there(tmp_path: Path) -> None:
+    with Recorder(record_path(tmp_path, 1), 1) as recorder:
+        recorder.write("start", num_nodes=2)
+        recorder.write("plan", total_steps=100, total_samples=3200)
+    clock, out = Clock(), io.StringIO()
+    with Console(RunView(tmp_path, 2), "title", epochs=4, file=out, clock=clock) as console:
+        clock.now = PLAIN_S
+        console.tick()
+    assert out.getvalue().splitlines()[1] == "     5 s  starting: 1 of 2 nodes have joined"
+
+
 def test_on_a_terminal_it_draws_every_node(view: RunView, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")

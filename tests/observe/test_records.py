@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from swarmsgd.errors import ConfigError, DataError
-from swarmsgd.observe.records import FLUSH_S, KINDS, Recorder, Tail, read, table, unknown
+from swarmsgd.observe.records import FLUSH_S, Recorder, Tail, read
+from swarmsgd.observe.schema import KINDS, table, unknown
 
 
 class Clock:

@@ -42,6 +42,7 @@ def test_a_view_follows_its_nodes_to_the_end(tmp_path: Path) -> None:
     assert [node.state for node in view.nodes] == ["done", "left"]
     view.set_state(1, "failed")
     assert view.nodes[1].state == "failed"
+    assert view.done == 1.0
     for recorder in recorders:
         recorder.close()
 

@@ -129,7 +129,9 @@ class Nodes:
         self._folder.cleanup()
 
 
-def run(body: str, count: int, timeout_s: float = 120.0, **environment: str) -> list[dict[str, Any]]:
+def run(
+    body: str, count: int, timeout_s: float = 120.0, **environment: str
+) -> list[dict[str, Any]]:
     """Run to the end; what each node said last. Fails the test unless all exit with 0."""
     with Nodes(body, count, **environment) as nodes:
         codes = nodes.wait(timeout_s)

@@ -18,7 +18,8 @@ from torch.distributed import HashStore
 
 from swarmsgd.errors import ConfigError
 from swarmsgd.train import hosts
-from swarmsgd.train.launch import Launcher, launch, print_line
+from swarmsgd.train.launch import launch, print_line
+from swarmsgd.train.launcher import Launcher
 from swarmsgd.train.processes import Line, NodeEnd, Note, Stream
 
 AWAIT = """

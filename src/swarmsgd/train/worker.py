@@ -423,4 +423,5 @@ class Worker:
 
     def _note(self, what: str, peer: int, text: str) -> None:
         self._recorder.write("event", what=what, peer=peer, text=text)
-        log.warning("node %d: peer %d %s: %s", self.node.rank, peer, what, text)
+        level = logging.INFO if what == "left" else logging.WARNING
+        log.log(level, "node %d: peer %d %s: %s", self.node.rank, peer, what, text)

@@ -1,0 +1,301 @@
+"""The command `swarmsgd`: parse, call, print.
+
+The options of `swarmsgd train` are the fields of its config dataclasses, their help is the
+docstrings there, and the choices come from the tables of the package: nothing is listed twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import importlib.machinery
+import inspect
+import os
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+from swarmsgd.errors import ConfigError, SwarmError
+
+USAGE_ERROR = 2
+
+DESCRIPTION = "Train neural networks without a barrier: asynchronous decentralized SGD."
+EXAMPLES = """\
+examples:
+  swarmsgd train vision                        four nodes train a CNN on Fashion-MNIST
+  swarmsgd train vision --algorithm allreduce  the same with all-reduce, to compare
+  swarmsgd launch -n 4 train.py --lr 0.1       your own script, which calls swarmsgd.join()
+
+`swarmsgd COMMAND --help` tells more.
+"""
+LAUNCH_EPILOG = """\
+Every node gets RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, and,
+unless it is set, its share of the cores as OMP_NUM_THREADS. The launcher hosts the store where
+they meet. What they print is passed on with the node in front. A node that fails does not take
+the others along. Ctrl-C ends all: SIGTERM, then SIGKILL after a few seconds or at the next Ctrl-C.
+
+exit code:
+  0    all nodes of this host ended well
+  1    at least one of them failed
+  2    wrong usage; nothing was started
+  130  Ctrl-C (128 + the signal for others)
+
+examples:
+  swarmsgd launch -n 4 train.py --lr 0.1
+  swarmsgd launch -n 4 -m mypackage.train --lr 0.1
+  swarmsgd launch -n 1 --hosts 4 --host-index 2 --master-addr 10.0.0.1 --master-port 29500 train.py
+                             on each of four hosts, each with its own index; the store is open to
+                             the network, so keep that network to yourself
+"""
+TRAIN_EPILOG = """\
+The run's folder gets config.json, a node-<i>.jsonl of records for each node, the mean model as
+model.safetensors, and summary.json.
+
+exit code:
+  0    there is a mean model (of the nodes that lived: a warning names the others)
+  1    there is none
+  2    wrong usage; nothing was started
+  130  Ctrl-C; what was recorded is kept
+
+examples:
+  swarmsgd train {task}
+  swarmsgd train {task} --nodes 8 --graph ring --local-steps geometric:4 --out runs/ring
+  swarmsgd train {task} --algorithm allreduce --lr 0.05
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    try:
+        return _dispatch(arguments)
+    except ConfigError as error:
+        return _complain(error, USAGE_ERROR)
+    except SwarmError as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read our output is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _complain(error: SwarmError, code: int) -> int:
+    print(f"swarmsgd: error: {error}", file=sys.stderr)
+    return code
+
+
+def _dispatch(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="swarmsgd",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_launch(commands)
+    commands.add_parser("train", help="train a task that comes with the package", add_help=False)
+    if arguments[:1] == ["train"]:
+        return _train(arguments[1:])
+    given = parser.parse_args(arguments)
+    if given.version:
+        import swarmsgd
+
+        print(f"swarmsgd {swarmsgd.__version__}")
+        return 0
+    if given.command is None:
+        parser.print_help(sys.stderr)
+        return USAGE_ERROR
+    return _launch(given)
+
+
+# swarmsgd launch
+
+
+def _add_launch(commands: Any) -> None:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "launch",
+        help="run your own script as several nodes",
+        description="Run a Python script as several nodes on this host.",
+        epilog=LAUNCH_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        usage="swarmsgd launch [options] SCRIPT [ARGUMENTS ...]\n"
+        "       swarmsgd launch [options] -m MODULE [ARGUMENTS ...]",
+    )
+    add = parser.add_argument
+    add("-n", "--nodes", type=int, required=True, help="nodes on this host")
+    add("--hosts", type=int, default=1, help="hosts of the run, with -n nodes each (default: 1)")
+    add("--host-index", type=int, default=0, help="which host this is, from 0 (default: 0)")
+    add("--master-addr", default="127.0.0.1", help="address of host 0 (default: 127.0.0.1)")
+    add("--master-port", type=int, default=0, help="port of the store (default: a free one)")
+    add("-m", dest="module", action="store_true", help="run a module, as python -m does")
+    add("script", metavar="SCRIPT", help="the script, or with -m the module")
+    add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments, untouched")
+
+
+def _launch(given: argparse.Namespace) -> int:
+    from swarmsgd.train.launch import launch
+
+    _check_exists(given.script, module=given.module)
+    option = ["-m"] if given.module else []
+    outcome = launch(
+        [sys.executable, *option, given.script, *given.arguments],
+        given.nodes,
+        hosts=given.hosts,
+        host_index=given.host_index,
+        master_addr=given.master_addr,
+        master_port=given.master_port,
+    )
+    return outcome.exit_code
+
+
+def _check_exists(script: str, *, module: bool) -> None:
+    if not module and not Path(script).exists():
+        raise ConfigError(f"there is no script {script}: check the path, or use -m for a module")
+    top = script.partition(".")[0]
+    if module and importlib.machinery.PathFinder.find_spec(top, ["", *sys.path]) is None:
+        raise ConfigError(f"there is no module {top} in {Path.cwd()} or among the installed ones")
+
+
+# swarmsgd train
+
+
+def _train(arguments: list[str]) -> int:
+    from swarmsgd.tasks import TASKS
+
+    parser = argparse.ArgumentParser(
+        prog="swarmsgd train",
+        description="Train a task that comes with the package, on several nodes of this machine.",
+        epilog="`swarmsgd train TASK --help` lists its options.",
+        allow_abbrev=False,
+    )
+    tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
+    for name, entry in TASKS.items():
+        tasks.add_parser(name, help=entry.help, add_help=False)
+    if arguments and arguments[0] in TASKS:
+        return _train_task(arguments[0], arguments[1:])
+    parser.parse_args(arguments)
+    return USAGE_ERROR
+
+
+def _train_task(name: str, arguments: list[str]) -> int:
+    import tyro
+
+    from swarmsgd.tasks import TASKS
+    from swarmsgd.train.recipe import TrainConfig
+    from swarmsgd.train.run import run
+
+    options = TASKS[name].options
+    epilog = f"{_choices(options)}\n{TRAIN_EPILOG.format(task=name)}"
+    try:
+        flags = tyro.cli(
+            flags_of(TrainConfig, options),
+            prog=f"swarmsgd train {name}",
+            description=f"{TASKS[name].help[:1].upper()}{TASKS[name].help[1:]}, on several nodes.",
+            args=arguments,
+            registry=_registry(),
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    except SystemExit as end:
+        if not end.code:  # the help was printed
+            print(epilog)
+        raise
+    given = vars(flags)
+    task = options(**_of(options, given))
+    return run(TrainConfig(task=task, **_of(TrainConfig, given)))
+
+
+def _of(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in dataclasses.fields(cls)}
+    return {name: value for name, value in given.items() if name in names}
+
+
+def flags_of(*classes: type) -> type:
+    """One flat dataclass of all fields of `classes` that have a default, the first of a name
+    counts, with their docstrings as help. It checks nothing: that is left to the classes.
+    """
+    import tyro
+
+    flags: dict[str, tuple[str, Any, dataclasses.Field[Any]]] = {}
+    for cls in classes:
+        docs, hints = dict(_field_docs(cls)), get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            if field.default is not dataclasses.MISSING and field.name not in flags:
+                help_ = tyro.conf.arg(help=docs[field.name])
+                annotation = Annotated[hints[field.name], help_]
+                default = dataclasses.field(default=field.default)
+                flags[field.name] = (field.name, annotation, default)
+    return dataclasses.make_dataclass("Flags", list(flags.values()), kw_only=True)
+
+
+def _field_docs(cls: type) -> Iterator[tuple[str, str]]:
+    """Name and docstring of the fields of a dataclass, from its source."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(tree, ast.ClassDef)
+    for field, after in zip(tree.body, tree.body[1:], strict=False):
+        match field, after:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                yield name, " ".join(text.split())
+
+
+def _registry() -> Any:
+    """How tyro reads and shows what may be left out: `none`, or a value."""
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+    from swarmsgd.config import BITS
+
+    bits = "|".join("none" if bits is None else str(bits) for bits in BITS)
+    kinds: dict[Any, tuple[type, str]] = {int | None: (int, bits), Path | None: (Path, "PATH")}
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        if info.type not in kinds:
+            return None
+        kind, metavar = kinds[info.type]
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar=metavar,
+            instance_from_str=lambda words: None if words[0].lower() == "none" else kind(words[0]),
+            is_instance=lambda value: value is None or isinstance(value, kind),
+            str_from_instance=lambda value: ["none" if value is None else str(value)],
+        )
+
+    return registry
+
+
+def _choices(options: type) -> str:
+    """What the options that name something can be, from the tables."""
+    from swarmsgd import config, graphs, tasks
+    from swarmsgd.train import algorithms, recipe
+
+    tables: dict[str, Iterable[tuple[str, str]]] = {
+        "dataset": ((name, entry.help) for name, entry in tasks.DATASETS.items()),
+        "model": ((name, entry.help) for name, entry in tasks.MODELS.items()),
+        "partition": (
+            (usage, text)
+            for usage, text in (e.help.split(": ", 1) for e in tasks.PARTITIONS.values())
+        ),
+        "algorithm": ((name, entry.help) for name, entry in algorithms.ALGORITHMS.items()),
+        "graph": ((kind.usage, kind.help) for kind in graphs.GRAPHS.values()),
+        "mode": config.MODES.items(),
+        "schedule": ((name, entry.help) for name, entry in recipe.SCHEDULES.items()),
+    }
+    known = {f.name for cls in (options, recipe.TrainConfig) for f in dataclasses.fields(cls)}
+    blocks: list[str] = []
+    for option, rows in tables.items():
+        if option in known:
+            rows = list(rows)
+            width = max(len(name) for name, _ in rows)
+            lines = [f"  {name:<{width}}  {text}" for name, text in rows]
+            blocks.append("\n".join([f"--{option}:", *lines]))
+    return "\n".join(blocks) + "\n"

@@ -1,0 +1,159 @@
+"""What is in a file of records: the table of kinds of lines and of the fields each may have.
+
+The documentation of the format is made from it. A reader leaves alone what it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Record = dict[str, Any]
+"""One line: the fields in `COMMON`, and those of its kind."""
+
+COMMON = ("t", "node", "kind")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a kind of line says, and its fields: name -> (unit, meaning)."""
+
+    meaning: str
+    fields: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+_PROGRESS = {
+    "steps": ("count", "local steps done"),
+    "samples": ("count", "training samples seen"),
+    "loss": ("number", "mean training loss since the last such line"),
+    "lr": ("number", "learning rate now"),
+    "exchanges": ("count", "exchanges mixed here: started here, or answered"),
+    "bytes_sent": ("bytes", "handed to the links"),
+    "bytes_received": ("bytes", "that came from the links"),
+    "blocked_s": ("s", "time the training thread waited for exchanges; null: not measured"),
+}
+
+KINDS: Mapping[str, Kind] = {
+    "start": Kind(
+        "The node has joined.",
+        {
+            "num_nodes": ("count", "nodes of the run"),
+            "graph": ("text", "communication graph"),
+            "dim": ("count", "parameters that are exchanged"),
+            "mode": ("text", "non-blocking, blocking or matching"),
+            "bits": ("count", "bits a parameter on the wire; null is float32"),
+            "local_steps": ("text", "optimizer steps between two exchanges"),
+            "seed": ("number", "seed of the run"),
+            "incarnation": ("count", "grows each time the node is started again"),
+        },
+    ),
+    "plan": Kind(
+        "What `swarmsgd train` is about to do on this node.",
+        {
+            "algorithm": ("text", "swarm or a baseline"),
+            "total_steps": ("count", "local steps this node means to do"),
+            "total_samples": ("count", "training samples this node means to see"),
+            "shard": ("count", "training samples this node holds"),
+            "unix_s": ("s", "wall clock at t, since 1970: aligns the files of a run"),
+            "host": ("text", "name of the machine"),
+            "pid": ("number", "process id"),
+            "threads": ("count", "threads of torch"),
+        },
+    ),
+    "progress": Kind("About twice a second; counts since the start.", _PROGRESS),
+    "exchange": Kind(
+        "One exchange was mixed here.",
+        {
+            "role": ("text", "initiator or partner"),
+            "peer": ("node", "the other end"),
+            "counter": ("count", "number of the exchange among those its initiator started"),
+            "seconds": ("s", "initiator: from offer to mixed reply; partner: to decode and answer"),
+            "bytes_out": ("bytes", "the message sent"),
+            "bytes_in": ("bytes", "the message received"),
+            "distance": ("number", "norm of the difference of the two models"),
+            "left_out": ("count", "blocks that were not mixed"),
+        },
+    ),
+    "event": Kind(
+        "Something a person should know.",
+        {
+            "what": ("text", "one word to count by: lost, left, refused, distrusted, ..."),
+            "peer": ("node", "whom it is about, if anyone"),
+            "text": ("text", "the whole story"),
+        },
+    ),
+    "eval": Kind(
+        "A model's score on the test set.",
+        {
+            "model": ("text", "own: this node's; mean: the mean of all live nodes' models"),
+            "loss": ("number", "mean loss"),
+            "accuracy": ("fraction", "right answers"),
+            "samples": ("count", "samples it was measured on"),
+            "steps": ("count", "local steps done by then"),
+        },
+    ),
+    "result": Kind(
+        "Training is done on this node (`swarmsgd train`).",
+        {
+            **_PROGRESS,
+            "wall_s": ("s", "time in the training loop, the mean included"),
+            "step_ms_p50": ("ms", "wall time of a training step: median"),
+            "step_ms_p99": ("ms", "the same, 99th percentile"),
+            "step_ms_max": ("ms", "the same, longest"),
+            "gamma": ("number", "sum over nodes of the squared distance to the mean model"),
+            "mean_of": ("list", "the nodes whose mean was taken"),
+        },
+    ),
+    "end": Kind(
+        "The node has left; nothing follows.",
+        {
+            "rank": ("node", "this node"),
+            "steps": ("count", "optimizer steps since it joined"),
+            "started": ("count", "exchanges started here"),
+            "completed": ("count", "of these, mixed here, late ones included"),
+            "answered": ("count", "exchanges others started and this node answered"),
+            "late": ("count", "completed after patience had run out"),
+            "overdue": ("count", "times patience ran out"),
+            "lost": ("count", "exchanges the partner may have mixed and this node did not"),
+            "refused": ("count", "exchanges the partner declined"),
+            "skipped": ("count", "bursts or rounds without a partner"),
+            "bytes_sent": ("bytes", "handed to the links"),
+            "bytes_received": ("bytes", "that came from the links"),
+            "messages_sent": ("count", "messages handed to the links"),
+            "messages_received": ("count", "messages that came from the links"),
+            "left_out_blocks": ("count", "blocks not mixed"),
+            "mixed_blocks": ("count", "blocks mixed"),
+            "distance_sq": ("number", "sum of the squared distances over all exchanges mixed here"),
+            "mixes": ("count", "exchanges mixed here"),
+            "distrusted": ("count", "peers dropped for what they sent"),
+            "busy_s": ("s", "time of the exchange thread spent at work"),
+            "open_peers": ("count", "neighbours whose link still worked"),
+            "lost_peers": ("object", "node -> why its link was lost"),
+            "lock_missed": ("count", "steps that found the vectors in use and came back later"),
+            "hook_s_p50": ("s", "time a step spent in this package, waiting excluded: median"),
+            "hook_s_p99": ("s", "the same, 99th percentile"),
+            "hook_s_max": ("s", "the same, longest"),
+            "hook_s_total": ("s", "the same, sum"),
+            "blocked_s": ("s", "time the training thread waited for exchanges"),
+        },
+    ),
+}
+
+
+def unknown(record: Record) -> list[str]:
+    """What of this record is not in `KINDS`: its kind, or names of fields. Empty if all is."""
+    kind = KINDS.get(record["kind"])
+    if kind is None:
+        return [record["kind"]]
+    return [name for name in record if name not in COMMON and name not in kind.fields]
+
+
+def table() -> str:
+    """The schema as Markdown: one section a kind, one row a field."""
+    rows: list[str] = []
+    for name, kind in KINDS.items():
+        rows += [f"### {name}", "", kind.meaning, "", "| field | unit | meaning |", "|---|---|---|"]
+        rows += [f"| {field} | {unit} | {text} |" for field, (unit, text) in kind.fields.items()]
+        rows.append("")
+    return "\n".join(rows)

@@ -1,0 +1,132 @@
+"""What the launchers of one run tell each other when it spans several hosts: who is here, who is
+done.
+
+Host 0's launcher hosts the store and must not end before the others' nodes have made their last
+call to it. Each other launcher beats in the store, says when its nodes are done, and is given up
+once its beat has stood still: nobody has to guess how long a run takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.distributed import Store
+
+BEAT_S = 1.0
+SILENT_S = 30.0
+"""A launcher counts as gone once its beat has stood still this long."""
+STORE_CALL_S = 60.0
+_PREFIX = "swarmsgd/launchers"
+
+
+class Beat:
+    """On every host but the first: announces this launcher, beats, and says when it is done.
+
+    `shape` is what all launchers must agree on, in words. All of it happens in one thread, since
+    any call to a store may hang when its host is gone.
+    """
+
+    def __init__(self, address: tuple[str, int], shape: str, host_index: int) -> None:
+        self.problem: str | None = None
+        """Why this launcher cannot be part of the run, once that is known."""
+        self._address = address
+        self._shape = shape
+        self._index = host_index
+        self._finished = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="swarmsgd-hosts", daemon=True)
+
+    def start(self) -> None:
+        """Begin; host 0 may come later."""
+        self._thread.start()
+
+    def finish(self, patience_s: float = 5.0) -> None:
+        """Say that this host's nodes are done; returns after `patience_s` even if nobody hears."""
+        self._finished.set()
+        self._thread.join(patience_s)
+
+    def _run(self) -> None:
+        # If the store cannot be used the nodes themselves say so, and why that matters.
+        with contextlib.suppress(RuntimeError):
+            store = self._connect()
+            if store is None:
+                return
+            self.problem = introduce(store, self._index, self._shape)
+            if self.problem is not None:
+                return
+            while not self._finished.wait(BEAT_S):
+                store.add(f"{_PREFIX}/beat/{self._index}", 1)
+            store.set(f"{_PREFIX}/done/{self._index}", "1")
+
+    def _connect(self) -> Store | None:
+        while not self._finished.is_set():
+            try:
+                socket.create_connection(self._address, timeout=5.0).close()
+                break
+            except OSError:
+                self._finished.wait(0.2)
+        else:
+            return None
+        from torch.distributed import TCPStore
+
+        timeout = timedelta(seconds=STORE_CALL_S)
+        return TCPStore(*self._address, is_master=False, timeout=timeout)
+
+
+def introduce(store: Store, host_index: int, shape: str) -> str | None:
+    """Enter a launcher into the run; what is wrong with that, if anything is."""
+    me = f"{socket.gethostname()} ({time.time_ns()})"
+    agreed = store.compare_set(f"{_PREFIX}/shape", "", shape).decode()
+    if agreed != shape:
+        return (
+            f"this launcher was given {shape}, the run has {agreed}: "
+            "give -n and --hosts the same values on every host"
+        )
+    first = store.compare_set(f"{_PREFIX}/here/{host_index}", "", me).decode()
+    if first != me:
+        return (
+            f"there is a launcher with --host-index {host_index} in this run already, on "
+            f"{first.split()[0]}: give each host its own, from 0 on"
+        )
+    return None
+
+
+class Register:
+    """On host 0: who of the others is done, and who has fallen silent."""
+
+    def __init__(
+        self,
+        store: Store,
+        shape: str,
+        hosts: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        introduce(store, 0, shape)
+        self._store = store
+        self._clock = clock
+        self._left = set(range(1, hosts))
+        self._seen: dict[int, tuple[int, float]] = {}
+
+    def look(self) -> tuple[set[int], set[int]]:
+        """(hosts still at work, hosts given up just now). Call it again and again."""
+        now = self._clock()
+        given_up: set[int] = set()
+        for host in sorted(self._left):
+            if self._store.check([f"{_PREFIX}/done/{host}"]):
+                self._left.discard(host)
+                continue
+            beat = self._store.add(f"{_PREFIX}/beat/{host}", 0)
+            last, since = self._seen.get(host, (-1, now))
+            if beat != last:
+                self._seen[host] = (beat, now)
+            elif now - since > SILENT_S:
+                self._left.discard(host)
+                given_up.add(host)
+        return set(self._left), given_up

@@ -1,0 +1,167 @@
+"""`swarmsgd train`, seen from the parent: check everything, start the nodes, show them, sum up.
+
+The parent trains nothing. It reads the files that the nodes write and knows how their processes
+ended; all else is in the run's folder for anybody to read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from swarmsgd.errors import ConfigError
+from swarmsgd.observe.console import Console, bytes_text, summary_table
+from swarmsgd.observe.view import RunView
+from swarmsgd.tasks import TASKS, Task
+from swarmsgd.train.algorithms import ALGORITHMS
+from swarmsgd.train.launch import describe, prefix
+from swarmsgd.train.launcher import Launcher
+from swarmsgd.train.processes import Interrupts, Line, NodeEnd, Note, Outcome
+from swarmsgd.train.recipe import TrainConfig
+from swarmsgd.train.summary import summarise
+from swarmsgd.train.trainee import CONFIG, MODEL
+
+SLOW_S = 3.0
+SUMMARY = "summary.json"
+OWN_FILES = (CONFIG, MODEL, f".{MODEL}", SUMMARY, "node-*.jsonl")
+"""What a run writes into its folder, and what --overwrite replaces."""
+
+
+def run(config: TrainConfig, *, file: TextIO | None = None) -> int:
+    """Train, and return the exit code: 0 if there is a mean model at the end (lost nodes are
+    warned of), 1 if there is none, 128 + signal after an interruption (130 for Ctrl-C).
+
+    Raises ConfigError or DataError before any node was started.
+    """
+    folder = config.out or Path("runs") / time.strftime(f"{config.task_name}-%Y%m%d-%H%M%S")
+    check_folder(folder, overwrite=config.overwrite)
+    # Made here once, so that data are fetched once and whatever is wrong with them shows now.
+    title = describe_run(config, TASKS[config.task_name].make(config.task, config.nodes, _notice))
+    _prepare(config)
+    make_folder(folder, config)
+    argv = [sys.executable, "-m", "swarmsgd.train.trainee", str(folder.absolute())]
+    view = RunView(folder, config.nodes)
+    launcher = Launcher(argv, config.nodes)
+    with (
+        Interrupts() as interrupts,
+        Console(view, title, epochs=config.epochs, file=file) as console,
+        launcher,
+    ):
+        for event in launcher.events(interrupts):
+            match event:
+                case Line(node, _, text):
+                    console.print(prefix(node, colour=console.is_terminal) + text)
+                case NodeEnd() if event.failed and not launcher.stopping:
+                    view.read()
+                    view.set_state(event.node, "failed")
+                    console.print(f"swarmsgd: {describe(event)}")
+                    if _cannot_begin(view, event.node, launcher):
+                        console.print("swarmsgd: the others cannot begin without it: ending them")
+                        launcher.stop()
+                case Note(text):
+                    console.print(f"swarmsgd: {text}")
+            console.tick()
+        view.read()
+    summary = summarise(config, view, launcher.outcome)
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+    console.print(summary_table(summary))
+    console.print(f"{_totals(summary)}\nwritten to {folder}")
+    return _verdict(launcher.outcome, summary, folder)
+
+
+def _prepare(config: TrainConfig) -> None:
+    """Do once what each node would else do at the same time; say so if it takes long."""
+    slow = threading.Timer(
+        SLOW_S, _notice, ["compiling for this machine; the next run finds it done"]
+    )
+    slow.daemon = True
+    slow.start()
+    try:
+        ALGORITHMS[config.algorithm].prepare()
+    finally:
+        slow.cancel()
+
+
+def _cannot_begin(view: RunView, failed: int, launcher: Launcher) -> bool:
+    """Whether a node failed before it had joined, and others wait for it."""
+    joined = {node.node for node in view.nodes if "plan" in node.last}
+    return failed not in joined and not joined.issuperset(launcher.pids)
+
+
+def describe_run(config: TrainConfig, task: Task) -> str:
+    """One line: what is trained by whom in which way."""
+    parts = [task.name, f"{config.nodes} node{'s' * (config.nodes != 1)}"]
+    if config.algorithm == "swarm":
+        bits = "float32" if config.bits is None else f"{config.bits} bits"
+        parts += [config.graph, f"H {config.local_steps}", config.mode, bits]
+    else:
+        parts.append(config.algorithm)
+    partition = getattr(config.task, "partition", "iid")
+    return ", ".join(parts if partition == "iid" else [*parts, partition])
+
+
+def check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Raise ConfigError if a run cannot be written to `folder`; creates nothing."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise ConfigError(f"--out is {folder}, but {existing} is a file: choose another folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"--out is {folder}, but {existing} cannot be written to")
+    found = sorted(path.name for path in folder.iterdir()) if existing == folder else []
+    if found and not overwrite:
+        raise ConfigError(
+            f"--out is {folder}, which is not empty ({', '.join(found[:3])}"
+            f"{', ...' if len(found) > 3 else ''}): choose another folder, or --overwrite"
+        )
+
+
+def make_folder(folder: Path, config: TrainConfig) -> None:
+    """Create the folder, free of what an earlier run left, with the run's config in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for pattern in OWN_FILES:
+            for path in folder.glob(pattern):
+                path.unlink()
+        (folder / CONFIG).write_text(config.to_json() + "\n")
+    except OSError as error:
+        raise ConfigError(
+            f"--out is {folder}, which cannot be written to: {error.strerror or error}"
+        ) from None
+
+
+def _notice(line: str) -> None:
+    print(f"swarmsgd: {line}", file=sys.stderr, flush=True)
+
+
+def _totals(summary: Mapping[str, Any]) -> str:
+    parts = []
+    if summary["wall_s"] is not None:
+        parts.append(f"{summary['wall_s']:.1f} s")
+        parts.append(f"{summary['samples_per_s']:,.0f} samples/s")
+    if summary["algorithm"] == "swarm":
+        parts.append(f"{summary['exchanges']:,} exchanges ({summary['lost_exchanges']} lost)")
+    computed = "" if summary["bytes_sent_is"] == "counted" else " (computed)"
+    parts.append(f"{bytes_text(summary['bytes_sent'])} sent{computed}")
+    if summary["gamma"] is not None:
+        parts.append(f"gamma {summary['gamma']:.4g}")
+    return ", ".join(parts)
+
+
+def _verdict(outcome: Outcome, summary: Mapping[str, Any], folder: Path) -> int:
+    numbers = summary["failed_nodes"]
+    failed = f"node{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))} failed"
+    if outcome.interrupted is not None:
+        _notice(f"{outcome.interrupted_by}: ended early; what was recorded is kept in {folder}")
+        return outcome.exit_code
+    if not (folder / MODEL).exists():
+        _notice(f"there is no mean model: {failed}; see above")
+        return 1
+    if numbers:
+        _notice(f"warning: {failed}; the mean model is that of the others")
+    return 0
