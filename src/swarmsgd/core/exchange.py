@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
+HALF = np.float32(0.5)
 
 
 def apply_pending(live: Array, pending: Array) -> None:
@@ -30,8 +31,7 @@ def change(mine: Array, theirs: Array) -> Array:
     The two ends' changes are exact negatives, since halving and subtraction are odd; halved first,
     nothing overflows.
     """
-    half = np.float32(0.5)
-    return theirs * half - mine * half
+    return np.subtract(theirs * HALF, mine * HALF, dtype=np.float32)
 
 
 def mix(copy: Array, pending: Array, delta: Array) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 import torch
-from torch.distributed import ProcessGroup
+from torch.distributed import ProcessGroupGloo
 
 from swarmsgd.errors import PeerError
 from swarmsgd.train.rendezvous import Rendezvous
@@ -80,7 +80,7 @@ class Watch:
     def is_dead(self, rank: int) -> bool:
         """Whether to go on without `rank`. Looks into the store; call it again and again."""
         store, key = self._rendezvous.store, self._rendezvous.key
-        if store.check([key("left", rank)]):
+        if store.check([key("left", rank)]) or self._rendezvous.died(rank):
             return True
         beat, now = store.add(key("beat", rank), 0), time.monotonic()
         last, since = self._seen.get(rank, (-1, now))
@@ -92,7 +92,7 @@ class Watch:
 
     def is_unseen(self, rank: int) -> bool:
         """Whether `rank`, looked at by `is_dead` for a while, has never beaten at all."""
-        beat, since = self._seen[rank] if rank in self._seen else (-1, 0.0)
+        beat, since = self._seen.get(rank, (-1, 0.0))
         return beat == 0 and time.monotonic() - since > UNSEEN_S
 
 
@@ -207,7 +207,7 @@ class Mean:
             time.sleep(0.02)
 
 
-def _mean(group: ProcessGroup, vector: torch.Tensor, count: int) -> torch.Tensor:
+def _mean(group: ProcessGroupGloo, vector: torch.Tensor, count: int) -> torch.Tensor:
     mean = torch.empty(vector.shape, dtype=vector.dtype)
     for mine, out in zip(vector.split(CHUNK), mean.split(CHUNK), strict=True):
         total = mine.to("cpu", torch.float64)
@@ -216,13 +216,13 @@ def _mean(group: ProcessGroup, vector: torch.Tensor, count: int) -> torch.Tensor
     return mean
 
 
-def _sum(group: ProcessGroup, values: torch.Tensor) -> None:
+def _sum(group: ProcessGroupGloo, values: torch.Tensor) -> None:
     group.allreduce(values).wait()  # a sum, by default
 
 
 def _group(
     rendezvous: Rendezvous, name: str, members: Iterable[int], timeout_s: float
-) -> ProcessGroup:
+) -> ProcessGroupGloo:
     ranks = list(members)
     return open_group(
         name,

@@ -243,8 +243,11 @@ class Launcher:
                 lines, _ = stream.read(at_end=True)
                 events += self._printed(process, name, lines)
             stream.file.close()
-        self._ends.append(process.end())
-        return [*events, self._ends[-1]]
+        end = process.end()
+        self._ends.append(end)
+        if end.failed and self._store is not None:  # nobody needs to wait for its beat to stop
+            self._store.set(f"{other_hosts.DIED}/{end.node}", "1")
+        return [*events, end]
 
     def _obey(self, interrupts: Interrupts) -> None:
         if interrupts.first is not None and self.interrupted is None:

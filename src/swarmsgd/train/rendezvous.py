@@ -18,6 +18,7 @@ from torch.distributed import TCPStore
 
 from swarmsgd.core.messages import explain_difference
 from swarmsgd.errors import ConfigError, PeerError
+from swarmsgd.train.hosts import DIED
 from swarmsgd.transport.gloo import route_address
 
 STANDARD_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -144,6 +145,10 @@ class Rendezvous:
         """A key of this join."""
         return "/".join([self.prefix, *map(str, parts)])
 
+    def died(self, rank: int) -> bool:
+        """Whether the launcher saw this node fail."""
+        return self.store.check([f"{DIED}/{rank}"])
+
     def get_all(self, name: str, mine: str, timeout_s: float) -> list[str]:
         """Say `mine` under `name`, wait for what all others say. Raises PeerError naming who is
         missing.
@@ -154,6 +159,13 @@ class Rendezvous:
         give_up = time.monotonic() + timeout_s
         pause_s = 0.005
         while not self.store.check(keys):
+            dead = [r for r in range(count) if self.died(r) and not self.store.check([keys[r]])]
+            if dead:
+                raise PeerError(
+                    f"node {', '.join(map(str, dead))} failed before it had joined: what it "
+                    f"printed "
+                    "says why. Mend that and start all again"
+                )
             if time.monotonic() > give_up:
                 missing = [str(r) for r in range(count) if not self.store.check([keys[r]])]
                 raise PeerError(

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swarmsgd.core import messages, node as machine
+from swarmsgd.core import messages
+from swarmsgd.core import node as machine
 from swarmsgd.core.code import Bytes, Mixed
 from swarmsgd.core.messages import Draft, ExchangeId, Kind, Message
 from swarmsgd.errors import LinkClosed, ProtocolError
@@ -181,7 +182,9 @@ class Worker:
         self.traffic.busy_s += time.perf_counter() - begin
 
     def pump(self) -> None:
-        """Do what is queued, on the caller's thread: for a driver that steps a worker not started."""
+        """Do what is queued, on the caller's thread: for a driver that steps a worker not
+        started.
+        """
         self._do(self._tick)
         while not self._queue.empty():
             job = self._queue.get()
