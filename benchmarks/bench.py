@@ -83,7 +83,8 @@ def keep(name: str, figures: Mapping[str, Any], note: str = "") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     recipe = {
         "command": " ".join(["python", *(_relative(a) for a in sys.argv)]),
-        "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "src") else ""),
+        "commit": _git("rev-parse", "--short", "HEAD")
+        + ("+" if _git("status", "--porcelain", "src") else ""),
         "machine": machine(),
         "note": note,
     }
@@ -116,14 +117,21 @@ def table(rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table; the first row is its head."""
     text = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in text) for i in range(len(text[0]))]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in text]
+    lines = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
+        for row in text
+    ]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     return "\n".join(lines)
 
 
 def _relative(argument: str) -> str:
     path = Path(argument)
-    return str(path.relative_to(HERE.parent)) if path.is_absolute() and HERE.parent in path.parents else argument
+    return (
+        str(path.relative_to(HERE.parent))
+        if path.is_absolute() and HERE.parent in path.parents
+        else argument
+    )
 
 
 def _git(*arguments: str) -> str:

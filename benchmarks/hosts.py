@@ -29,7 +29,15 @@ def main() -> None:
         raise SystemExit(f"network namespaces cannot be made here: {reason}")
     figures: dict[str, dict[str, dict]] = {}
     rows: list[list[object]] = [
-        ["link", "variant", "median step, ms", "p99, ms", "to detached", "exchanges a node", "MB sent a node"]
+        [
+            "link",
+            "variant",
+            "median step, ms",
+            "p99, ms",
+            "to detached",
+            "exchanges a node",
+            "MB sent a node",
+        ]
     ]
     for rate in options.rates:
         figures[rate] = {}

@@ -10,14 +10,16 @@ from typing import Self
 
 
 def available() -> str:
-    """"" if namespaces can be made here, else why not."""
+    """ "" if namespaces can be made here, else why not."""
     if os.geteuid() != 0:
         return "needs root"
     missing = [tool for tool in ("ip", "tc") if shutil.which(tool) is None]
     if missing:
         return f"needs {', '.join(missing)}"
     probe = f"swp{os.getpid()}"
-    made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True, check=False)
+    made = subprocess.run(
+        ["ip", "netns", "add", probe], capture_output=True, text=True, check=False
+    )
     if made.returncode:
         return f"ip netns add fails: {made.stderr.strip()}"
     subprocess.run(["ip", "netns", "delete", probe], check=False)

@@ -51,7 +51,9 @@ def main() -> None:
                 figures[name][variant]["hook_ms_p50"] = 1e3 * median(h["hook_s_p50"] for h in hooks)
                 figures[name][variant]["hook_ms_p99"] = 1e3 * median(h["hook_s_p99"] for h in hooks)
                 figures[name][variant]["exchanges_started"] = median(h["started"] for h in hooks)
-            rows.append([name, variant, f"{1e3 * step:.2f}", f"{1e3 * p99:.2f}", f"{step / alone:.3f}"])
+            rows.append(
+                [name, variant, f"{1e3 * step:.2f}", f"{1e3 * p99:.2f}", f"{step / alone:.3f}"]
+            )
             print(name, variant, figures[name][variant], flush=True)
     print(table(rows))
     if options.keep:

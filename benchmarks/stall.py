@@ -26,7 +26,9 @@ NODES, VICTIM = 4, 3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parameters", type=int, nargs="+", default=[100_000, 1_000_000])
-    parser.add_argument("--phase", type=float, default=20.0, help="seconds before, during and after")
+    parser.add_argument(
+        "--phase", type=float, default=20.0, help="seconds before, during and after"
+    )
     parser.add_argument("--keep", action="store_true", help="write the record")
     options = parser.parse_args()
     figures: dict[str, dict] = {}
@@ -43,7 +45,10 @@ def main() -> None:
                     [f"{parameters / 1e6:g} M", event, phase, f"{f['steps_per_s']:.1f}"]
                     + [f"{1e6 * f[k]:.0f}" for k in ("hook_p50", "hook_p99", "hook_max")]
                     + [f"{1e6 * f[k]:.0f}" for k in ("control_p50", "control_p99", "control_max")]
-                    + [f"{f['hook_p50'] / f['control_p50']:.2f}", f"{f['hook_p99'] / f['control_p99']:.2f}"]
+                    + [
+                        f"{f['hook_p50'] / f['control_p50']:.2f}",
+                        f"{f['hook_p99'] / f['control_p99']:.2f}",
+                    ]
                 )
     print(table(rows))
     if options.keep:
@@ -90,7 +95,11 @@ def trial(parameters: int, event: str, phase_s: float) -> dict[str, dict[str, fl
             "completed", [int(s["completed"]) for s in saved],
             flush=True,
         )  # fmt: skip
-        limits = {"before": (begin + 2, middle), "during": (middle, resumed), "after": (resumed, np.inf)}
+        limits = {
+            "before": (begin + 2, middle),
+            "during": (middle, resumed),
+            "after": (resumed, np.inf),
+        }
         return {name: figures([s["rows"] for s in saved], *limit) for name, limit in limits.items()}
 
 
