@@ -63,6 +63,8 @@ def run_nodes(
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def said(output: str) -> dict[str, Any]:

@@ -45,4 +45,6 @@ with swarmsgd.join(model, optimizer, graph=options.graph, mode=options.mode) as 
     stats = swarm.stats()
 
 if swarm.rank == 0:
-    print(f"mean of {len(swarm.mean_of)} models: test accuracy {accuracy:.4f}, Gamma {swarm.gamma:.3e}")
+    print(
+        f"mean of {len(swarm.mean_of)} models: test accuracy {accuracy:.4f}, Gamma {swarm.gamma:.3e}"
+    )

@@ -86,6 +86,13 @@ def test_a_lost_link_frees_the_node_and_ends_the_peer():
     assert node.membership.candidates(1.0) == ()
 
 
+def test_a_peer_that_left_has_not_mixed_what_it_did_not_answer():
+    node = Node(0, [1, 2])
+    offered(node, 1)
+    assert node.handle(Gone(1, left=True), 0.1) == [Release()]
+    assert (node.counts.refused, node.counts.lost) == (1, 0)
+
+
 def test_a_refusal_frees_the_node_and_loses_nothing():
     node = Node(0, [1])
     exchange = offered(node, 1)

@@ -63,6 +63,7 @@ class Nodes:
                 subprocess.Popen(
                     [sys.executable, "-X", "faulthandler", str(script)],
                     env=os.environ | variables | environment,
+                    stdin=subprocess.PIPE,
                     stdout=self._files[rank],
                     stderr=subprocess.STDOUT,
                     text=True,
@@ -100,6 +101,13 @@ class Nodes:
                 raise AssertionError("a node hangs:\n" + self.everything()) from None
         return [process.returncode for process in self.processes]
 
+    def go(self) -> None:
+        """Give every node one line on its standard input."""
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+
     def everything(self) -> str:
         return "\n".join(f"--- node {i}\n{self.output(i)}" for i in range(len(self.processes)))
 
@@ -124,6 +132,8 @@ class Nodes:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
                 process.wait()
+            assert process.stdin is not None
+            process.stdin.close()
         for file in self._files:
             file.close()
         self._folder.cleanup()

@@ -279,3 +279,79 @@ except swarmsgd.errors.ConfigError as error:
         port = holder.getsockname()[1]
         said = run(body, 1, MASTER_PORT=str(port))
     assert f"cannot host the store at 127.0.0.1:{port}" in said[0]["error"]
+
+
+def test_a_peer_of_another_protocol_version_is_refused_by_name():
+    errors = refused("""
+from swarmsgd.core import messages
+messages.VERSION += RANK == 1
+model = nn.Linear(4, 2)
+swarmsgd.join(model, torch.optim.SGD(model.parameters(), lr=0.1))
+""")
+    assert "node 1 has other settings than node 0: protocol version: 1 here, 2 there" in errors[0]
+
+
+GARBAGE = """
+import socket
+model = Vector(1000)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+model.x.grad = torch.zeros(1000)
+def listening():
+    inodes = {os.readlink(f"/proc/self/fd/{f}") for f in os.listdir("/proc/self/fd")
+              if os.path.exists(f"/proc/self/fd/{f}")}
+    rows = [r.split() for r in open("/proc/net/tcp").read().splitlines()[1:]]
+    return {int(r[1].split(":")[1], 16) for r in rows if r[3] == "0A" and f"socket:[{r[9]}]" in inodes}
+with swarmsgd.join(model, optimizer, local_steps=1) as swarm:
+    say(ports=sorted(listening()))
+    sys.stdin.readline()
+    before = swarm.stats()["completed"]
+    for _ in range(60):
+        optimizer.step()
+        time.sleep(0.005)
+    stats = swarm.stats()
+    swarm.mean_model()
+say(more=stats["completed"] - before, peers=stats["open_peers"], of=swarm.mean_of)
+"""
+
+
+def test_garbage_sent_to_a_nodes_ports_harms_nobody():
+    import contextlib
+    import socket
+
+    with Nodes(GARBAGE, 3) as nodes:
+        ports = [port for rank in range(3) for port in nodes.wait_said(rank, "ports")["ports"]]
+        assert ports
+        for port in ports:
+            for junk in (b"GET / HTTP/1.1\r\n\r\n", bytes(64), b"\xff" * 4096, b""):
+                with (
+                    contextlib.suppress(OSError),
+                    socket.create_connection(("127.0.0.1", port), 1) as s,
+                ):
+                    s.sendall(junk)
+        nodes.go()
+        assert nodes.wait() == [0, 0, 0], nodes.everything()
+        for rank in range(3):
+            last = nodes.said(rank)[-1]
+            assert last["peers"] == 2 and last["of"] == [0, 1, 2] and last["more"] > 5
+
+
+def test_one_node_alone_works_and_says_so():
+    body = """
+import logging
+logging.basicConfig()
+for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+    os.environ.pop(name)
+model = nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+with swarmsgd.join(model, optimizer) as swarm:
+    for _ in range(10):
+        optimizer.zero_grad()
+        model(torch.ones(2, 3)).square().sum().backward()
+        optimizer.step()
+    mean = swarm.mean_model()
+say(same=all(torch.equal(mean[k], v) for k, v in model.state_dict().items()), of=swarm.mean_of)
+"""
+    with Nodes(body, 1) as nodes:
+        assert nodes.wait() == [0], nodes.everything()
+        assert nodes.said(0)[-1] == {"same": True, "of": [0]}
+        assert "a swarm of one node: nobody to average with" in nodes.output(0)

@@ -72,9 +72,10 @@ class Refused(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """The link to `peer` is closed, or it left."""
+    """The link to `peer` is closed. If it `left` it said so, behind its last reply."""
 
     peer: int
+    left: bool = False
 
 
 class Done(NamedTuple):
@@ -228,8 +229,8 @@ class Node:
                 return self._replied(peer, exchange, now)
             case Refused(peer, exchange):
                 return self._refused(peer, exchange)
-            case Gone(peer):
-                return self._gone(peer)
+            case Gone(peer, left):
+                return self._gone(peer, left)
             case Done(peer, phase):
                 return self._peer_done(peer, phase)
             case Tick():
@@ -328,7 +329,7 @@ class Node:
         self.counts.refused += 1
         return self._idle() if self.state is State.OFFERED else []
 
-    def _gone(self, peer: int) -> list[Effect]:
+    def _gone(self, peer: int, left: bool) -> list[Effect]:
         self.membership.lost(peer)
         effects: list[Effect] = []
         deferred = self._deferred.pop(peer, None)
@@ -336,7 +337,10 @@ class Node:
             effects.append(Discard(peer, deferred))
         if self._held is not None and self._peer == peer:
             self._held = None
-            self.counts.lost += 1
+            if left:  # its replies came before its goodbye, so it has not mixed this one
+                self.counts.refused += 1
+            else:
+                self.counts.lost += 1
         if self.state is not State.IDLE and self._peer == peer:
             effects += self._idle()
         return effects

@@ -289,7 +289,7 @@ class Worker:
             case Kind.BYE:
                 self._note("left", peer, messages.text_of(message) or "left the swarm")
                 self.transport.drop(peer)
-                self._handle(machine.Gone(peer))
+                self._handle(machine.Gone(peer, left=True))
         self.transport.give(buffer)
 
     def _check_sections(self, message: Message) -> None:

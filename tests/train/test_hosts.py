@@ -1,0 +1,70 @@
+"""Several hosts: network namespaces with links of a limited rate. Needs root; skips visibly without it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from bench import HERE, run_nodes
+from namespaces import Hosts, available
+
+REASON = available()
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(REASON), reason=f"no network namespaces here: {REASON}"),
+]
+
+
+@pytest.mark.parametrize("rate", [None, "100mbit"])
+def test_four_hosts_train_with_no_interface_named(rate: str | None):
+    with Hosts(4, rate) as hosts:
+        said = run_nodes(
+            [HERE / "loop.py", "--algorithm", "swarm", "--parameters", 100_000, "--seconds", 3],
+            4,
+            prefixes=[hosts.prefix(i) for i in range(4)],
+            master_addr=hosts.addresses[0],
+            timeout_s=120,
+        )
+    for node in (s["swarm"] for s in said):
+        assert node["completed"] > 5 and node["lost"] == 0 and node["lost_peers"] == {}, node
+
+
+def test_the_launcher_runs_one_command_a_host(tmp_path: Path):
+    import subprocess
+
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import torch, swarmsgd\n"
+        "model = torch.nn.Linear(8, 1)\n"
+        "optimizer = torch.optim.SGD(model.parameters(), lr=0.01)\n"
+        "with swarmsgd.join(model, optimizer, local_steps=1) as swarm:\n"
+        "    for _ in range(100):\n"
+        "        optimizer.zero_grad()\n"
+        "        model(torch.ones(4, 8)).square().mean().backward()\n"
+        "        optimizer.step()\n"
+        "    swarm.mean_model()\n"
+        "print('done', swarm.mean_of)\n"
+    )
+    with Hosts(2) as hosts:
+        launchers = [
+            subprocess.Popen(
+                [
+                    *hosts.prefix(host), sys.executable, "-m", "swarmsgd", "launch", "-n", "2",
+                    "--hosts", "2", "--host-index", str(host),
+                    "--master-addr", hosts.addresses[0], "--master-port", "29511", script,
+                ],
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            )
+            for host in range(2)
+        ]  # fmt: skip
+        try:
+            outputs = [launcher.communicate(timeout=120)[0] for launcher in launchers]
+        finally:
+            for launcher in launchers:
+                launcher.kill()
+                launcher.wait()
+    assert [launcher.returncode for launcher in launchers] == [0, 0], outputs
+    for host, output in enumerate(outputs):
+        for node in (2 * host, 2 * host + 1):
+            assert f"[node {node}] done [0, 1, 2, 3]" in output

@@ -1,0 +1,127 @@
+"""The training thread never waits: by construction, with the exchange side stuck and every peer silent."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from swarmsgd import graphs
+from swarmsgd.codec import make_code
+from swarmsgd.config import Config
+from swarmsgd.core.arena import Arena
+from swarmsgd.core.node import Node
+from swarmsgd.observe.records import Recorder
+from swarmsgd.train.replica import Replica
+from swarmsgd.train.swarm import Connection, Swarm
+from swarmsgd.train.worker import Worker
+from swarmsgd.transport.memory import MemoryNetwork
+
+
+class Rig:
+    """A swarm of node 0 over an in-process network whose other nodes never say anything."""
+
+    def __init__(self, dim: int = 5000, fused: bool = False) -> None:
+        self.network = MemoryNetwork(3, threaded=True)
+        for rank in (1, 2):
+            self.network.stop(rank)
+        self.model = nn.Linear(dim, 1, bias=False)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-6, fused=fused)
+        arena = Arena(self.model)
+        replica = Replica(arena, make_code(arena.dim, None))
+        rng = np.random.default_rng(0)
+        recorder = Recorder(None, 0)
+        self.worker = Worker(
+            Node(0, [1, 2]),
+            replica,
+            self.network.transport(0),
+            run=1,
+            pick=lambda _, candidates: int(rng.choice(candidates)) if candidates else None,
+            recorder=recorder,
+        )
+        self.worker.start()
+        self.replica = replica
+        connection = Connection(None, replica, self.worker, None)  # pyright: ignore[reportArgumentType]
+        self.swarm = Swarm(
+            self.model, self.optimizer, Config(), graphs.complete(3), 0, arena, connection, recorder
+        )
+        self.x = torch.ones(4, dim)
+
+    def step(self) -> float:
+        """Seconds of one training step."""
+        begin = time.perf_counter()
+        self.optimizer.zero_grad()
+        self.model(self.x).square().mean().backward()
+        self.optimizer.step()
+        return time.perf_counter() - begin
+
+    def close(self) -> None:
+        self.swarm._hook.remove()
+        self.swarm._left = True
+        self.worker.node.deadline = 0.0  # do not sit out the patience with the silent peers
+        self.worker._queue.put(self.worker._tick)
+        self.worker.close(drain_s=0.0)
+
+
+def test_steps_go_on_while_a_kernel_holds_the_lock_and_every_peer_is_silent():
+    rig = Rig()
+    try:
+        entered, leave = threading.Event(), threading.Event()
+
+        def stuck_kernel() -> None:
+            with rig.replica.lock:
+                entered.set()
+                leave.wait(60)
+
+        rig.worker._queue.put(stuck_kernel)
+        assert entered.wait(10)
+        rig.replica.has_pending = True  # there is something to apply at every step
+        began, steps = time.monotonic(), 0
+        while time.monotonic() - began < 2.0:
+            rig.step()
+            steps += 1
+        assert rig.replica.lock.locked()  # the kernel held it all the while
+        stats = rig.swarm.stats()
+        assert steps > 100 and stats["steps"] == steps
+        assert stats["lock_missed"] >= steps - 4
+        assert stats["blocked_s"] == 0.0 and stats["started"] == 0
+        leave.set()
+        give_up = time.monotonic() + 30
+        while rig.swarm.stats()["started"] == 0 and time.monotonic() < give_up:
+            rig.step()
+        assert rig.swarm.stats()["started"] == 1  # and goes on once the lock is free
+    finally:
+        leave.set()
+        rig.close()
+
+
+def test_a_burst_goes_on_while_its_exchange_is_under_way():
+    rig = Rig()
+    try:
+        for _ in range(200):
+            rig.step()
+        stats = rig.swarm.stats()
+        assert stats["started"] <= 1 and stats["steps"] == 200 and stats["blocked_s"] == 0.0
+    finally:
+        rig.close()
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_step_that_a_grad_scaler_skips_is_not_a_local_step(fused: bool):
+    rig = Rig(fused=fused)
+    try:
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+        for scale in (1.0, float("inf"), 1.0):
+            before = rig.model.weight.detach().clone()
+            rig.optimizer.zero_grad()
+            scaler.scale(rig.model(rig.x).mean() * scale).backward()
+            scaler.step(rig.optimizer)
+            scaler.update()
+            assert torch.equal(before, rig.model.weight) == (scale != 1.0)
+        assert rig.swarm.stats()["steps"] == 2
+    finally:
+        rig.close()
