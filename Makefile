@@ -20,6 +20,8 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' \
 		|| { echo "== the installation failed; the lines above say why. Nothing else was changed."; exit 1; }
+	@echo "== compiling the kernels (once)"
+	@$(BIN)/python -c "from swarmsgd.codec import kernels; kernels.prepare()"
 	@touch $@
 
 demo: $(READY)

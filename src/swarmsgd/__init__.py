@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from swarmsgd import errors as errors, graphs as graphs
+    from swarmsgd import errors as errors
+    from swarmsgd import graphs as graphs
     from swarmsgd.config import Config as Config
     from swarmsgd.graphs import Graph as Graph
     from swarmsgd.train.join import join as join

@@ -99,6 +99,7 @@ def _dispatch(arguments: list[str]) -> int:
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_launch(commands)
+    _add_bench(commands)
     commands.add_parser("train", help="train a task that comes with the package", add_help=False)
     if arguments[:1] == ["train"]:
         return _train(arguments[1:])
@@ -111,7 +112,51 @@ def _dispatch(arguments: list[str]) -> int:
     if given.command is None:
         parser.print_help(sys.stderr)
         return USAGE_ERROR
-    return _launch(given)
+    return _bench(given) if given.command == "bench" else _launch(given)
+
+
+# swarmsgd bench
+
+
+def _add_bench(commands: Any) -> None:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "bench",
+        help="measure the wire code on this machine",
+        description="Time encode (offer), answer and mix next to copying the vector: one process, "
+        "one thread, interleaved, medians.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("what", choices=["codec"], metavar="codec", help="what to measure")
+    add("--size", type=int, default=11_700_000, help="parameters (default: 11700000)")
+    add("--bits", default="8", help="bits a parameter, or none for float32 (default: 8)")
+    add("--repeats", type=int, default=15, help="repeats to take medians of (default: 15)")
+    add("--json", action="store_true", help="print one JSON object")
+
+
+def _bench(given: argparse.Namespace) -> int:
+    import json
+
+    from swarmsgd.codec.bench import bench
+    from swarmsgd.config import Config
+
+    text = given.bits.lower()
+    if text != "none" and not text.isdigit():
+        raise ConfigError(f"--bits is {given.bits!r}, wanted a number of bits or none")
+    for name in ("size", "repeats"):
+        if getattr(given, name) < 1:
+            raise ConfigError(f"--{name} is {getattr(given, name)}, wanted at least 1")
+    bits = Config(bits=None if text == "none" else int(text)).bits
+    figures = bench(given.size, bits, given.repeats)
+    if given.json:
+        print(json.dumps({"size": given.size, "bits": bits, **figures}))
+        return 0
+    print(f"{given.size:,} parameters, {given.bits} bits, {given.repeats} repeats")
+    print(f"  copy    {1e3 * figures['copy_s']:8.2f} ms")
+    for name in ("offer", "answer", "mix"):
+        print(f"  {name:<7} {1e3 * figures[f'{name}_s']:8.2f} ms  {figures[name]:6.2f} copies")
+    print(f"  {figures['bytes']:.4f} bytes a parameter, each way")
+    return 0
 
 
 # swarmsgd launch

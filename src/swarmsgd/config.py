@@ -16,7 +16,7 @@ MODES: dict[str, str] = {
 }
 """Mode name -> one line of help."""
 
-BITS: tuple[int | None, ...] = (None,)
+BITS: tuple[int | None, ...] = (None, 3, 4, 5, 6, 7, 8, 16)
 """Bits a coordinate on the wire; None is float32."""
 
 
@@ -62,7 +62,7 @@ class Config:
     """H, optimizer steps between two exchanges: a number, or "geometric:4" for a random one."""
     mode: str = "non-blocking"
     """non-blocking, blocking or matching."""
-    bits: int | None = None
+    bits: int | None = 8
     """Bits a parameter on the wire; None sends float32."""
     seed: int = 0
     """Seeds the choice of partners and, for random graphs, the graph. Not the model."""

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from swarmsgd.errors import ConfigError, LinkClosed
 from swarmsgd.testing import TRANSPORT_CHECKS, Cluster, Edge, Inbox, check_transport, send
@@ -36,7 +37,7 @@ def test_check_transport_names_the_check_that_fails():
             assert all(not node.peers for node in cluster.nodes.values()), "peers from the start"
             yield cluster
 
-    with pytest.raises(AssertionError, match="^order: peers from the start"):
+    with pytest.raises(AssertionError, match=r"^order: peers from the start"):
         check_transport(deaf)
 
 

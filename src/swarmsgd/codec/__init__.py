@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from swarmsgd.codec.exact import ExactCode
+from swarmsgd.codec.lattice import LatticeCode
 from swarmsgd.core.code import Code
 
 
-def make_code(dim: int, bits: int | None) -> Code:
-    """The code of a run: float32 for None. `dim` is D."""
-    return ExactCode(dim)
+def make_code(dim: int, bits: int | None, *, rotation: bool | None = None) -> Code:
+    """The code of a run: float32 if `bits` is None. `dim` is D; all nodes must choose alike.
+
+    `rotation` is `LatticeCode`'s; None is for rotating at 6 bits and less, where the noise that
+    heavy-tailed or sparse differences cost otherwise holds the models visibly apart.
+    """
+    if bits is None:
+        return ExactCode(dim)
+    return LatticeCode(dim, bits, rotation=bits <= 6 if rotation is None else rotation)

@@ -38,7 +38,7 @@ def join(
     graph: str | Graph = "complete",
     local_steps: int | str = 4,
     mode: str = "non-blocking",
-    bits: int | None = None,
+    bits: int | None = 8,
     seed: int = 0,
     broadcast_start: bool = True,
     join_timeout_s: float = 300.0,

@@ -60,7 +60,7 @@ class TrainConfig:
     mode: str = "non-blocking"
     """non-blocking never waits for a peer; blocking and matching do."""
 
-    bits: int | None = None
+    bits: int | None = 8
     """Bits a parameter on the wire; none sends float32."""
 
     lr: float = 0.1

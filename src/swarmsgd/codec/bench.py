@@ -1,0 +1,70 @@
+"""How long the codes take on this machine, next to a plain copy of the vector."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from swarmsgd.codec import make_code
+from swarmsgd.core.code import Bytes
+
+
+def bench(
+    size: int, bits: int | None, repeats: int = 15, *, rotation: bool | None = None
+) -> dict[str, float]:
+    """Medians over `repeats` exchanges of a pair of models of `size` parameters.
+
+    Keys: `copy_s`, `offer_s`, `answer_s`, `mix_s`, in seconds of this thread's processor time; the
+    last three in copies as `offer`, `answer` and `mix`; `bytes` of a payload a parameter. They are
+    measured in turn, so that what else the machine does hits all of them alike.
+    """
+    rng = np.random.default_rng(0)
+    model = rng.standard_normal(size, np.float32)
+    start_i, start_j = model, model + np.float32(0.01) * rng.standard_normal(size, np.float32)
+    i, j, sent, target = (np.zeros(size, np.float32) for _ in range(4))
+    pending_i, pending_j = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    code_i, code_j = (make_code(size, bits, rotation=rotation) for _ in range(2))
+    room_i, room_j = _Room(size), _Room(size)
+    payload = reply = room_i(1)
+    times: dict[str, list[float]] = {"copy": [], "offer": [], "answer": [], "mix": []}
+
+    def offer() -> None:
+        nonlocal payload
+        payload = code_i.offer(i, sent, seed, room_i)
+
+    def answer() -> None:
+        nonlocal reply
+        reply, _ = code_j.answer(payload, j, pending_j, seed, room_j)
+
+    steps: dict[str, Callable[[], object]] = {
+        "copy": lambda: np.copyto(target, i),
+        "offer": offer,
+        "answer": answer,
+        "mix": lambda: code_i.mix(reply, sent, i, pending_i),
+    }
+    for seed in range(repeats + 1):
+        i[:], j[:] = start_i, start_j
+        for name, step in steps.items():
+            begun = time.thread_time()
+            step()
+            if seed > 0:  # the first offer goes as float32, and every page is met
+                times[name].append(time.thread_time() - begun)
+    medians = {name: statistics.median(taken) for name, taken in times.items()}
+    return {
+        **{f"{name}_s": median for name, median in medians.items()},
+        **{name: medians[name] / medians["copy"] for name in ("offer", "answer", "mix")},
+        "bytes": payload.size / size,
+    }
+
+
+class _Room:
+    """An allocator that hands out the same memory each time."""
+
+    def __init__(self, size: int) -> None:
+        self._bytes = np.zeros(5 * size + 4096, np.uint8)
+
+    def __call__(self, size: int) -> Bytes:
+        return self._bytes[:size]

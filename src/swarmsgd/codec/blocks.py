@@ -1,0 +1,238 @@
+"""One block, compiled: `core.lattice` says what these compute, operation for operation.
+
+What keeps it at memory speed: LLVM vectorises every loop over coordinates. That takes arithmetic in
+int32 alone (numba widens unless each result is cast back), reductions over integers, since float
+ones must keep their order, and few enough arrays a loop that they can be told apart at run time.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+from swarmsgd.codec.intrinsics import from_bits, loose_sum, size_bits
+from swarmsgd.core import lattice
+
+FINITE = 0x7F7FFFFF
+"""The bits of the largest finite float32: above them, without the sign, are Inf and NaN."""
+
+LARGEST = int(np.float32(lattice.EXCHANGEABLE).view(np.int32))
+"""The bits of the largest value that is exchanged."""
+
+_CLAMP = np.float32(2.0**23)
+_SMALLEST_CELL = np.float32(lattice.SMALLEST_CELL)
+_FINEST = np.float32(lattice.FINEST)
+_scramble = nb.njit(lattice.scramble)
+
+
+@nb.njit(inline="never")
+def magnitude_bits(values):
+    """The bits of max|values|."""
+    largest = np.int32(0)
+    for t in range(values.size):
+        largest = max(largest, size_bits(values[t]))
+    return largest
+
+
+@nb.njit
+def hash_of(integer, t):
+    z = np.uint32(np.uint32(integer) * np.uint32(0x9E3779B1))
+    z = np.uint32(z + np.uint32(np.uint32(t) * np.uint32(0x85EBCA6B)))
+    z = np.uint32(np.uint32(z ^ (z >> np.uint32(15))) * np.uint32(0xC2B2AE35))
+    return np.uint32(z ^ (z >> np.uint32(13)))
+
+
+@nb.njit(inline="never")
+def check_of(integers):
+    total = np.uint32(0)
+    for t in range(integers.size):
+        total = np.uint32(total + hash_of(integers[t], t))
+    return total
+
+
+@nb.njit
+def offset_of(stream, block):
+    word = _scramble((stream + block * 0x9E3779B9) & 0xFFFFFFFF)
+    return np.float32(word >> 9) * np.float32(2.0**-23)
+
+
+@nb.njit
+def floor_cell(magnitude):
+    return max(magnitude * _FINEST, _SMALLEST_CELL)
+
+
+@nb.njit
+def cell_for(distance, magnitude, cells_in_reach):
+    reach = (distance + magnitude * np.float32(2.0**-20)) * cells_in_reach
+    return max(reach, floor_cell(magnitude))
+
+
+@nb.njit
+def _floor(place):
+    """As int32; far outside what a lattice coordinate can be, some integer that is outside too."""
+    place = np.floor(place)
+    place = place if place > -_CLAMP else -_CLAMP
+    place = place if place < _CLAMP else _CLAMP
+    return np.int32(place)
+
+
+@nb.njit
+def _nearest(colour, value, inverse, above, half, mask):
+    lowest = np.int32(_floor(value * inverse + above) - half)
+    return np.int32(lowest + (np.int32(np.int32(colour) - lowest) & mask))
+
+
+@nb.njit(inline="never")
+def encode(values, cell, offset, colours, points):
+    """Colours (with higher bits of k, as many as fit) and lattice points of values.
+
+    Returns their check and the bits of max|values|: what was made means nothing if that is too
+    large for the cell.
+    """
+    inverse = np.float32(1) / cell
+    shift = np.float32(0.5) - offset
+    check = np.uint32(0)
+    magnitude = np.int32(0)
+    for t in range(values.size):
+        k = _floor(values[t] * inverse + offset)
+        colours[t] = k
+        points[t] = (np.float32(k) + shift) * cell
+        check = np.uint32(check + hash_of(k, t))
+        magnitude = max(magnitude, size_bits(values[t]))
+    return check, magnitude
+
+
+@nb.njit(inline="never")
+def encode_and_add(own, theirs, pending, cell, offset, colours):
+    """Encode own; then own and pending += (theirs - points of own) / 2.
+
+    Returns the check and ||theirs - points of own||^2.
+    """
+    inverse = np.float32(1) / cell
+    shift = np.float32(0.5) - offset
+    half = np.float32(0.5)
+    check = np.uint32(0)
+    total = np.float32(0)
+    for t in range(own.size):
+        k = _floor(own[t] * inverse + offset)
+        colours[t] = k
+        check = np.uint32(check + hash_of(k, t))
+        change = theirs[t] * half - ((np.float32(k) + shift) * cell) * half
+        own[t] += change
+        pending[t] += change
+        cells = change * inverse
+        total = loose_sum(total, np.float32(cells * cells))
+    return check, _norm_sq(total, cell)
+
+
+@nb.njit
+def _norm_sq(total, cell):
+    return 4.0 * np.float64(total) * np.float64(cell) * np.float64(cell)
+
+
+@nb.njit(inline="never")
+def decode(colours, values, cell, offset, bits, points, coming):
+    """Lattice points next to values.
+
+    Returns their check, max|points - values|, max|values| and the bits of max|coming|: reading
+    what is pending here, where there is much to compute, has it at hand when it is added to.
+    """
+    inverse = np.float32(1) / cell
+    above = offset + np.float32(0.5)
+    shift = np.float32(0.5) - offset
+    half = np.int32(1 << (bits - 1))
+    mask = np.int32((1 << bits) - 1)
+    check = np.uint32(0)
+    distance = np.int32(0)
+    magnitude = np.int32(0)
+    due = np.int32(0)
+    for t in range(values.size):
+        k = _nearest(colours[t], values[t], inverse, above, half, mask)
+        point = (np.float32(k) + shift) * cell
+        points[t] = point
+        check = np.uint32(check + hash_of(k, t))
+        distance = max(distance, size_bits(point - values[t]))
+        magnitude = max(magnitude, size_bits(values[t]))
+        due = max(due, size_bits(coming[t]))
+    return check, from_bits(distance), from_bits(magnitude), due
+
+
+@nb.njit(inline="never")
+def decode_and_add(colours, own, copy, pending, cell, offset, bits):
+    """copy and pending += (lattice points next to own - own) / 2.
+
+    Returns max|points - own| and ||points - own||^2.
+    """
+    inverse = np.float32(1) / cell
+    above = offset + np.float32(0.5)
+    shift = np.float32(0.5) - offset
+    half = np.int32(1 << (bits - 1))
+    mask = np.int32((1 << bits) - 1)
+    halved = np.float32(0.5)
+    distance = np.int32(0)
+    total = np.float32(0)
+    for t in range(own.size):
+        k = _nearest(colours[t], own[t], inverse, above, half, mask)
+        point = (np.float32(k) + shift) * cell
+        distance = max(distance, size_bits(point - own[t]))
+        change = point * halved - own[t] * halved
+        copy[t] += change
+        pending[t] += change
+        cells = change * inverse
+        total = loose_sum(total, np.float32(cells * cells))
+    return from_bits(distance), _norm_sq(total, cell)
+
+
+@nb.njit(inline="never")
+def decoded_check(colours, values, cell, offset, bits):
+    """The check that `decode` returns, and nothing else."""
+    inverse = np.float32(1) / cell
+    above = offset + np.float32(0.5)
+    half = np.int32(1 << (bits - 1))
+    mask = np.int32((1 << bits) - 1)
+    check = np.uint32(0)
+    for t in range(values.size):
+        k = _nearest(colours[t], values[t], inverse, above, half, mask)
+        check = np.uint32(check + hash_of(k, t))
+    return check
+
+
+@nb.njit(inline="never")
+def distance_of(theirs, own):
+    distance = np.int32(0)
+    for t in range(theirs.size):
+        distance = max(distance, size_bits(theirs[t] - own[t]))
+    return from_bits(distance)
+
+
+@nb.njit(inline="never")
+def add_to(own, theirs, pending):
+    """own and pending += (theirs - own) / 2; returns ||theirs - own||^2."""
+    half = np.float32(0.5)
+    total = 0.0
+    for t in range(own.size):
+        change = theirs[t] * half - own[t] * half
+        own[t] += change
+        pending[t] += change
+        total = loose_sum(total, np.float64(change) * np.float64(change))
+    return 4.0 * total
+
+
+@nb.njit(inline="never")
+def add_half(theirs, own, copy, pending):
+    """copy and pending += (theirs - own) / 2; returns ||theirs - own||^2."""
+    half = np.float32(0.5)
+    total = 0.0
+    for t in range(theirs.size):
+        change = theirs[t] * half - own[t] * half
+        copy[t] += change
+        pending[t] += change
+        total = loose_sum(total, np.float64(change) * np.float64(change))
+    return 4.0 * total
+
+
+@nb.njit(inline="never")
+def add_change(change, copy, pending):
+    for t in range(change.size):
+        copy[t] += change[t]
+        pending[t] += change[t]

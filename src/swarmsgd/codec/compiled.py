@@ -1,0 +1,92 @@
+"""Compiled passes over float32 vectors in host memory: one thread, no GIL, no fast-math.
+
+Each is compiled for exactly one signature, or loaded from numba's disk cache, at its first call or
+by `prepare`; no call compiles a second variant in the middle of training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba as nb
+from llvmlite import binding
+from numba.core import types
+
+from swarmsgd.core import lattice
+
+VECTOR = types.Array(types.float32, 1, "C")
+BYTES = types.Array(types.uint8, 1, "C")
+WORDS = types.Array(types.uint32, 1, "C")
+VECTOR_IN = types.Array(types.float32, 1, "C", readonly=True)
+BYTES_IN = types.Array(types.uint8, 1, "C", readonly=True)
+WORDS_IN = types.Array(types.uint32, 1, "C", readonly=True)
+PLACES_IN = types.Array(types.int64, 1, "C", readonly=True)
+
+
+def _version() -> str:
+    """Of all code that kernels are made of, and of the processor that they are made for.
+
+    It becomes a part of the names in the cache, since numba itself looks only at the file that a
+    kernel is written in, and lets processes on unlike machines write to one name at once.
+    """
+    folder = Path(__file__).parent
+    version = hashlib.sha256(binding.get_host_cpu_name().encode())
+    for source in [*sorted(folder.glob("*.py")), Path(lattice.__file__)]:
+        version.update(source.read_bytes() if source.exists() else b"")
+    return version.hexdigest()[:12]
+
+
+class Kernel:
+    """A compiled function of one signature, cached on disk where that is possible."""
+
+    def __init__(self, function: Callable[..., Any], signature: Any) -> None:
+        self.__doc__ = function.__doc__
+        self._signature = signature
+        self._lock = threading.Lock()
+        self._compiled: Callable[..., Any] | None = None
+        function.__qualname__ = f"{function.__name__}-{_VERSION}"
+        try:
+            self._dispatcher: Any = nb.njit(function, nogil=True, cache=True)
+        except RuntimeError:  # no directory that a cache could be written to
+            self._dispatcher = nb.njit(function, nogil=True)
+
+    def prepare(self) -> Callable[..., Any]:
+        """Compile or load it now; the compiled function."""
+        with self._lock:
+            if self._compiled is None:
+                self._dispatcher.compile(self._signature)
+                self._dispatcher.disable_compile()
+                self._compiled = self._dispatcher
+            return self._dispatcher
+
+    @property
+    def was_cached(self) -> bool:
+        """Whether it was loaded and not compiled."""
+        return bool(self._dispatcher.stats.cache_hits)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return (self._compiled or self.prepare())(*arguments)
+
+
+_VERSION = _version()
+KERNELS: list[Kernel] = []
+
+
+def kernel(signature: Any) -> Callable[[Callable[..., Any]], Kernel]:
+    """Decorator: the function as a `Kernel` of this signature."""
+
+    def wrap(function: Callable[..., Any]) -> Kernel:
+        KERNELS.append(Kernel(function, signature))
+        return KERNELS[-1]
+
+    return wrap
+
+
+def prepare() -> None:
+    """Compile or load every kernel now, so that no later call does: seconds the first time."""
+    for made in KERNELS:
+        made.prepare()

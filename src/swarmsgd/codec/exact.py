@@ -1,0 +1,46 @@
+"""float32 on the wire: Q = c, so a pair that exchanges alone ends at the average of its models."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from swarmsgd.codec import kernels, passes
+from swarmsgd.codec.packing import Format
+from swarmsgd.core.code import Allocate, Bytes, Mixed, Vector
+from swarmsgd.errors import ConfigError
+
+
+class ExactCode:
+    """The `Code` that sends every coordinate as float32: 4 D bytes each way, and a check a block.
+
+    An offered block that fails its check is left out by both ends; in a reply that is a
+    ProtocolError.
+    """
+
+    def __init__(self, dim: int) -> None:
+        if dim < 1:
+            raise ConfigError(f"a code needs at least one coordinate, got {dim}")
+        self._format = Format(dim, bits=0)
+        kernels.prepare()
+
+    def offer(self, copy: Vector, sent: Vector, seed: int, allocate: Allocate) -> Bytes:
+        """Copy `copy` to the payload and to `sent`. ModelError if a value cannot be exchanged."""
+        blocks = self._format.blocks
+        forms = np.full(blocks, kernels.RAW, np.uint8)
+        cells = np.zeros(blocks, np.float32)
+        return passes.offer(self._format, forms, cells, copy, sent, seed, allocate)
+
+    def answer(
+        self, offer: Bytes, copy: Vector, pending: Vector, seed: int, allocate: Allocate
+    ) -> tuple[Bytes, Mixed]:
+        """Send `copy` back and add (Q_i - Q_j)/2 to copy and pending."""
+        reply, seen = passes.answer(self._format, offer, copy, pending, seed, allocate)
+        return reply, seen.mixed
+
+    def mix(self, reply: Bytes, sent: Vector, copy: Vector, pending: Vector) -> Mixed:
+        """Add (Q_j - Q_i)/2 to copy and pending."""
+        return passes.mix(self._format, reply, sent, copy, pending).mixed
+
+    def published(self, burst_max: npt.NDArray[np.float32]) -> None:
+        """Nothing to learn: there are no cells."""

@@ -1,0 +1,125 @@
+"""What compiled passes need and numba does not say: bits, bytes, borrowed parts, loose sums."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import extending
+from numba.core import cgutils, types
+from numba.np import arrayobj
+
+intrinsic: Any = extending.intrinsic  # what it makes is called without the first argument
+
+
+@intrinsic
+def size_bits(_typing, value):
+    """The bits of |value|, which are in the same order as |value| itself."""
+
+    def build(_context, builder, _signature, arguments):
+        word = ir.IntType(32)
+        return builder.and_(builder.bitcast(arguments[0], word), word(0x7FFFFFFF))
+
+    return types.int32(types.float32), build
+
+
+@intrinsic
+def from_bits(_typing, value):
+    """The float32 with these bits."""
+
+    def build(_context, builder, _signature, arguments):
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), build
+
+
+@intrinsic
+def borrowed(_typing, array, start, stop):
+    """array[start:stop] without a share in its ownership: whoever called the kernel holds it.
+
+    Counting references is atomic, which makes the processor wait for all its stores.
+    """
+
+    def build(context, builder, signature, arguments):
+        array, start, stop = arguments
+        kind = context.make_array(signature.return_type)
+        part = kind(context, builder)
+        size = context.get_constant(
+            types.intp, context.get_abi_sizeof(context.get_data_type(signature.return_type.dtype))
+        )
+        arrayobj.populate_array(
+            part,
+            data=builder.gep(kind(context, builder, array).data, [start]),
+            shape=[builder.sub(stop, start)],
+            strides=[size],
+            itemsize=size,
+            meminfo=None,
+        )
+        return part._getvalue()
+
+    return array(array, types.int64, types.int64), build
+
+
+@intrinsic
+def move(_typing, target, target_byte, source, source_byte, size):
+    """memcpy between arrays of any kind and alignment; offsets and size are in bytes."""
+
+    def build(context, builder, signature, arguments):
+        target, target_byte, source, source_byte, size = arguments
+        byte = ir.IntType(8).as_pointer()
+        to = context.make_array(signature.args[0])(context, builder, target).data
+        of = context.make_array(signature.args[2])(context, builder, source).data
+        to = builder.gep(builder.bitcast(to, byte), [target_byte])
+        of = builder.gep(builder.bitcast(of, byte), [source_byte])
+        cgutils.raw_memcpy(builder, to, of, size, 1)
+        return context.get_dummy_value()
+
+    return types.void(target, types.int64, source, types.int64, types.int64), build
+
+
+@intrinsic
+def times_sign(_typing, value, sign):
+    """The float32 with its sign bit changed if that bit is set in `sign`."""
+
+    def build(_context, builder, _signature, arguments):
+        word = builder.xor(builder.bitcast(arguments[0], ir.IntType(32)), arguments[1])
+        return builder.bitcast(word, ir.FloatType())
+
+    return types.float32(types.float32, types.uint32), build
+
+
+@intrinsic
+def load_word(_typing, source, at):
+    """The uint64 that begins at byte `at` of a byte array."""
+
+    def build(context, builder, signature, arguments):
+        array, at = arguments
+        data = context.make_array(signature.args[0])(context, builder, array).data
+        word = ir.IntType(64).as_pointer()
+        return builder.load(builder.bitcast(builder.gep(data, [at]), word), align=1)
+
+    return types.uint64(source, types.int64), build
+
+
+@intrinsic
+def store_word(_typing, target, at, value):
+    """Write a uint64 at byte `at` of a byte array."""
+
+    def build(context, builder, signature, arguments):
+        array, at, value = arguments
+        data = context.make_array(signature.args[0])(context, builder, array).data
+        word = ir.IntType(64).as_pointer()
+        builder.store(value, builder.bitcast(builder.gep(data, [at]), word), align=1)
+        return context.get_dummy_value()
+
+    return types.void(target, types.int64, types.uint64), build
+
+
+@intrinsic
+def loose_sum(_typing, total, term):
+    """total + term in any order: only for figures to record, never for a part of a model."""
+
+    def build(_context, builder, _signature, arguments):
+        return builder.fadd(*arguments, flags=("reassoc",))
+
+    return total(total, term), build

@@ -1,0 +1,128 @@
+"""One offer, answer or mix: check what came in, make a payload, run a kernel over the vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from swarmsgd.codec import kernels, packing
+from swarmsgd.codec.kernels import CODED, LEFT_OUT, RAW
+from swarmsgd.codec.packing import Format, Payload
+from swarmsgd.core.code import Allocate, Bytes, Mixed, Vector
+from swarmsgd.core.lattice import BLOCK, EXCHANGEABLE, cells_in_reach, stream
+from swarmsgd.errors import ModelError, ProtocolError
+
+Figures = npt.NDArray[np.float32]
+"""[P] one value a block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a mix tells about each block."""
+
+    mixed: Mixed
+    distance: Figures
+    """[P] max-norm distance of the two ends, -1 where the block was left out."""
+
+
+def offer(
+    form: Format,
+    forms: npt.NDArray[np.uint8],
+    cells: Figures,
+    copy: Vector,
+    sent: Vector,
+    seed: int,
+    allocate: Allocate,
+) -> Bytes:
+    """Encode `copy` in blocks of these forms and cells, which are raised to what float32 allows.
+
+    Raises ModelError for a value that cannot be exchanged; `sent` means nothing then.
+    """
+    _require(form.dim, copy, sent)
+    out = packing.new(form, packing.OFFER, seed, forms, allocate)
+    out.cells[:] = cells
+    if not kernels.offer(form.bits, form.rotated, _scratch(), copy, sent, *_arguments(out)):
+        raise _not_exchangeable(copy, form)
+    cells[:] = out.cells
+    return packing.seal(out)
+
+
+def answer(
+    form: Format, offer: Bytes, copy: Vector, pending: Vector, seed: int, allocate: Allocate
+) -> tuple[Bytes, Seen]:
+    """Decode an offer next to `copy`, encode the reply, add (Q_i - Q_j)/2 to copy and pending."""
+    _require(form.dim, copy, pending)
+    got = packing.parse(form, packing.OFFER, offer)
+    forms = np.full(form.blocks, CODED if form.bits else RAW, np.uint8)
+    out = packing.new(form, packing.REPLY, seed, forms, allocate)
+    seen = np.empty(form.blocks, np.float32)
+    reach = np.float32(cells_in_reach(form.bits) if form.bits else 0)
+    distance_sq = kernels.answer(
+        form.bits,
+        form.rotated,
+        _scratch(),
+        reach,
+        *_arguments(got),
+        copy,
+        pending,
+        *_arguments(out),
+        seen,
+    )
+    return packing.seal(out), Seen(_mixed(distance_sq, forms), seen)
+
+
+def mix(form: Format, reply: Bytes, sent: Vector, copy: Vector, pending: Vector) -> Seen:
+    """Decode a reply next to `sent`; add (Q_j - Q_i)/2 to copy and pending, all or nothing."""
+    _require(form.dim, sent, copy, pending)
+    got = packing.parse(form, packing.REPLY, reply)
+    wrong = kernels.verify(form.bits, _scratch(), *_arguments(got), sent)
+    if wrong:
+        raise ProtocolError(
+            f"{wrong} of {form.blocks} blocks of this reply do not decode next to what was "
+            "offered, though a partner chooses them so that they do; close the link"
+        )
+    seen = np.empty(form.blocks, np.float32)
+    distance_sq = kernels.mix(
+        form.bits, form.rotated, _scratch(), *_arguments(got), sent, copy, pending, seen
+    )
+    return Seen(_mixed(distance_sq, got.forms), seen)
+
+
+def _arguments(payload: Payload) -> tuple[object, ...]:
+    return (
+        stream(payload.seed),
+        payload.body,
+        payload.starts,
+        payload.forms,
+        payload.cells,
+        payload.checks,
+    )
+
+
+def _scratch() -> Figures:
+    return np.empty(kernels.SCRATCH, np.float32)
+
+
+def _mixed(distance_sq: float, forms: npt.NDArray[np.uint8]) -> Mixed:
+    return Mixed(distance_sq, forms.size, int((forms == LEFT_OUT).sum()))
+
+
+def _require(dim: int, *vectors: Vector) -> None:
+    for vector in vectors:
+        if vector.dtype != np.float32 or vector.shape != (dim,) or not vector.flags.c_contiguous:
+            raise TypeError(
+                f"got {vector.dtype}{list(vector.shape)}, wanted a contiguous float32[{dim}]"
+            )
+
+
+def _not_exchangeable(vector: Vector, form: Format) -> ModelError:
+    limit = EXCHANGEABLE / (BLOCK if form.rotated else 1)
+    wrong = np.flatnonzero(~(np.abs(vector) <= limit))
+    first = int(wrong[0])
+    return ModelError(
+        f"{wrong.size} of {vector.size} parameters cannot be exchanged, the first is "
+        f"{vector[first]} at {first}; wanted finite values of at most {limit:.1e}: "
+        "lower the learning rate or clip gradients"
+    )

@@ -1,0 +1,88 @@
+"""The end of a burst in fused passes: what `core.exchange.publish` says, at memory speed."""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+from numba.core import types
+
+from swarmsgd.codec.blocks import FINITE, magnitude_bits
+from swarmsgd.codec.compiled import VECTOR, kernel
+from swarmsgd.codec.intrinsics import borrowed, from_bits, move, size_bits
+from swarmsgd.core.lattice import BLOCK
+
+
+@nb.njit
+def _all_zero(values):
+    return magnitude_bits(values) == 0
+
+
+@nb.njit(inline="never")
+def _largest(live, copy):
+    """The bits of max|live| and of max|live - copy|."""
+    largest = np.int32(0)
+    change = np.int32(0)
+    for t in range(live.size):
+        largest = max(largest, size_bits(live[t]))
+        change = max(change, size_bits(live[t] - copy[t]))
+    return largest, change
+
+
+@nb.njit(inline="never")
+def _land(live, pending, copy):
+    """live += pending; pending = 0; then as `_largest`."""
+    largest = np.int32(0)
+    change = np.int32(0)
+    for t in range(live.size):
+        value = live[t] + pending[t]
+        live[t] = value
+        pending[t] = np.float32(0)
+        largest = max(largest, size_bits(value))
+        change = max(change, size_bits(value - copy[t]))
+    return largest, change
+
+
+@nb.njit(inline="never")
+def _add_and_clear(live, pending):
+    for t in range(live.size):
+        live[t] += pending[t]
+        pending[t] = np.float32(0)
+
+
+@kernel(types.void(VECTOR, VECTOR))
+def apply_pending(live, pending):
+    """live += pending; pending = 0."""
+    for start in range(0, live.size, BLOCK):
+        stop = min(start + BLOCK, live.size)
+        block = borrowed(pending, start, stop)
+        if not _all_zero(block):
+            _add_and_clear(borrowed(live, start, stop), block)
+
+
+@kernel(types.boolean(VECTOR, VECTOR, VECTOR, VECTOR))
+def apply_and_publish(live, pending, copy, burst_max):
+    """live += pending; pending = 0; burst_max[block] = max|live - copy|; copy = live; True.
+
+    False if any value of live is then NaN or Inf, with copy left as it was: all blocks are checked
+    before the first byte of copy is written, which costs a second pass over live. Blocks in which
+    nothing is pending, the usual case, are only read in the first pass.
+    """
+    bad = False
+    for block in range(burst_max.size):
+        start = block * BLOCK
+        stop = min(start + BLOCK, live.size)
+        new, coming, old = (
+            borrowed(live, start, stop),
+            borrowed(pending, start, stop),
+            borrowed(copy, start, stop),
+        )
+        if _all_zero(coming):
+            largest, change = _largest(new, old)
+        else:
+            largest, change = _land(new, coming, old)
+        burst_max[block] = from_bits(change)
+        bad |= largest > FINITE
+    if bad:
+        return False
+    move(copy, 0, live, 0, 4 * live.size)
+    return True

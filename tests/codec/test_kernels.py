@@ -1,0 +1,158 @@
+"""The compiled kernels against the definitions in `core`, bit for bit."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import by_definition
+import numpy as np
+import pytest
+from by_definition import allocate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba.core import types
+
+from swarmsgd.codec import compiled, kernels, packing, passes
+from swarmsgd.codec.packing import OFFER, REPLY, Format
+from swarmsgd.core import exchange
+from swarmsgd.core.lattice import BITS, BLOCK, blocks_of
+
+DIMS = st.sampled_from([1, 2, 3, 9, 63, 100, 4095, 4096, 4097, 4103, 8192, 8200, 12345])
+SEEDS = st.integers(0, 2**64 - 1)
+
+
+def normal(seed: int, dim: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(dim).astype(np.float32)
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(BITS),
+    st.booleans(),
+    DIMS,
+    SEEDS,
+    st.integers(-90, 90),
+    st.integers(-24, 3),
+    st.booleans(),
+)
+def test_an_exchange_is_the_defined_one_bit_for_bit(
+    bits, rotated, dim, seed, scale, apart, with_raw_blocks
+):
+    form = Format(dim, bits, rotated)
+    c_i = normal(seed, dim) * np.float32(2.0**scale)
+    c_j = c_i + normal(seed + 1, dim) * np.float32(2.0 ** (scale + apart))
+    p_i, p_j = normal(seed + 2, dim), normal(seed + 3, dim)
+    rng = np.random.default_rng(seed)
+    forms = (rng.random(form.blocks) < 0.4 * with_raw_blocks).astype(np.uint8)
+    reach = 8 * 2.0 ** (scale + apart) * (64 if rotated else 1) / ((1 << bits) - 1)
+    cells = np.where(forms, 0, 2 * reach).astype(np.float32)
+    own_seed = int(rng.integers(2**63))
+
+    offered = by_definition.offer(form, forms, cells, c_i, seed)
+    replied = by_definition.answer(form, offered, seed, c_j, own_seed)
+    want_i = by_definition.change(form, offered, replied)
+    want_j = by_definition.change(form, replied, offered)
+
+    copy_i, copy_j, sent = c_i.copy(), c_j.copy(), np.empty(dim, np.float32)
+    pending_i, pending_j = p_i.copy(), p_j.copy()
+    payload = passes.offer(form, forms, cells, copy_i, sent, seed, allocate)
+    reply, seen_j = passes.answer(form, payload, copy_j, pending_j, own_seed, allocate)
+    seen_i = passes.mix(form, reply, sent, copy_i, pending_i)
+
+    assert seen_i.mixed.left_out == seen_j.mixed.left_out == 0
+    for kind, data, coded in (OFFER, payload, offered), (REPLY, reply, replied):
+        got = packing.parse(form, kind, data)
+        np.testing.assert_array_equal(got.checks, coded.checks.numpy())
+        np.testing.assert_array_equal(got.cells, coded.cells.numpy())
+        if not (coded.forms != kernels.CODED).any():
+            colours = by_definition.unpack(got.body, got.starts, dim, bits)
+            np.testing.assert_array_equal(colours, coded.colours.numpy())
+    np.testing.assert_array_equal(sent, offered.points.numpy())
+    np.testing.assert_array_equal(want_i, -want_j)
+    for copy, pending, was, pending_was, want in (
+        (copy_i, pending_i, c_i, p_i, want_i),
+        (copy_j, pending_j, c_j, p_j, want_j),
+    ):
+        np.testing.assert_array_equal(copy, was + want)
+        np.testing.assert_array_equal(pending, pending_was + want)
+    squared = float(np.square((offered.points - replied.points).double().numpy()).sum())
+    assert seen_i.mixed.distance_sq == pytest.approx(squared, rel=1e-4)
+    assert seen_j.mixed.distance_sq == pytest.approx(squared, rel=1e-4)
+
+
+@settings(deadline=None)
+@given(DIMS, SEEDS, st.booleans())
+def test_publishing_is_the_defined_one_and_tells_how_far_each_block_moved(dim, seed, nothing):
+    live, old = normal(seed, dim), normal(seed + 1, dim)
+    pending = normal(seed + 2, dim) * np.float32(not nothing)
+    want_live, want_pending, want_copy = live.copy(), pending.copy(), old.copy()
+    exchange.publish(want_live, want_pending, want_copy)
+
+    copy, burst_max = old.copy(), np.empty(blocks_of(dim), np.float32)
+    assert kernels.apply_and_publish(live, pending, copy, burst_max)
+    np.testing.assert_array_equal(live, want_live)
+    np.testing.assert_array_equal(copy, want_copy)
+    assert not pending.any()
+    moved = np.abs(live - old)
+    for block, largest in enumerate(burst_max):
+        assert largest == moved[block * BLOCK : (block + 1) * BLOCK].max()
+
+
+@settings(deadline=None)
+@given(DIMS, SEEDS)
+def test_what_is_pending_lands_once(dim, seed):
+    live, pending = normal(seed, dim), normal(seed + 1, dim)
+    want = live + pending
+    for _ in range(2):
+        kernels.apply_pending(live, pending)
+        np.testing.assert_array_equal(live, want)
+        assert not pending.any()
+
+
+@settings(deadline=None)
+@given(DIMS, SEEDS, st.sampled_from([np.nan, np.inf, -np.inf]), st.booleans(), st.data())
+def test_a_model_that_is_not_finite_is_not_published(dim, seed, value, is_pending, data):
+    live, pending, old = normal(seed, dim), normal(seed + 1, dim), normal(seed + 2, dim)
+    at = data.draw(st.integers(0, dim - 1))
+    (pending if is_pending else live)[at] = value
+    copy = old.copy()
+    assert not kernels.apply_and_publish(live, pending, copy, np.empty(blocks_of(dim), np.float32))
+    np.testing.assert_array_equal(copy, old)
+
+
+def test_a_kernel_that_cannot_be_cached_still_compiles():
+    namespace: dict[str, Any] = {}
+    exec("def double(x):\n    return 2 * x", namespace)  # no file, so no place for a cache
+    double = compiled.Kernel(namespace["double"], types.float64(types.float64))
+    assert double(3.0) == 6.0 and not double.was_cached
+
+
+PREPARE = """
+from swarmsgd.codec import compiled, kernels
+kernels.prepare()
+print(sum(kernel.was_cached for kernel in compiled.KERNELS), len(compiled.KERNELS))
+"""
+
+
+def prepare_elsewhere(cache: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
+    return subprocess.Popen(
+        [sys.executable, "-c", PREPARE],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+@pytest.mark.slow
+def test_processes_that_fill_one_empty_cache_at_once_all_work_and_the_next_one_only_loads(tmp_path):
+    together = [prepare_elsewhere(tmp_path) for _ in range(4)]
+    for process in together:
+        out, err = process.communicate(timeout=250)
+        assert process.returncode == 0 and not err, err
+    out, err = prepare_elsewhere(tmp_path).communicate(timeout=100)
+    loaded, wanted = out.split()
+    assert loaded == wanted, f"{loaded} of {wanted} kernels came from the cache ({err})"

@@ -1,0 +1,99 @@
+"""Which address a node is reached at, and what is found out about sockets."""
+
+import socket
+import sys
+
+import pytest
+
+from swarmsgd.errors import ConfigError
+from swarmsgd.transport import sockets
+from swarmsgd.transport.gloo import route_address
+from swarmsgd.transport.sockets import descriptors, hang_up, set_deaf, watch_listener
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("127.0.0.1", "127.0.0.1"), ("localhost", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")],
+)
+def test_a_store_on_this_machine_alone_gives_loopback(host, address):
+    assert route_address(host, 29500) == address
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
+def test_an_ipv6_store_gives_an_ipv6_address():
+    assert route_address("::1", 29500) == "::1"
+
+
+def test_the_address_of_the_interface_that_routes_there_is_taken():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("198.51.100.7", 9))
+        except OSError:
+            pytest.skip("no route off this machine")
+        assert route_address("198.51.100.7", 29500) == probe.getsockname()[0]
+
+
+def test_a_name_that_only_this_machine_takes_for_loopback_gives_an_address_others_can_use(
+    monkeypatch,
+):
+    found = [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("127.0.1.1", 29500))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: found)
+    routes = {"127.0.1.1": "127.0.1.1", sockets._OFF_THIS_MACHINE: "10.0.0.5"}
+    monkeypatch.setattr(sockets, "_source", lambda _family, remote: routes.get(remote[0]))
+    assert route_address("node-0", 29500) == "10.0.0.5"
+    assert route_address("localhost", 29500) == "127.0.1.1"
+    del routes[sockets._OFF_THIS_MACHINE]
+    assert route_address("node-0", 29500) == "127.0.1.1"  # a machine without a network
+    monkeypatch.setattr(sockets, "_source", lambda *_: None)
+    with pytest.raises(ConfigError, match="no interface of this machine routes to node-0:29500"):
+        route_address("node-0", 29500)
+
+
+def test_a_name_that_does_not_resolve_is_the_users_fault():
+    with pytest.raises(ConfigError, match=r"cannot resolve 'no-such-host\.invalid'"):
+        route_address("no-such-host.invalid", 29500)
+
+
+@linux
+def test_a_listener_is_found_can_be_deaf_and_hear_again():
+    server, fd, endpoint = watch_listener(lambda: socket.create_server(("127.0.0.1", 0)))
+    with server:
+        assert (fd, endpoint) == (server.fileno(), server.getsockname())
+        assert fd is not None
+        set_deaf(fd, True)
+        with pytest.raises(TimeoutError):
+            socket.create_connection(endpoint, timeout=0.1)
+        set_deaf(fd, False)
+        set_deaf(fd, False)  # no filter is there: nothing to do
+        with socket.create_connection(endpoint, timeout=5) as client:
+            stranger, _ = server.accept()
+            with stranger:
+                set_deaf(fd, True)
+                client.sendall(b"open ones go on")
+                assert stranger.recv(100) == b"open ones go on"
+
+
+@linux
+def test_two_listeners_at_once_cannot_be_told_apart():
+    servers, fd, endpoint = watch_listener(
+        lambda: [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    )
+    for server in servers:
+        server.close()
+    assert fd is None and endpoint == ("", 0)
+
+
+@linux
+def test_the_sockets_of_an_endpoint_are_found_and_strangers_hung_up_on():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = server.getsockname()
+        with socket.create_connection(endpoint) as client:
+            stranger, _ = server.accept()
+            with stranger:
+                own = {server.fileno(), stranger.fileno()}
+                assert set(descriptors({endpoint}, set())) == own
+                assert set(descriptors(set(), {endpoint})) == {client.fileno()}
+                assert hang_up(endpoint) == 1
+                assert client.recv(1) == b""
