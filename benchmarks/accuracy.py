@@ -1,9 +1,12 @@
-"""Swarm, all-reduce and small-batch SGD on Fashion-MNIST at equal samples: accuracy over three seeds.
+"""Swarm, all-reduce and small-batch SGD on Fashion-MNIST at equal samples: accuracy over three
+seeds.
 
-    python benchmarks/accuracy.py [--keep]           # methods; each one's rate chosen on a validation run
-    python benchmarks/accuracy.py --table bits --keep   # swarm of 8 nodes, by bits on the wire
+    python benchmarks/accuracy.py [--keep]           # methods; each one's rate chosen on a
+    validation run python benchmarks/accuracy.py --table bits --keep   # swarm of 8 nodes, by bits
+    on the wire
 
-Every run is one `swarmsgd train` command. A rate is chosen by the test loss of seed 1000, which is in no table.
+Every run is one `swarmsgd train` command. A rate is chosen by the test loss of seed 1000, which is
+in no table.
 """
 
 from __future__ import annotations
@@ -92,7 +95,8 @@ def train(seed: int, lr: float, settings: dict[str, object]) -> dict[str, Any]:
         command += ["--seed", str(seed), "--lr", str(lr), "--out", f"{folder}/run"]
         for key, value in settings.items():
             command += [f"--{key}", str(value)]
-        # One thread a node, one node too: two that spin against each other on busy cores are slower.
+        # One thread a node, one node too: two that spin against each other on busy cores are
+        # slower.
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         result = subprocess.run(
             command, capture_output=True, text=True, check=False, env=environment

@@ -1,8 +1,10 @@
-"""Four hosts (network namespaces) with links of a wanted rate: step times of the swarm, of DDP, and detached.
+"""Four hosts (network namespaces) with links of a wanted rate: step times of the swarm, of DDP,
+and detached.
 
     python benchmarks/hosts.py [--keep]      # needs root
 
-One command a host, the standard variables, no interface variable: the address is the one that routes to the store.
+One command a host, the standard variables, no interface variable: the address is the one that
+routes to the store.
 """
 
 from __future__ import annotations

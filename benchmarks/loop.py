@@ -1,6 +1,8 @@
-"""One process of a timed training loop: an MLP of a wanted size, with the swarm, with DDP, or alone.
+"""One process of a timed training loop: an MLP of a wanted size, with the swarm, with DDP, or
+alone.
 
-Started by the other benchmarks, by torchrun or by `swarmsgd launch`; prints one JSON line (`@{...}`) a process.
+Started by the other benchmarks, by torchrun or by `swarmsgd launch`; prints one JSON line
+(`@{...}`) a process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Hosts on one machine: network namespaces on a bridge, each behind a link of a wanted rate. Needs root."""
+"""Hosts on one machine: network namespaces on a bridge, each behind a link of a wanted rate. Needs
+root.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,8 @@ def available() -> str:
 class Hosts:
     """`count` namespaces 10.77.0.1, 10.77.0.2, ... on one bridge, in a namespace of its own.
 
-    `rate` (as `tc` writes it: "100mbit") limits each host's link both ways, by a token bucket filter; None leaves
-    it unlimited. All is removed at the end of the `with` block.
+    `rate` (as `tc` writes it: "100mbit") limits each host's link both ways, by a token bucket
+    filter; None leaves it unlimited. All is removed at the end of the `with` block.
     """
 
     def __init__(self, count: int, rate: str | None = None) -> None:

@@ -2,8 +2,9 @@
 
     python benchmarks/stall.py [--keep]
 
-Reports, before, during and after: step rate of the others, and their time inside swarmsgd on the training thread
-against the control of `stall_node.py`, over the steps in which there was something to do.
+Reports, before, during and after: step rate of the others, and their time inside swarmsgd on the
+training thread against the control of `stall_node.py`, over the steps in which there was something
+to do.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One node of the stall benchmark: trains for some seconds and writes down every step.
 
-Beside each step's time in swarmsgd it times a control in the same thread: the same compiled passes over
-vectors of the same size, with no peer and no lock.
+Beside each step's time in swarmsgd it times a control in the same thread: the same compiled passes
+over vectors of the same size, with no peer and no lock.
 """
 
 from __future__ import annotations

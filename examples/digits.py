@@ -46,5 +46,6 @@ with swarmsgd.join(model, optimizer, graph=options.graph, mode=options.mode) as 
 
 if swarm.rank == 0:
     print(
-        f"mean of {len(swarm.mean_of)} models: test accuracy {accuracy:.4f}, Gamma {swarm.gamma:.3e}"
+        f"mean of {len(swarm.mean_of)} models: test accuracy {accuracy:.4f}, Gamma "
+        f"{swarm.gamma:.3e}"
     )

@@ -22,7 +22,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": {"graphs", "config", "train", "errors"},
     "__main__": {"cli"},
 }
-"""Room -> rooms it may import, besides itself. A room is a folder or a single file of the package."""
+"""Room -> rooms it may import, besides itself. A room is a folder or a single file of the
+package.
+"""
 
 PURE = {"core"}
 IMPURE_MODULES = {

@@ -9,7 +9,7 @@ from swarmsgd.errors import ConfigError
 
 
 def test_the_bits_of_the_config_are_those_of_the_code():
-    assert BITS == (None, *lattice.BITS)
+    assert (None, *lattice.BITS) == BITS
 
 
 @pytest.mark.parametrize(

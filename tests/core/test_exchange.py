@@ -1,7 +1,8 @@
 """The arithmetic of an exchange, on one node and on many at once."""
 
 import numpy as np
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from swarmsgd.core import exchange
 

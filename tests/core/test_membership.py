@@ -1,6 +1,7 @@
 """Who can be asked, and how long to wait: learned, never guessed by a user."""
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from swarmsgd.core.membership import FIRST_PATIENCE_S, LEAST_PATIENCE_S, Membership
 

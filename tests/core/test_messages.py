@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from swarmsgd.core import messages
 from swarmsgd.core.messages import Draft, ExchangeId, Kind

@@ -1,4 +1,5 @@
-"""Start real node processes for a test: one script, n processes, the standard variables, a free port.
+"""Start real node processes for a test: one script, n processes, the standard variables, a free
+port.
 
 Every process is in the test's own process group list and is killed when the `Nodes` closes.
 """
@@ -50,7 +51,7 @@ class Nodes:
         script.write_text(PRELUDE + body)
         port = environment.pop("MASTER_PORT", None) or str(free_port())
         self.processes: list[subprocess.Popen[str]] = []
-        self._files = [open(Path(self._folder.name) / f"{i}.out", "w+") for i in range(count)]  # noqa: SIM115
+        self._files = [(Path(self._folder.name) / f"{i}.out").open("w+") for i in range(count)]
         for rank in range(count):
             variables = {
                 "RANK": str(rank),

@@ -1,4 +1,5 @@
-"""The sum of copies under any interleaving: real workers and codes over a stepped in-process network.
+"""The sum of copies under any interleaving: real workers and codes over a stepped in-process
+network.
 
 No thread, no sleep: the test plays all training threads, hypothesis chooses who does what when.
 """
@@ -8,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from swarmsgd.codec import make_code
@@ -222,3 +224,15 @@ def test_a_flipped_bit_costs_at_most_its_exchange_and_its_link(bits, seed, place
     assert swarm.drift() <= 1.05 * allowed + 1e-8 * swarm.scale
     assert sum(w.traffic.distrusted for w in swarm.workers) <= 1
     assert sum(len(w.node.membership.open) for w in swarm.workers) in (4, 6)  # one link at most
+
+
+@pytest.mark.parametrize(("bits", "most"), [(None, 0.0), (8, 0.01), (6, 0.15)])
+def test_the_expected_quantization_noise_is_recorded_and_small(bits, most):
+    swarm = Stepped(3, 1, bits)
+    for step in range(90):
+        swarm.train(step % 3, 1e-2)
+        while swarm.deliver():
+            pass
+    for worker in swarm.workers:
+        ratio = worker.traffic.noise_sq / worker.traffic.distance_sq
+        assert (ratio == 0) if bits is None else (0 < ratio <= most)

@@ -1,4 +1,6 @@
-"""Several hosts: network namespaces with links of a limited rate. Needs root; skips visibly without it."""
+"""Several hosts: network namespaces with links of a limited rate. Needs root; skips visibly
+without it.
+"""
 
 from __future__ import annotations
 

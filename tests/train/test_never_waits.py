@@ -1,4 +1,6 @@
-"""The training thread never waits: by construction, with the exchange side stuck and every peer silent."""
+"""The training thread never waits: by construction, with the exchange side stuck and every peer
+silent.
+"""
 
 from __future__ import annotations
 
@@ -69,8 +71,8 @@ class Rig:
 
 def test_steps_go_on_while_a_kernel_holds_the_lock_and_every_peer_is_silent():
     rig = Rig()
+    entered, leave = threading.Event(), threading.Event()
     try:
-        entered, leave = threading.Event(), threading.Event()
 
         def stuck_kernel() -> None:
             with rig.replica.lock:

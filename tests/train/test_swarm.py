@@ -174,7 +174,8 @@ def test_training_goes_on_after_a_mean():
 model = Vector(1000, seed=RANK)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
 model.x.grad = torch.zeros(1000)
-with swarmsgd.join(model, optimizer, local_steps=1, broadcast_start=False, mode=os.environ["MODE"]) as swarm:
+with swarmsgd.join(model, optimizer, local_steps=1, broadcast_start=False, mode=os.environ["MODE"])
+as swarm:
     gammas = []
     for _ in range(3):
         swarm.mean_model()
@@ -300,7 +301,8 @@ def listening():
     inodes = {os.readlink(f"/proc/self/fd/{f}") for f in os.listdir("/proc/self/fd")
               if os.path.exists(f"/proc/self/fd/{f}")}
     rows = [r.split() for r in open("/proc/net/tcp").read().splitlines()[1:]]
-    return {int(r[1].split(":")[1], 16) for r in rows if r[3] == "0A" and f"socket:[{r[9]}]" in inodes}
+    return {int(r[1].split(":")[1], 16) for r in rows if r[3] == "0A" and f"socket:[{r[9]}]" in
+    inodes}
 with swarmsgd.join(model, optimizer, local_steps=1) as swarm:
     say(ports=sorted(listening()))
     sys.stdin.readline()

@@ -70,7 +70,7 @@ def answer(
         *_arguments(out),
         seen,
     )
-    return packing.seal(out), Seen(_mixed(distance_sq, forms), seen)
+    return packing.seal(out), Seen(_mixed(form, got, distance_sq, forms), seen)
 
 
 def mix(form: Format, reply: Bytes, sent: Vector, copy: Vector, pending: Vector) -> Seen:
@@ -87,7 +87,7 @@ def mix(form: Format, reply: Bytes, sent: Vector, copy: Vector, pending: Vector)
     distance_sq = kernels.mix(
         form.bits, form.rotated, _scratch(), *_arguments(got), sent, copy, pending, seen
     )
-    return Seen(_mixed(distance_sq, got.forms), seen)
+    return Seen(_mixed(form, got, distance_sq, got.forms), seen)
 
 
 def _arguments(payload: Payload) -> tuple[object, ...]:
@@ -105,8 +105,21 @@ def _scratch() -> Figures:
     return np.empty(kernels.SCRATCH, np.float32)
 
 
-def _mixed(distance_sq: float, forms: npt.NDArray[np.uint8]) -> Mixed:
-    return Mixed(distance_sq, forms.size, int((forms == LEFT_OUT).sum()))
+def _mixed(form: Format, got: Payload, distance_sq: float, forms: npt.NDArray[np.uint8]) -> Mixed:
+    """`forms` says what was mixed, `got` what came in."""
+    mixed = forms != LEFT_OUT
+    coded = mixed & (got.forms == CODED)
+    cells = got.cells[coded].astype(np.float64)
+    lengths = np.full(form.blocks, BLOCK)
+    lengths[-1] -= form.blocks * BLOCK - form.dim
+    return Mixed(
+        distance_sq,
+        form.blocks,
+        left_out=form.blocks - int(mixed.sum()),
+        float32_blocks=int((got.forms == RAW).sum()),
+        noise_sq=float((lengths[coded] * cells**2).sum() / 12),
+        cell=float(np.median(cells)) if cells.size else 0.0,
+    )
 
 
 def _require(dim: int, *vectors: Vector) -> None:

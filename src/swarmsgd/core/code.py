@@ -33,6 +33,12 @@ class Mixed:
     """Blocks of the vector."""
     left_out: int = 0
     """Blocks that were not mixed because the offer could not be decoded here."""
+    float32_blocks: int = 0
+    """Blocks that came in as float32."""
+    noise_sq: float = 0.0
+    """Expected squared error of what came in, sum of s^2/12 (section 3), next to `distance_sq`."""
+    cell: float = 0.0
+    """Median cell width of the blocks that came in coded; 0 without any."""
 
 
 class Code(Protocol):

@@ -73,6 +73,9 @@ KINDS: Mapping[str, Kind] = {
             "bytes_in": ("bytes", "the message received"),
             "distance": ("number", "norm of the difference of the two models"),
             "left_out": ("count", "blocks that were not mixed"),
+            "float32_blocks": ("count", "blocks that came in as float32"),
+            "cell": ("number", "median cell width of the blocks that came in coded"),
+            "noise": ("number", "expected error norm of what came in, next to distance"),
         },
     ),
     "event": Kind(
@@ -123,6 +126,8 @@ KINDS: Mapping[str, Kind] = {
             "messages_sent": ("count", "messages handed to the links"),
             "messages_received": ("count", "messages that came from the links"),
             "left_out_blocks": ("count", "blocks not mixed"),
+            "float32_blocks": ("count", "blocks that came in as float32"),
+            "noise_sq": ("number", "expected part of the code's error in distance_sq"),
             "mixed_blocks": ("count", "blocks mixed"),
             "distance_sq": ("number", "sum of the squared distances over all exchanges mixed here"),
             "mixes": ("count", "exchanges mixed here"),

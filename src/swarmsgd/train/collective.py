@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 import torch
-from torch.distributed import ProcessGroupGloo
+from torch.distributed import ProcessGroup
 
 from swarmsgd.errors import PeerError
 from swarmsgd.train.rendezvous import Rendezvous
@@ -207,7 +207,7 @@ class Mean:
             time.sleep(0.02)
 
 
-def _mean(group: ProcessGroupGloo, vector: torch.Tensor, count: int) -> torch.Tensor:
+def _mean(group: ProcessGroup, vector: torch.Tensor, count: int) -> torch.Tensor:
     mean = torch.empty(vector.shape, dtype=vector.dtype)
     for mine, out in zip(vector.split(CHUNK), mean.split(CHUNK), strict=True):
         total = mine.to("cpu", torch.float64)
@@ -216,13 +216,13 @@ def _mean(group: ProcessGroupGloo, vector: torch.Tensor, count: int) -> torch.Te
     return mean
 
 
-def _sum(group: ProcessGroupGloo, values: torch.Tensor) -> None:
+def _sum(group: ProcessGroup, values: torch.Tensor) -> None:
     group.allreduce(values).wait()  # a sum, by default
 
 
 def _group(
     rendezvous: Rendezvous, name: str, members: Iterable[int], timeout_s: float
-) -> ProcessGroupGloo:
+) -> ProcessGroup:
     ranks = list(members)
     return open_group(
         name,

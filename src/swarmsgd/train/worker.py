@@ -45,8 +45,12 @@ class Traffic:
     messages_received: int = 0
     left_out_blocks: int = 0
     mixed_blocks: int = 0
+    float32_blocks: int = 0
+    """Blocks that came in as float32."""
     distance_sq: float = 0.0
     """Sum of ||Q_i - Q_j||^2 over the exchanges this node mixed."""
+    noise_sq: float = 0.0
+    """The part of it that the code's own error is expected to make up, of what came in."""
     mixes: int = 0
     distrusted: int = 0
     """Peers dropped because of what they sent."""
@@ -368,6 +372,8 @@ class Worker:
         traffic.distance_sq += mixed.distance_sq
         traffic.mixed_blocks += mixed.blocks - mixed.left_out
         traffic.left_out_blocks += mixed.left_out
+        traffic.float32_blocks += mixed.float32_blocks
+        traffic.noise_sq += mixed.noise_sq
         self._recorder.write(
             "exchange",
             role=role,
@@ -378,6 +384,9 @@ class Worker:
             bytes_in=bytes_in,
             distance=float(np.sqrt(mixed.distance_sq)),
             left_out=mixed.left_out,
+            float32_blocks=mixed.float32_blocks,
+            cell=mixed.cell,
+            noise=float(np.sqrt(mixed.noise_sq)),
         )
 
     def _finish(self, draft: Draft, kind: Kind, exchange: ExchangeId) -> Bytes:
