@@ -98,6 +98,7 @@ def test_options_reach_the_run_as_one_checked_value(monkeypatch: pytest.MonkeyPa
         TrainConfig(
             task=VisionOptions(partition="dirichlet:0.3", seed=5),
             nodes=3,
+            bits=None,
             local_steps="geometric:8",
             seed=5,
             out=Path("a"),

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from typing import cast
 
 import torch
 from torch.distributed import ProcessGroup
@@ -224,7 +225,7 @@ def _group(
     rendezvous: Rendezvous, name: str, members: Iterable[int], timeout_s: float
 ) -> ProcessGroup:
     ranks = list(members)
-    return open_group(
+    group = open_group(
         name,
         rendezvous.connect(),
         ranks.index(rendezvous.place.rank),
@@ -232,3 +233,4 @@ def _group(
         address=rendezvous.address,
         timeout=timedelta(seconds=timeout_s),
     )
+    return cast(ProcessGroup, group)  # torch's stubs say nothing of a backend's collectives

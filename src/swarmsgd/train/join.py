@@ -148,6 +148,7 @@ def connect(
             prefix=rendezvous.key("links"),
             connect_timeout_s=timeout_s,
         )
+        transport.connect()
     except BaseException:
         collective.say_goodbye(rendezvous)
         raise

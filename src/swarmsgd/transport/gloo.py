@@ -5,6 +5,7 @@ and is relied on (torch 2.6 to 2.13):
 
 * `abort()` and `shutdown()` do not end a `wait()`. A receive that times out does: it breaks the
   group at both ends. That is how a link is closed, and why no other receive has a timeout.
+* A break does not wake who waits for a message that is half done: see `GlooChannel`.
 * A connect that times out leaves a callback to freed memory behind, which a late connection then
   runs. So Gloo is only asked to connect what is known to be there and to be reachable.
 * Every connection to a device's port that is not a link's costs a descriptor for as long as the

@@ -1,0 +1,110 @@
+"""What the checks of a transport are written with: a cluster of nodes, and an inbox for each."""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from swarmsgd.transport.base import Buffer, Transport
+
+PATIENCE_S = 60.0
+"""How long a check waits for what must happen. Only a transport that fails makes it wait so."""
+
+Edge = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Nodes with open links that were not started. The check starts and closes them."""
+
+    nodes: Mapping[int, Transport]
+    """By rank; without the victim, if it cannot be had (because it is another process)."""
+    kill: Callable[[], None] | None = None
+    """Ends the victim as a crash would."""
+
+
+class MakeCluster(Protocol):
+    """Makes nodes that are linked along `edges`; one of them, `victim`, can be killed.
+
+    A transport without a `kill` is not put to the checks that need one.
+    """
+
+    def __call__(
+        self, edges: Iterable[Edge], *, victim: int | None = None
+    ) -> AbstractContextManager[Cluster]: ...
+
+
+class Inbox:
+    """Starts a transport and keeps what it delivers. `wait` for a condition on it."""
+
+    def __init__(self, node: Transport, on_message: Callable[[int, Buffer], None] | None = None):
+        self.node = node
+        self.messages: list[tuple[int, bytes]] = []
+        self.lost: list[tuple[int, str]] = []
+        self.on_message = on_message
+        self._changed = threading.Condition()
+        node.start(self._on_message, self._on_lost)
+
+    def _on_message(self, peer: int, message: Buffer) -> None:
+        if self.on_message is not None:
+            self.on_message(peer, message)
+        # A digest stands for a long message, or a check would hold several of them.
+        content = message.tobytes() if len(message) < 1 << 20 else digest(message)
+        self.node.give(message)
+        with self._changed:
+            self.messages.append((peer, content))
+            self._changed.notify_all()
+
+    def _on_lost(self, peer: int, reason: str) -> None:
+        with self._changed:
+            self.lost.append((peer, reason))
+            self._changed.notify_all()
+
+    def of(self, peer: int) -> list[bytes]:
+        """The messages of one peer, in order."""
+        with self._changed:
+            return [content for sender, content in self.messages if sender == peer]
+
+    def wait(self, condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
+        """Wait until `condition()`; it is looked at whenever something is delivered."""
+        with self._changed:
+            assert self._changed.wait_for(condition, timeout_s), (
+                f"{what}: not within {timeout_s:.0f} s; {len(self.messages)} messages came, "
+                f"lost {self.lost}"
+            )
+
+    def wait_messages(self, count: int) -> None:
+        """Wait for `count` messages."""
+        self.wait(lambda: len(self.messages) >= count, f"{count} messages")
+
+    def wait_lost(self, *peers: int, timeout_s: float = PATIENCE_S) -> None:
+        """Wait until these peers are lost."""
+        self.wait(lambda: set(peers) <= {p for p, _ in self.lost}, f"loss of {peers}", timeout_s)
+
+
+def digest(message: Buffer) -> bytes:
+    """A few bytes that stand for a long message."""
+    return zlib.crc32(message.data).to_bytes(4, "big") + len(message).to_bytes(8, "big")
+
+
+def send(node: Transport, peer: int, content: bytes | Buffer) -> None:
+    """Send a copy of `content` from a buffer of the node's pool."""
+    message = node.take(len(content))
+    message[:] = np.frombuffer(content, np.uint8) if isinstance(content, bytes) else content
+    node.send(peer, message)
+
+
+def threads_and_descriptors() -> dict[str, int]:
+    """What this process holds: Python threads, and, where it can be seen, all threads and files."""
+    held = {"threads": threading.active_count()}
+    for name, folder in (("tasks", "/proc/self/task"), ("descriptors", "/proc/self/fd")):
+        if Path(folder).is_dir():
+            held[name] = len(list(Path(folder).iterdir()))
+    return held
