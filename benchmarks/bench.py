@@ -34,6 +34,7 @@ def run_nodes(
     prefixes: Sequence[Sequence[str]] | None = None,
     master_addr: str = "127.0.0.1",
     timeout_s: float = 900.0,
+    **variables: str,
 ) -> list[dict[str, Any]]:
     """Run `python ARGUMENTS` on `nodes` processes that meet at a free port; what each said last.
 
@@ -50,6 +51,7 @@ def run_nodes(
                 "MASTER_ADDR": master_addr,
                 "MASTER_PORT": port,
                 "OMP_NUM_THREADS": "1",
+                **variables,
             }
             command = [*(prefixes[rank] if prefixes else ()), sys.executable, *map(str, arguments)]
             started.append(

@@ -51,12 +51,14 @@ def main() -> None:
                 if algorithm == "ddp":
                     arguments += ["--steps", options.ddp_steps]
                 else:
-                    arguments += ["--seconds", options.seconds if algorithm == "swarm" else 15]
+                    arguments += ["--seconds", options.seconds if algorithm == "swarm" else 8]
                 said = run_nodes(
                     ["-u", *arguments],
                     HOSTS,
                     prefixes=[hosts.prefix(i) for i in range(HOSTS)],
                     master_addr=hosts.addresses[0],
+                    timeout_s=300,
+                    **({"GLOO_SOCKET_IFNAME": "eth0"} if algorithm == "ddp" else {}),
                 )
                 f = {
                     "step_ms": 1e3 * median(s["step_s_median"] for s in said),
