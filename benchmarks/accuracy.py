@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import RECORDS, keep, table
+from bench import keep, table
 
 EPOCHS = 4
 GRID = [0.05, 0.1, 0.2]
@@ -84,7 +84,7 @@ def main() -> None:
         ])  # fmt: skip
         print(table([rows[0], rows[-1]]), flush=True)
         if options.keep:
-            merge(f"accuracy-{options.table}", figures)
+            keep(f"accuracy-{options.table}", figures)
     print(table(rows))
 
 
@@ -108,13 +108,6 @@ def train(seed: int, lr: float, settings: dict[str, object]) -> dict[str, Any]:
         kept = json.loads(summary.read_text())
         kept.pop("nodes_detail", None)
         return kept
-
-
-def merge(name: str, figures: dict[str, Any]) -> None:
-    """Keep these rows beside those of earlier runs of other rows."""
-    path = RECORDS / name / "figures.json"
-    before = json.loads(path.read_text()) if path.exists() else {}
-    keep(name, before | figures)
 
 
 if __name__ == "__main__":

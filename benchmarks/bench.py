@@ -82,9 +82,14 @@ def median(values: Iterable[float]) -> float:
 
 
 def keep(name: str, figures: Mapping[str, Any], note: str = "") -> Path:
-    """Write benchmarks/records/<name>/: the figures, and how and where they were made."""
+    """Write benchmarks/records/<name>/: the figures, and how and where they were made.
+
+    Rows that an earlier run kept there and this one did not make stay.
+    """
     folder = RECORDS / name
     folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "figures.json"
+    figures = (json.loads(path.read_text()) if path.exists() else {}) | dict(figures)
     recipe = {
         "command": " ".join(["python", *(_relative(a) for a in sys.argv)]),
         "commit": _git("rev-parse", "--short", "HEAD")

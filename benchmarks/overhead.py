@@ -8,9 +8,8 @@ Rounds of the three are interleaved; medians over the rounds of each run's media
 from __future__ import annotations
 
 import argparse
-import json
 
-from bench import HERE, RECORDS, keep, median, run_nodes, table
+from bench import HERE, keep, median, run_nodes, table
 
 SIZES = {"0.1 M": (100_000, 400), "11.7 M": (11_700_000, 60), "100 M": (100_000_000, 12)}
 """Name -> parameters, steps a run."""
@@ -57,10 +56,8 @@ def main() -> None:
             )
             print(name, variant, figures[name][variant], flush=True)
     print(table(rows))
-    if options.keep:  # beside the sizes that other runs kept
-        path = RECORDS / "overhead" / "figures.json"
-        before = json.loads(path.read_text()) if path.exists() else {}
-        print("kept in", keep("overhead", before | figures))
+    if options.keep:
+        print("kept in", keep("overhead", figures))
 
 
 if __name__ == "__main__":
