@@ -25,12 +25,14 @@ from swarmsgd.graphs.builders import (
 )
 from swarmsgd.graphs.graph import Edge, Graph, matching_schedule
 from swarmsgd.graphs.names import GRAPHS, Kind, parse
+from swarmsgd.graphs.partners import Pick, random_partner, scheduled_partner
 
 __all__ = [
     "GRAPHS",
     "Edge",
     "Graph",
     "Kind",
+    "Pick",
     "complete",
     "erdos_renyi",
     "exponential",
@@ -40,8 +42,10 @@ __all__ = [
     "matching_schedule",
     "one_peer_exponential",
     "parse",
+    "random_partner",
     "random_regular",
     "ring",
+    "scheduled_partner",
     "star",
     "torus",
 ]

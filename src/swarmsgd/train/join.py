@@ -7,7 +7,6 @@ import os
 import zlib
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -19,13 +18,13 @@ from swarmsgd.core import messages
 from swarmsgd.core.arena import Arena
 from swarmsgd.core.node import Node
 from swarmsgd.errors import ConfigError, ModelError
-from swarmsgd.graphs import Graph
+from swarmsgd.graphs import Graph, random_partner, scheduled_partner
 from swarmsgd.observe.records import Recorder
 from swarmsgd.train import collective
 from swarmsgd.train.rendezvous import Place, Rendezvous
 from swarmsgd.train.replica import Replica
 from swarmsgd.train.swarm import Connection, Swarm
-from swarmsgd.train.worker import Pick, Worker
+from swarmsgd.train.worker import Worker
 from swarmsgd.transport.gloo import GlooTransport
 
 log = logging.getLogger("swarmsgd")
@@ -158,7 +157,9 @@ def connect(
         replica,
         transport,
         run=messages.fingerprint(settings),
-        pick=(_scheduled if matching else _random)(graph, config.seed, place.rank),
+        pick=scheduled_partner(graph, config.seed, place.rank)
+        if matching
+        else random_partner(config.seed, place.rank),
         recorder=recorder,
         bits=config.bits,
         rounds=matching,
@@ -194,25 +195,3 @@ def _check_optimizer(model: nn.Module, optimizer: Optimizer) -> None:
             "exchanged. "
             "Make the optimizer from this model's parameters, then join"
         )
-
-
-def _random(graph: Graph, seed: int, rank: int) -> Pick:
-    """A uniform choice among the neighbours that can be asked (section 2)."""
-    rng = np.random.default_rng([seed, rank, 1])
-
-    def pick(_burst: int, candidates: tuple[int, ...]) -> int | None:
-        return candidates[int(rng.integers(len(candidates)))] if candidates else None
-
-    return pick
-
-
-def _scheduled(graph: Graph, seed: int, rank: int) -> Pick:
-    """The partner of a round, from a matching that every node draws alike."""
-
-    def pick(burst: int, _candidates: tuple[int, ...]) -> int | None:
-        for pair in graphs.matching_schedule(graph, seed, burst):
-            if rank in pair:
-                return sum(pair) - rank
-        return None
-
-    return pick

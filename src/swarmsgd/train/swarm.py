@@ -192,6 +192,7 @@ class Swarm:
         if self._connection is not None:
             worker = self._connection.worker
             figures |= asdict(worker.node.counts) | asdict(worker.traffic)
+            figures["busy_s"] = worker.busy_s
             figures["open_peers"] = len(worker.node.membership.open)
             figures["lost_peers"] = dict(worker.lost_peers)
         return figures | {"lock_missed": self._missed} | self._timing.figures()
