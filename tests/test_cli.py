@@ -15,9 +15,10 @@ import pytest
 from swarmsgd import graphs
 from swarmsgd.cli import flags_of, main
 from swarmsgd.config import MODES
+from swarmsgd.recipe import SCHEDULES
 from swarmsgd.tasks import DATASETS, MODELS, PARTITIONS, TASKS, VisionOptions
 from swarmsgd.train.algorithms import ALGORITHMS
-from swarmsgd.train.recipe import SCHEDULES, TrainConfig
+from swarmsgd.train.recipe import TrainConfig
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> str:

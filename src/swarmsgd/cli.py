@@ -14,7 +14,7 @@ import inspect
 import os
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -269,7 +269,7 @@ def flags_of(*classes: type) -> type:
 
     flags: dict[str, tuple[str, Any, dataclasses.Field[Any]]] = {}
     for cls in classes:
-        docs, hints = dict(_field_docs(cls)), get_type_hints(cls)
+        docs, hints = _field_docs(cls), get_type_hints(cls)
         for field in dataclasses.fields(cls):
             if field.default is not dataclasses.MISSING and field.name not in flags:
                 help_ = tyro.conf.arg(help=docs[field.name])
@@ -279,17 +279,20 @@ def flags_of(*classes: type) -> type:
     return dataclasses.make_dataclass("Flags", list(flags.values()), kw_only=True)
 
 
-def _field_docs(cls: type) -> Iterator[tuple[str, str]]:
-    """Name and docstring of the fields of a dataclass, from its source."""
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-    assert isinstance(tree, ast.ClassDef)
-    for field, after in zip(tree.body, tree.body[1:], strict=False):
-        match field, after:
-            case (
-                ast.AnnAssign(target=ast.Name(id=name)),
-                ast.Expr(value=ast.Constant(value=str(text))),
-            ):
-                yield name, " ".join(text.split())
+def _field_docs(cls: type) -> dict[str, str]:
+    """Name and docstring of the fields of a dataclass and of those it extends, from the source."""
+    docs: dict[str, str] = {}
+    for owner in reversed([c for c in cls.__mro__ if dataclasses.is_dataclass(c)]):
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+        assert isinstance(tree, ast.ClassDef)
+        for field, after in zip(tree.body, tree.body[1:], strict=False):
+            match field, after:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(text))),
+                ):
+                    docs[name] = " ".join(text.split())
+    return docs
 
 
 def _registry() -> Any:
@@ -320,8 +323,8 @@ def _registry() -> Any:
 
 def _choices(options: type) -> str:
     """What the options that name something can be, from the tables."""
-    from swarmsgd import config, graphs, tasks
-    from swarmsgd.train import algorithms, recipe
+    from swarmsgd import config, graphs, recipe, tasks
+    from swarmsgd.train import algorithms
 
     tables: dict[str, Iterable[tuple[str, str]]] = {
         "dataset": ((name, entry.help) for name, entry in tasks.DATASETS.items()),
@@ -335,7 +338,7 @@ def _choices(options: type) -> str:
         "mode": config.MODES.items(),
         "schedule": ((name, entry.help) for name, entry in recipe.SCHEDULES.items()),
     }
-    known = {f.name for cls in (options, recipe.TrainConfig) for f in dataclasses.fields(cls)}
+    known = {f.name for cls in (options, recipe.RunConfig) for f in dataclasses.fields(cls)}
     blocks: list[str] = []
     for option, rows in tables.items():
         if option in known:
