@@ -108,6 +108,22 @@ KINDS: Mapping[str, Kind] = {
             "mean_of": ("list", "the nodes whose mean was taken"),
         },
     ),
+    "curve": Kind(
+        "The whole run at one moment (simulated runs); `t` is `time_s`, `node` is -1.",
+        {
+            "time_s": ("s", "virtual time"),
+            "samples": ("count", "training samples seen by all nodes together"),
+            "epoch": ("number", "samples / training set"),
+            "exchanges": ("count", "exchanges mixed, all nodes together"),
+            "bytes_sent": ("bytes", "handed to the links by all nodes together"),
+            "gamma": ("number", "sum over nodes of the squared distance to the mean model"),
+            "loss": ("number", "of the mean model on the test set"),
+            "accuracy": ("fraction", "of the mean model on the test set; null: the task has none"),
+            "train_loss": ("number", "mean training loss since the last such line"),
+            "lr": ("number", "learning rate now"),
+            "live": ("count", "nodes alive"),
+        },
+    ),
     "end": Kind(
         "The node has left; nothing follows.",
         {
