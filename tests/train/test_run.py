@@ -23,12 +23,11 @@ from swarmsgd.errors import ConfigError
 from swarmsgd.observe.records import Tail, read
 from swarmsgd.observe.schema import unknown
 from swarmsgd.observe.view import RunView, record_path
-from swarmsgd.tasks import SyntheticOptions, VisionOptions, VisionTask
+from swarmsgd.tasks import SyntheticOptions, VisionOptions, VisionTask, estimate_batch_norm
 from swarmsgd.train.processes import NodeEnd, Outcome
 from swarmsgd.train.recipe import TrainConfig
 from swarmsgd.train.run import check_folder, make_folder, run
 from swarmsgd.train.summary import FIELDS, summarise
-from swarmsgd.train.trainee import estimate_batch_norm
 
 DIGITS = VisionOptions(dataset="digits", model="mlp")
 

@@ -7,6 +7,7 @@ there is. Where data come from is told in `swarmsgd.tasks.lookup`.
 from swarmsgd.tasks.base import Batch, Notify, Score, Task
 from swarmsgd.tasks.datasets import DATASETS, load_images
 from swarmsgd.tasks.models import MODELS
+from swarmsgd.tasks.norms import estimate_batch_norm
 from swarmsgd.tasks.partition import PARTITIONS, parse_partition
 from swarmsgd.tasks.registry import TASKS, make_task
 from swarmsgd.tasks.synthetic import SyntheticOptions, SyntheticTask
@@ -25,6 +26,7 @@ __all__ = [
     "Task",
     "VisionOptions",
     "VisionTask",
+    "estimate_batch_norm",
     "load_images",
     "make_task",
     "parse_partition",

@@ -21,20 +21,17 @@ import numpy as np
 import torch
 from safetensors.torch import save
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import SGD, Optimizer
 
 from swarmsgd.errors import ModelError, SwarmError
 from swarmsgd.observe.view import record_path
-from swarmsgd.tasks import TASKS, Task
+from swarmsgd.tasks import TASKS, Task, estimate_batch_norm
 from swarmsgd.train.algorithms import ALGORITHMS, Algorithm, MeanModel
 from swarmsgd.train.recipe import TrainConfig
 
 CONFIG = "config.json"
 MODEL = "model.safetensors"
 PROGRESS_S = 0.5
-BATCH_NORM_BATCHES = 64
-"""Batches, over all nodes' shards, from which batch norm's statistics are estimated anew."""
 
 
 def main() -> int:
@@ -203,29 +200,6 @@ class _Run:
         unfinished.write_bytes(save(model.state_dict(), metadata=about))
         unfinished.rename(self.folder / MODEL)
         self.score("mean", model)
-
-
-def estimate_batch_norm(model: nn.Module, task: Task, batches: int = BATCH_NORM_BATCHES) -> None:
-    """Set batch norm's running statistics to the averages over training batches of all nodes.
-
-    A mean of models has no use for a mean of their statistics (as in stochastic weight averaging,
-    `torch.optim.swa_utils.update_bn`). Leaves a model without such layers as it is.
-    """
-    norms = [m for m in model.modules() if isinstance(m, _NormBase) and m.track_running_stats]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average over the batches that follow
-    model.train()
-    each = -(-batches // task.num_nodes)
-    with torch.no_grad():
-        for node in range(min(task.num_nodes, batches)):
-            for batch in itertools.islice(task.batches(node), each):
-                task.loss(model, batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
 
 
 if __name__ == "__main__":
