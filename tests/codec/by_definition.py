@@ -21,17 +21,18 @@ class Node:
     def __init__(self, model: np.ndarray, code: Code) -> None:
         self.copy = np.ascontiguousarray(model, np.float32)
         self.pending = np.zeros_like(self.copy)
-        self.sent = np.zeros_like(self.copy)
+        self.offered = self.copy
         self.code = code
 
     def offer(self, seed: int) -> np.ndarray:
-        return self.code.offer(self.copy, self.sent, seed, allocate)
+        self.offered = self.copy.copy()
+        return self.code.offer(self.copy, seed, allocate)
 
     def answer(self, offer: np.ndarray, seed: int):
         return self.code.answer(offer, self.copy, self.pending, seed, allocate)
 
     def mix(self, reply: np.ndarray):
-        return self.code.mix(reply, self.sent, self.copy, self.pending)
+        return self.code.mix(reply, self.offered, self.copy, self.pending)
 
     def state(self) -> bytes:
         return self.copy.tobytes() + self.pending.tobytes()

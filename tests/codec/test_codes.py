@@ -175,12 +175,22 @@ def test_a_flipped_bit_is_refused_or_left_out_and_never_mixed(bits, rotation, se
     broken[at] ^= np.uint8(1 << data.draw(st.integers(0, 7)))
     copy, pending, before = i.copy.copy(), i.pending.copy(), i.state()
     i.mix(reply)
-    after = i.state()
+    want, after = i.copy.copy(), i.state()
     i.copy[:], i.pending[:] = copy, pending
     try:
         i.mix(broken)
     except ProtocolError:
-        assert i.state() == before
+        if at < figures:
+            assert i.state() == before
+        else:  # the damaged block is left alone, the other mixed as the partner has mixed it
+            hit = (
+                at - figures
+                >= packing.parse(Format(dim, bits or 0, rotation), REPLY, reply).starts[1]
+            )
+            want[BLOCK:] = copy[BLOCK:] if hit else want[BLOCK:]
+            want[:BLOCK] = want[:BLOCK] if hit else copy[:BLOCK]
+            np.testing.assert_array_equal(i.copy, want)
+            np.testing.assert_allclose(i.pending - pending, want - copy, atol=1e-6)
     else:
         assert i.state() == after
 
@@ -269,10 +279,39 @@ def test_a_corrupted_float32_block_is_left_out_of_an_offer_and_refused_in_a_repl
     forms = packing.parse(Format(3 * BLOCK, 0), REPLY, reply).forms
     np.testing.assert_array_equal(forms, [RAW, RAW, LEFT_OUT])
     reply[500] ^= 1
-    before = i.state()
+    before = i.copy.copy()
     with pytest.raises(ProtocolError, match="1 of 3 blocks of this reply"):
         i.mix(reply)
-    assert i.state() == before
+    sound = slice(BLOCK, 2 * BLOCK)
+    np.testing.assert_array_equal(i.copy[:BLOCK], before[:BLOCK])
+    np.testing.assert_array_equal(i.copy[2 * BLOCK :], before[2 * BLOCK :])
+    np.testing.assert_array_equal(i.pending[sound], -j.pending[sound])
+    assert i.pending[sound].any() and not i.pending[:BLOCK].any()
+
+
+@EVERY_CODE
+def test_nothing_is_mixed_for_a_model_that_changed_after_it_was_offered(bits, rotation):
+    rng = np.random.default_rng(0)
+    i, j = swarm(rng, 2, 3 * BLOCK, bits, rotation)
+    exchange(i, j, rng)
+    reply, _ = j.answer(i.offer(1), 2)
+    i.pending[:] = 0
+    i.offered[BLOCK + 7] += np.float32(0.5)
+    before = i.copy.copy()
+    with pytest.raises(ProtocolError, match="1 of 3 blocks of the model that was offered changed"):
+        i.mix(reply)
+    np.testing.assert_array_equal(i.copy[BLOCK : 2 * BLOCK], before[BLOCK : 2 * BLOCK])
+    assert not i.pending[BLOCK : 2 * BLOCK].any() and i.pending[:BLOCK].any()
+
+
+def test_a_reply_is_refused_by_whoever_offered_nothing():
+    rng = np.random.default_rng(0)
+    i, j, other = swarm(rng, 3, 5000, 8, False)
+    reply, _ = j.answer(i.offer(1), 2)
+    before = other.state()
+    with pytest.raises(ProtocolError, match="nothing was offered"):
+        other.mix(reply)
+    assert other.state() == before
 
 
 def test_a_reply_to_another_offer_is_refused():
@@ -311,6 +350,9 @@ def test_a_vector_of_the_wrong_kind_is_refused(bits, rotation):
     wrongs: list[Any] = [np.zeros(11, np.float32), np.zeros(10), np.zeros(20, np.float32)[::2]]
     for wrong in wrongs:
         with pytest.raises(TypeError, match=r"wanted a contiguous float32\[10\]"):
-            code.offer(wrong, right, 1, allocate)
+            code.offer(wrong, 1, allocate)
+        payload = code.offer(right, 1, allocate)
         with pytest.raises(TypeError, match="wanted"):
-            code.offer(right, wrong, 1, allocate)
+            code.answer(payload, right, wrong, 1, allocate)
+        with pytest.raises(TypeError, match="wanted"):
+            code.mix(payload, wrong, right, right)

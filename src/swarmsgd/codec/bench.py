@@ -24,7 +24,7 @@ def bench(
     rng = np.random.default_rng(0)
     model = rng.standard_normal(size, np.float32)
     start_i, start_j = model, model + np.float32(0.01) * rng.standard_normal(size, np.float32)
-    i, j, sent, target = (np.zeros(size, np.float32) for _ in range(4))
+    i, j, target = (np.zeros(size, np.float32) for _ in range(3))
     pending_i, pending_j = np.zeros(size, np.float32), np.zeros(size, np.float32)
     code_i, code_j = (make_code(size, bits, rotation=rotation) for _ in range(2))
     room_i, room_j = _Room(size), _Room(size)
@@ -33,7 +33,7 @@ def bench(
 
     def offer() -> None:
         nonlocal payload
-        payload = code_i.offer(i, sent, seed, room_i)
+        payload = code_i.offer(i, seed, room_i)
 
     def answer() -> None:
         nonlocal reply
@@ -43,7 +43,7 @@ def bench(
         "copy": lambda: np.copyto(target, i),
         "offer": offer,
         "answer": answer,
-        "mix": lambda: code_i.mix(reply, sent, i, pending_i),
+        "mix": lambda: code_i.mix(reply, i, i, pending_i),
     }
     for seed in range(repeats + 1):
         i[:], j[:] = start_i, start_j

@@ -83,23 +83,34 @@ def _nearest(colour, value, inverse, above, half, mask):
 
 
 @nb.njit(inline="never")
-def encode(values, cell, offset, colours, points):
-    """Colours (with higher bits of k, as many as fit) and lattice points of values.
+def encode(values, cell, offset, colours):
+    """Colours (with higher bits of k, as many as fit) of values.
 
     Returns their check and the bits of max|values|: what was made means nothing if that is too
     large for the cell.
     """
     inverse = np.float32(1) / cell
-    shift = np.float32(0.5) - offset
     check = np.uint32(0)
     magnitude = np.int32(0)
     for t in range(values.size):
         k = _floor(values[t] * inverse + offset)
         colours[t] = k
-        points[t] = (np.float32(k) + shift) * cell
         check = np.uint32(check + hash_of(k, t))
         magnitude = max(magnitude, size_bits(values[t]))
     return check, magnitude
+
+
+@nb.njit(inline="never")
+def points_of(values, cell, offset, points):
+    """Lattice points of values; returns their check, as `encode` does."""
+    inverse = np.float32(1) / cell
+    shift = np.float32(0.5) - offset
+    check = np.uint32(0)
+    for t in range(values.size):
+        k = _floor(values[t] * inverse + offset)
+        points[t] = (np.float32(k) + shift) * cell
+        check = np.uint32(check + hash_of(k, t))
+    return check
 
 
 @nb.njit(inline="never")
@@ -158,10 +169,10 @@ def decode(colours, values, cell, offset, bits, points, coming):
 
 
 @nb.njit(inline="never")
-def decode_and_add(colours, own, copy, pending, cell, offset, bits):
-    """copy and pending += (lattice points next to own - own) / 2.
+def decode_change(colours, points, cell, offset, bits):
+    """points = (lattice points next to points - points) / 2.
 
-    Returns max|points - own| and ||points - own||^2.
+    Returns the check of what was decoded, and max|Q_j - Q_i| and ||Q_j - Q_i||^2 of the two points.
     """
     inverse = np.float32(1) / cell
     above = offset + np.float32(0.5)
@@ -169,32 +180,20 @@ def decode_and_add(colours, own, copy, pending, cell, offset, bits):
     half = np.int32(1 << (bits - 1))
     mask = np.int32((1 << bits) - 1)
     halved = np.float32(0.5)
+    check = np.uint32(0)
     distance = np.int32(0)
     total = np.float32(0)
-    for t in range(own.size):
-        k = _nearest(colours[t], own[t], inverse, above, half, mask)
+    for t in range(points.size):
+        own = points[t]
+        k = _nearest(colours[t], own, inverse, above, half, mask)
         point = (np.float32(k) + shift) * cell
-        distance = max(distance, size_bits(point - own[t]))
-        change = point * halved - own[t] * halved
-        copy[t] += change
-        pending[t] += change
+        check = np.uint32(check + hash_of(k, t))
+        distance = max(distance, size_bits(point - own))
+        change = point * halved - own * halved
+        points[t] = change
         cells = change * inverse
         total = loose_sum(total, np.float32(cells * cells))
-    return from_bits(distance), _norm_sq(total, cell)
-
-
-@nb.njit(inline="never")
-def decoded_check(colours, values, cell, offset, bits):
-    """The check that `decode` returns, and nothing else."""
-    inverse = np.float32(1) / cell
-    above = offset + np.float32(0.5)
-    half = np.int32(1 << (bits - 1))
-    mask = np.int32((1 << bits) - 1)
-    check = np.uint32(0)
-    for t in range(values.size):
-        k = _nearest(colours[t], values[t], inverse, above, half, mask)
-        check = np.uint32(check + hash_of(k, t))
-    return check
+    return check, from_bits(distance), _norm_sq(total, cell)
 
 
 @nb.njit(inline="never")
@@ -219,16 +218,17 @@ def add_to(own, theirs, pending):
 
 
 @nb.njit(inline="never")
-def add_half(theirs, own, copy, pending):
-    """copy and pending += (theirs - own) / 2; returns ||theirs - own||^2."""
+def half_change(theirs, own):
+    """own = (theirs - own) / 2; returns max|theirs - own| and ||theirs - own||^2."""
     half = np.float32(0.5)
+    distance = np.int32(0)
     total = 0.0
-    for t in range(theirs.size):
+    for t in range(own.size):
+        distance = max(distance, size_bits(theirs[t] - own[t]))
         change = theirs[t] * half - own[t] * half
-        copy[t] += change
-        pending[t] += change
+        own[t] = change
         total = loose_sum(total, np.float64(change) * np.float64(change))
-    return 4.0 * total
+    return from_bits(distance), 4.0 * total
 
 
 @nb.njit(inline="never")

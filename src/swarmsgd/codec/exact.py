@@ -22,14 +22,17 @@ class ExactCode:
         if dim < 1:
             raise ConfigError(f"a code needs at least one coordinate, got {dim}")
         self._format = Format(dim, bits=0)
+        self._offered: passes.Offered | None = None
         kernels.prepare()
 
-    def offer(self, copy: Vector, sent: Vector, seed: int, allocate: Allocate) -> Bytes:
-        """Copy `copy` to the payload and to `sent`. ModelError if a value cannot be exchanged."""
+    def offer(self, copy: Vector, seed: int, allocate: Allocate) -> Bytes:
+        """Copy `copy` to the payload. ModelError if a value cannot be exchanged."""
         blocks = self._format.blocks
         forms = np.full(blocks, kernels.RAW, np.uint8)
         cells = np.zeros(blocks, np.float32)
-        return passes.offer(self._format, forms, cells, copy, sent, seed, allocate)
+        self._offered = None
+        payload, self._offered = passes.offer(self._format, forms, cells, copy, seed, allocate)
+        return payload
 
     def answer(
         self, offer: Bytes, copy: Vector, pending: Vector, seed: int, allocate: Allocate
@@ -38,9 +41,9 @@ class ExactCode:
         reply, seen = passes.answer(self._format, offer, copy, pending, seed, allocate)
         return reply, seen.mixed
 
-    def mix(self, reply: Bytes, sent: Vector, copy: Vector, pending: Vector) -> Mixed:
+    def mix(self, reply: Bytes, offered: Vector, copy: Vector, pending: Vector) -> Mixed:
         """Add (Q_j - Q_i)/2 to copy and pending."""
-        return passes.mix(self._format, reply, sent, copy, pending).mixed
+        return passes.mix(self._format, self._offered, reply, offered, copy, pending).mixed
 
     def published(self, burst_max: npt.NDArray[np.float32]) -> None:
         """Nothing to learn: there are no cells."""

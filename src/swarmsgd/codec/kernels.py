@@ -2,7 +2,7 @@
 
 `starts`, `forms`, `cells` and `checks` are those of `packing.Payload`. The colours of a block are
 bytes, or for 16 bits the same bytes seen as pairs: two compiled variants of each loop. A rotated
-code works on rotated blocks throughout, `sent` included, and rotates changes back.
+code works on rotated blocks throughout, and rotates changes back.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from swarmsgd.codec.blocks import (
     FINITE,
     LARGEST,
     add_change,
-    add_half,
     add_to,
     cell_for,
     check_of,
     decode,
-    decode_and_add,
-    decoded_check,
+    decode_change,
     distance_of,
     encode,
     encode_and_add,
     floor_cell,
+    half_change,
     magnitude_bits,
     offset_of,
+    points_of,
 )
 from swarmsgd.codec.colours import read_colours, write_colours
 from swarmsgd.codec.compiled import (
@@ -48,21 +48,24 @@ from swarmsgd.core import lattice
 from swarmsgd.core.lattice import BLOCK
 
 __all__ = [
+    "CHANGED",
     "CODED",
     "LEFT_OUT",
     "RAW",
     "SCRATCH",
+    "WRONG",
     "answer",
     "apply_and_publish",
     "apply_pending",
     "mix",
     "offer",
     "prepare",
-    "verify",
 ]
 
 CODED, RAW, LEFT_OUT = 0, 1, 2
 """The forms that a block has in a payload."""
+LEFT, WRONG, CHANGED = -1.0, -2.0, -3.0
+"""Instead of a distance: left out, not decoded right, or the model is not what was offered."""
 
 _SMALLEST_CELL = np.float32(lattice.SMALLEST_CELL)
 _LARGEST_CELL = np.float32(lattice.LARGEST_CELL)
@@ -90,11 +93,11 @@ def _room(scratch, number):
     return borrowed(scratch, number * BLOCK, (number + 1) * BLOCK)
 
 
-@kernel(types.boolean(_INTEGER, types.boolean, VECTOR, VECTOR, VECTOR, *_PAYLOAD))
-def offer(bits, rotated, scratch, copy, sent, stream, body, starts, forms, cells, checks):
-    """Encode copy, in cells no finer than float32 allows; its lattice points to sent.
+@kernel(types.boolean(_INTEGER, types.boolean, VECTOR, VECTOR, *_PAYLOAD))
+def offer(bits, rotated, scratch, copy, stream, body, starts, forms, cells, checks):
+    """Encode copy, in cells no finer than float32 allows.
 
-    False if a value cannot be exchanged; what is then in sent and body means nothing.
+    False if a value cannot be exchanged; what is then in body means nothing.
     """
     body = borrowed(body, 0, body.size)
     colours, wide, words, packed = _colours(scratch)
@@ -102,7 +105,6 @@ def offer(bits, rotated, scratch, copy, sent, stream, body, starts, forms, cells
     for block in range(forms.size):
         start = block * BLOCK
         mine = borrowed(copy, start, min(start + BLOCK, copy.size))
-        points = borrowed(sent, start, start + mine.size)
         own = mine
         if rotated:
             own = borrowed(turned, 0, mine.size)
@@ -116,16 +118,15 @@ def offer(bits, rotated, scratch, copy, sent, stream, body, starts, forms, cells
             cells[block] = np.float32(0)
             checks[block] = check_of(mine.view(np.int32))
             move(body, starts[block], mine, 0, 4 * mine.size)
-            move(points, 0, own, 0, 4 * mine.size)
             continue
         offset = offset_of(stream, block)
         cell = max(cells[block], _SMALLEST_CELL)
         check = np.uint32(0)
         while True:
             if bits == 16:
-                check, magnitude = encode(own, cell, offset, wide, points)
+                check, magnitude = encode(own, cell, offset, wide)
             else:
-                check, magnitude = encode(own, cell, offset, colours, points)
+                check, magnitude = encode(own, cell, offset, colours)
             if magnitude > LARGEST:
                 return False
             finest = floor_cell(from_bits(magnitude))
@@ -253,79 +254,95 @@ def answer(
     return total
 
 
-@kernel(types.int64(_INTEGER, VECTOR, *_PAYLOAD_IN, VECTOR_IN))
-def verify(bits, scratch, stream, body, starts, forms, cells, checks, sent):
-    """How many blocks of a reply do not decode next to sent."""
-    body = borrowed(body, 0, body.size)
-    colours, wide, words, packed = _colours(scratch)
-    points = _room(scratch, 0)
-    wrong = 0
-    for block in range(forms.size):
-        if forms[block] == LEFT_OUT:
-            continue
-        start = block * BLOCK
-        own = borrowed(sent, start, min(start + BLOCK, sent.size))
-        if forms[block] == RAW:
-            theirs = borrowed(points, 0, own.size)
-            move(theirs, 0, body, starts[block], 4 * own.size)
-            wrong += (
-                magnitude_bits(theirs) > LARGEST or check_of(theirs.view(np.int32)) != checks[block]
-            )
-            continue
-        cell = cells[block]
-        offset = offset_of(stream, block)
-        read_colours(body, starts[block], own.size, bits, packed, colours, words)
-        if bits == 16:
-            check = decoded_check(wide, own, cell, offset, bits)
-        else:
-            check = decoded_check(colours, own, cell, offset, bits)
-        wrong += check != checks[block]
-    return wrong
-
-
 @kernel(
-    types.float64(_INTEGER, types.boolean, VECTOR, *_PAYLOAD_IN, VECTOR_IN, VECTOR, VECTOR, VECTOR)
+    types.float64(
+        _INTEGER,
+        types.boolean,
+        VECTOR,
+        _INTEGER,
+        BYTES,
+        VECTOR,
+        WORDS,
+        *_PAYLOAD_IN,
+        VECTOR,
+        VECTOR,
+        VECTOR,
+        VECTOR,
+    )
 )
 def mix(
-    bits, rotated, scratch, stream, body, starts, forms, cells, checks, sent, copy, pending, seen
+    bits,
+    rotated,
+    scratch,
+    offer_stream,
+    offer_forms,
+    offer_cells,
+    offer_checks,
+    stream,
+    body,
+    starts,
+    forms,
+    cells,
+    checks,
+    offered,
+    copy,
+    pending,
+    seen,
 ):
-    """Add (Q_j - Q_i)/2 to copy and pending for a reply that `verify` found whole.
+    """Add (Q_j - Q_i)/2 to copy and pending in all blocks that pass their checks.
 
-    seen[block] = max|Q_j - Q_i|, -1 for those left out. Returns ||Q_i - Q_j||^2.
+    Q_i is made again from offered, which may be copy. seen[block] = max|Q_j - Q_i|, or why there is
+    none. Returns ||Q_i - Q_j||^2.
     """
     body = borrowed(body, 0, body.size)
     colours, wide, words, packed = _colours(scratch)
-    points, unused = _room(scratch, 0), _room(scratch, 1)
-    change, spare = _room(scratch, 2), _room(scratch, 3)
+    points, turned = _room(scratch, 0), _room(scratch, 1)
+    spare = _room(scratch, 2)
     total = 0.0
     for block in range(forms.size):
         if forms[block] == LEFT_OUT:
-            seen[block] = np.float32(-1)
+            seen[block] = np.float32(LEFT)
             continue
         start = block * BLOCK
-        own = borrowed(sent, start, min(start + BLOCK, sent.size))
-        mine = borrowed(copy, start, start + own.size)
-        coming = borrowed(pending, start, start + own.size)
-        if forms[block] == RAW:
-            theirs = borrowed(points, 0, own.size)
-            move(theirs, 0, body, starts[block], 4 * own.size)
-            distance = distance_of(theirs, own)
-            part = add_half(theirs, own, mine, coming)
-        else:
-            into, landing = mine, coming
+        own = borrowed(offered, start, min(start + BLOCK, offered.size))
+        ours = borrowed(points, 0, own.size)
+        if offer_forms[block] == RAW:
+            move(ours, 0, own, 0, 4 * own.size)
+            again = check_of(ours.view(np.int32))
             if rotated:
-                into, landing = borrowed(unused, 0, own.size), borrowed(change, 0, own.size)
-                landing[:] = np.float32(0)
+                rotate(ours, block, spare)
+        else:
+            if rotated:
+                source = borrowed(turned, 0, own.size)
+                move(source, 0, own, 0, 4 * own.size)
+                rotate(source, block, spare)
+                own = source
+            again = points_of(own, offer_cells[block], offset_of(offer_stream, block), ours)
+        if again != offer_checks[block]:
+            seen[block] = np.float32(CHANGED)
+            continue
+        if forms[block] == RAW:
+            theirs = borrowed(turned, 0, ours.size)
+            move(theirs, 0, body, starts[block], 4 * ours.size)
+            check = check_of(theirs.view(np.int32))
+            whole = magnitude_bits(theirs) <= LARGEST
+            distance, part = half_change(theirs, ours)
+        else:
+            whole = True
             cell = cells[block]
             offset = offset_of(stream, block)
-            read_colours(body, starts[block], own.size, bits, packed, colours, words)
+            read_colours(body, starts[block], ours.size, bits, packed, colours, words)
             if bits == 16:
-                distance, part = decode_and_add(wide, own, into, landing, cell, offset, bits)
+                check, distance, part = decode_change(wide, ours, cell, offset, bits)
             else:
-                distance, part = decode_and_add(colours, own, into, landing, cell, offset, bits)
+                check, distance, part = decode_change(colours, ours, cell, offset, bits)
             if rotated:
-                unrotate(landing, block, spare)
-                add_change(landing, mine, coming)
+                unrotate(ours, block, spare)
+        if not (whole and check == checks[block]):
+            seen[block] = np.float32(WRONG)
+            continue
+        mine = borrowed(copy, start, start + ours.size)
+        add_change(ours, mine, borrowed(pending, start, start + ours.size))
         seen[block] = distance
         total += part
     return total

@@ -30,13 +30,16 @@ class LatticeCode:
             raise ConfigError(f"got {bits} bits a coordinate, wanted one of {BITS}, or none")
         self._format = Format(dim, bits, rotation)
         self._cells = Cells(self._format.blocks, bits)
+        self._offered: passes.Offered | None = None
         kernels.prepare()
 
-    def offer(self, copy: Vector, sent: Vector, seed: int, allocate: Allocate) -> Bytes:
-        """Encode `copy`, lattice points to `sent`. ModelError if a value cannot be exchanged."""
+    def offer(self, copy: Vector, seed: int, allocate: Allocate) -> Bytes:
+        """Encode `copy`. ModelError if a value cannot be exchanged."""
         forms, cells = self._cells.choose()
-        payload = passes.offer(self._format, forms, cells, copy, sent, seed, allocate)
-        self._cells.offered(cells)
+        self._offered = None
+        payload, offered = passes.offer(self._format, forms, cells, copy, seed, allocate)
+        self._offered = offered
+        self._cells.offered(offered.cells)
         return payload
 
     def answer(
@@ -47,9 +50,9 @@ class LatticeCode:
         self._cells.saw(seen.distance)
         return reply, seen.mixed
 
-    def mix(self, reply: Bytes, sent: Vector, copy: Vector, pending: Vector) -> Mixed:
-        """Decode the reply next to `sent`, mix; learn which cells were too narrow."""
-        seen = passes.mix(self._format, reply, sent, copy, pending)
+    def mix(self, reply: Bytes, offered: Vector, copy: Vector, pending: Vector) -> Mixed:
+        """Decode the reply next to what was offered; learn which cells were too narrow."""
+        seen = passes.mix(self._format, self._offered, reply, offered, copy, pending)
         self._cells.replied(seen.distance)
         return seen.mixed
 

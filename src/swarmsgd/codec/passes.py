@@ -27,26 +27,34 @@ class Seen:
     """[P] max-norm distance of the two ends, -1 where the block was left out."""
 
 
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What is kept of an offer: its lattice point can be made again, and proved to be the same."""
+
+    seed: int
+    forms: npt.NDArray[np.uint8]
+    cells: Figures
+    checks: npt.NDArray[np.uint32]
+
+
 def offer(
     form: Format,
     forms: npt.NDArray[np.uint8],
     cells: Figures,
     copy: Vector,
-    sent: Vector,
     seed: int,
     allocate: Allocate,
-) -> Bytes:
+) -> tuple[Bytes, Offered]:
     """Encode `copy` in blocks of these forms and cells, which are raised to what float32 allows.
 
-    Raises ModelError for a value that cannot be exchanged; `sent` means nothing then.
+    Raises ModelError for a value that cannot be exchanged.
     """
-    _require(form.dim, copy, sent)
+    _require(form.dim, copy)
     out = packing.new(form, packing.OFFER, seed, forms, allocate)
     out.cells[:] = cells
-    if not kernels.offer(form.bits, form.rotated, _scratch(), copy, sent, *_arguments(out)):
+    if not kernels.offer(form.bits, form.rotated, _scratch(), copy, *_arguments(out)):
         raise _not_exchangeable(copy, form)
-    cells[:] = out.cells
-    return packing.seal(out)
+    return packing.seal(out), Offered(out.seed, out.forms, out.cells, out.checks)
 
 
 def answer(
@@ -73,20 +81,47 @@ def answer(
     return packing.seal(out), Seen(_mixed(form, got, distance_sq, forms), seen)
 
 
-def mix(form: Format, reply: Bytes, sent: Vector, copy: Vector, pending: Vector) -> Seen:
-    """Decode a reply next to `sent`; add (Q_j - Q_i)/2 to copy and pending, all or nothing."""
-    _require(form.dim, sent, copy, pending)
+def mix(
+    form: Format,
+    ours: Offered | None,
+    reply: Bytes,
+    offered: Vector,
+    copy: Vector,
+    pending: Vector,
+) -> Seen:
+    """Decode a reply next to Q_i, made from `offered`; add (Q_j - Q_i)/2 to copy and pending.
+
+    Blocks that fail a check are left as they were, and raise a ProtocolError in the end.
+    """
+    _require(form.dim, offered, copy, pending)
     got = packing.parse(form, packing.REPLY, reply)
-    wrong = kernels.verify(form.bits, _scratch(), *_arguments(got), sent)
-    if wrong:
+    if ours is None:
+        raise ProtocolError("this reply answers no offer: nothing was offered; close the link")
+    seen = np.empty(form.blocks, np.float32)
+    distance_sq = kernels.mix(
+        form.bits,
+        form.rotated,
+        _scratch(),
+        stream(ours.seed),
+        ours.forms,
+        ours.cells,
+        ours.checks,
+        *_arguments(got),
+        offered,
+        copy,
+        pending,
+        seen,
+    )
+    if changed := int((seen == kernels.CHANGED).sum()):
+        raise ProtocolError(
+            f"{changed} of {form.blocks} blocks of the model that was offered changed before the "
+            "reply was mixed, so those were not mixed: a bug of ours, please report it"
+        )
+    if wrong := int((seen == kernels.WRONG).sum()):
         raise ProtocolError(
             f"{wrong} of {form.blocks} blocks of this reply do not decode next to what was "
             "offered, though a partner chooses them so that they do; close the link"
         )
-    seen = np.empty(form.blocks, np.float32)
-    distance_sq = kernels.mix(
-        form.bits, form.rotated, _scratch(), *_arguments(got), sent, copy, pending, seen
-    )
     return Seen(_mixed(form, got, distance_sq, got.forms), seen)
 
 

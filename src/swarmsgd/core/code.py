@@ -1,11 +1,16 @@
 """What turns a model into bytes and back: the one interface that every wire code has.
 
-One code object serves one named vector of one node. It owns what it learned about cell sizes, never
-the vectors themselves: `copy`, `pending` and `sent` are float32 vectors of length D that belong to
-the node (algorithm notes, section 2). Every method either completes or changes none of them.
+One code object serves one named vector of one node. It owns what it learned about cell sizes and
+the few figures a block of its newest offer, never the vectors themselves: `copy` and `pending` are
+float32 vectors of length D that belong to the node (algorithm notes, section 2).
+
+The lattice point Q_i of an offer is not kept: `mix` makes it again from the model that was offered,
+and the checks that were sent prove that it is the same. So whoever changes `copy` while an offer is
+out keeps a snapshot of it first, and hands that to `mix`.
 
 Conserved by every implementation: `answer` adds (Q_i - Q_j)/2 to the partner's copy and pending,
-`mix` adds the exact opposite to the initiator's, for the same set of coordinates.
+`mix` adds the exact opposite to the initiator's, for the same set of coordinates. Nothing is ever
+added that fails a check.
 """
 
 from __future__ import annotations
@@ -44,9 +49,10 @@ class Mixed:
 class Code(Protocol):
     """Encode and decode one vector of D parameters."""
 
-    def offer(self, copy: Vector, sent: Vector, seed: int, allocate: Allocate) -> Bytes:
-        """Initiator: encode `copy`; write the lattice point Q_i that the bytes stand for to
-        `sent`.
+    def offer(self, copy: Vector, seed: int, allocate: Allocate) -> Bytes:
+        """Initiator: encode `copy`. `mix` is for the newest offer alone.
+
+        Raises ModelError for a model that cannot be exchanged; there is no offer to mix then.
         """
         ...
 
@@ -59,10 +65,14 @@ class Code(Protocol):
         """
         ...
 
-    def mix(self, reply: Bytes, sent: Vector, copy: Vector, pending: Vector) -> Mixed:
-        """Initiator: decode the reply next to `sent` (Q_i), then update copy and pending.
+    def mix(self, reply: Bytes, offered: Vector, copy: Vector, pending: Vector) -> Mixed:
+        """Initiator: decode the reply next to Q_i, update copy and pending, once for each offer.
 
-        Raises ProtocolError for a reply that fails its checks; nothing is changed then.
+        `offered` holds what was offered: a snapshot, or `copy` itself if it has not changed since.
+
+        Raises ProtocolError for a reply that fails its checks. If it is one block's check that
+        fails, that block is left as it was and the others are mixed, as the partner has mixed
+        them; anything else that is wrong changes nothing.
         """
         ...
 

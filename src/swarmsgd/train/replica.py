@@ -1,4 +1,4 @@
-"""The vectors of one node and the one lock over them: live, copy, pending, sent.
+"""The vectors of one node and the one lock over them: live, copy, pending, and what was offered.
 
 The training thread only ever *tries* the lock and comes back at its next step; the exchange side
 holds it for a kernel's length. All vectors are made and touched here, once.
@@ -19,7 +19,11 @@ from swarmsgd.errors import ConfigError, ModelError
 
 
 class Replica:
-    """One named vector of one node: x (live), c (copy), p (pending) and Q (sent), float32 [D]."""
+    """One named vector of one node: x (live), c (copy) and p (pending), float32 [D].
+
+    What was offered is needed again when the reply comes. As long as the copy has not changed
+    since, it is the copy itself; before the first change, `_keep_offered` takes a snapshot.
+    """
 
     def __init__(self, arena: Arena, code: Code) -> None:
         if arena.live.device.type != "cpu":
@@ -32,9 +36,10 @@ class Replica:
         self._code = code
         self._copy = self._live.copy()
         self._pending = np.zeros_like(self._live)
-        self._sent = np.zeros_like(self._live)
-        self._sent.fill(0)  # zeros() alone leaves the pages to be met in the first exchange
+        self._snapshot = np.zeros_like(self._live)
+        self._snapshot.fill(0)  # zeros() alone leaves the pages to be met in the first exchange
         self._pending.fill(0)
+        self._offer_is_copy = False
         self._burst_max = np.zeros(blocks_of(arena.dim), np.float32)
         self.lock = threading.Lock()
         self.has_pending = False
@@ -66,6 +71,7 @@ class Replica:
             return False
         try:
             self._arena.check()
+            self._keep_offered()
             finite = kernels.apply_and_publish(
                 self._live, self._pending, self._copy, self._burst_max
             )
@@ -88,24 +94,33 @@ class Replica:
     # The exchange side.
 
     def offer(self, seed: int, allocate: Allocate) -> Bytes:
-        """Encode the published copy; what was sent is kept for `mix`."""
+        """Encode the published copy; what was offered is remembered for `mix`."""
         self._code.published(self._burst_max)
         with self.lock:
-            return self._code.offer(self._copy, self._sent, seed, allocate)
+            self._offer_is_copy = True  # the offer before, if it is still out, is lost
+            return self._code.offer(self._copy, seed, allocate)
 
     def answer(self, offer: Bytes, seed: int, allocate: Allocate) -> tuple[Bytes, Mixed]:
         """Decode an offer, encode the reply, change copy and pending."""
         with self.lock:
+            self._keep_offered()
             result = self._code.answer(offer, self._copy, self._pending, seed, allocate)
             self.has_pending = True
         return result
 
     def mix(self, reply: Bytes) -> Mixed:
-        """Decode the reply to what was sent, change copy and pending."""
+        """Decode the reply to what was offered, change copy and pending."""
         with self.lock:
-            mixed = self._code.mix(reply, self._sent, self._copy, self._pending)
+            offered = self._copy if self._offer_is_copy else self._snapshot
+            self._offer_is_copy = False
             self.has_pending = True
-        return mixed
+            return self._code.mix(reply, offered, self._copy, self._pending)
+
+    def _keep_offered(self) -> None:
+        """Before the copy changes, under the lock: what is offered stays at hand for its reply."""
+        if self._offer_is_copy:
+            np.copyto(self._snapshot, self._copy)
+            self._offer_is_copy = False
 
     def copy_now(self) -> npt.NDArray[np.float32]:
         """A snapshot of the communication copy c, for records and tests."""
