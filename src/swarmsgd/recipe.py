@@ -85,8 +85,8 @@ class RunConfig:
     """Replace what an earlier run left in the folder."""
 
     def __post_init__(self) -> None:
-        _whole("nodes", self.nodes, 1)
-        _whole("seed", self.seed, 0)
+        whole("nodes", self.nodes, 1)
+        whole("seed", self.seed, 0)
         for name, fits, wanted in (
             ("epochs", 0 < self.epochs < math.inf, "above 0"),
             ("lr", 0 < self.lr < math.inf, "above 0"),
@@ -134,7 +134,8 @@ class RunConfig:
         return cls(task=task, **{name: value for name, value in values.items() if name in known})
 
 
-def _whole(name: str, got: int, least: int) -> None:
+def whole(name: str, got: int, least: int) -> None:
+    """Raise ConfigError unless `got` is a whole number of at least `least`."""
     if isinstance(got, bool) or not isinstance(got, int) or got < least:
         raise ConfigError(f"{name} is {got!r}, wanted a whole number of at least {least}")
 

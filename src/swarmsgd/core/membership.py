@@ -105,6 +105,12 @@ class Membership:
         silence_s = min(_FIRST_SILENCE_S * 2**misses, _LONGEST_SILENCE_S)
         self._silent_until[peer] = now + silence_s
 
+    def joined(self, peer: int) -> None:
+        """A link to `peer` is open (again)."""
+        if peer not in self._open:
+            self._open = tuple(sorted((*self._open, peer)))
+            self._gone.discard(peer)
+
     def lost(self, peer: int) -> None:
         """`peer` is gone."""
         if peer in self._open:

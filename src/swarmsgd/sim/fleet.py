@@ -1,0 +1,123 @@
+"""The models of all nodes as rows of arrays, and the local steps that move them.
+
+`x_ND` are the live models, `v_ND` the optimizers' momentum, which stays local (section 2). A local
+step is torch's SGD, operation for operation, so that it ends with the bits a real node's ends with.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import torch
+
+from swarmsgd.errors import ModelError
+from swarmsgd.sim.config import SimConfig
+from swarmsgd.sim.learners import Learner, Vector, learner_of
+from swarmsgd.tasks import Score, Task
+
+
+class Fleet:
+    """`config.nodes` models that begin equal. Times are real seconds, spent on this machine."""
+
+    def __init__(self, task: Task, config: SimConfig) -> None:
+        self.config = config
+        self.num_nodes = config.nodes
+        self.learner: Learner = learner_of(task, config.seed)
+        self.dim = self.learner.dim
+        self.total_steps = config.total_steps(task.samples_per_epoch, task.batch_size)
+        """T, local steps a node makes in a run whose nodes are equally fast."""
+        self.batch_size = task.batch_size
+        self.samples_per_epoch = task.samples_per_epoch
+        start, buffers = self.learner.start()
+        self.x_ND = np.repeat(start[None], self.num_nodes, axis=0)
+        self.v_ND = np.zeros_like(self.x_ND)
+        self.buffers_NB = np.repeat(buffers[None], self.num_nodes, axis=0)
+        self.steps_N = np.zeros(self.num_nodes, np.int64)
+        self.steps = 0
+        """Local steps of all nodes together."""
+        self.gradient_s = 0.0
+        """Spent in gradients and optimizer steps."""
+        self.loss_sum = 0.0
+        self.loss_count = 0
+        self._gradient = np.zeros(self.dim, np.float32)
+
+    @property
+    def samples(self) -> int:
+        """Training samples of all nodes together."""
+        return self.steps * self.batch_size
+
+    @property
+    def budget(self) -> int:
+        """Local steps of all nodes together that a whole run has."""
+        return self.total_steps * self.num_nodes
+
+    def lr(self, node: int) -> float:
+        """The learning rate of the next step of `node`."""
+        if self.config.budget == "together":
+            return self.config.lr_at(min(1.0, self.steps / self.budget))
+        return self.config.lr_at(min(1.0, int(self.steps_N[node]) / self.total_steps))
+
+    def step(self, node: int) -> None:
+        """One local step of `node`, in place: x -= lr v, with v its momentum."""
+        lr = self.lr(node)
+        gradient = self.gradient(node, self.x_ND[node])
+        begin = time.perf_counter()
+        self.descend(self.x_ND[node], self.v_ND[node], gradient, lr)
+        self.gradient_s += time.perf_counter() - begin
+
+    def gradient(self, node: int, x: Vector) -> Vector:
+        """The gradient [D] at `x` on the next batch of `node`; counts as one of its steps.
+
+        The array is used again by the next call. Raises ModelError for a loss that is no number.
+        """
+        begin = time.perf_counter()
+        loss = self.learner.gradient(node, x, self.buffers_NB[node], self._gradient)
+        self.gradient_s += time.perf_counter() - begin
+        if not math.isfinite(loss):
+            raise ModelError(
+                f"the loss of node {node} is {loss} at step {self.steps_N[node]}: training "
+                f"diverged. Try an lr below {self.config.lr:g}"
+            )
+        self.loss_sum += loss
+        self.loss_count += 1
+        self.steps_N[node] += 1
+        self.steps += 1
+        return self._gradient
+
+    def descend(self, x: Vector, v: Vector, gradient: Vector, lr: float) -> None:
+        """torch.optim.SGD on vectors [D], in place (x and v; `gradient` if there is decay)."""
+        x_, v_, g_ = torch.from_numpy(x), torch.from_numpy(v), torch.from_numpy(gradient)
+        if self.config.weight_decay:
+            g_.add_(x_, alpha=self.config.weight_decay)
+        if self.config.momentum:
+            v_.mul_(self.config.momentum).add_(g_)
+            g_ = v_
+        x_.add_(g_, alpha=-lr)
+
+    def take_loss(self) -> float | None:
+        """The mean training loss since the last call."""
+        mean = self.loss_sum / self.loss_count if self.loss_count else None
+        self.loss_sum, self.loss_count = 0.0, 0
+        return mean
+
+    def score_mean(self, mean: Vector, nodes: list[int]) -> Score:
+        """The mean model on the test set."""
+        return self.learner.evaluate(mean, self.mean_buffers(nodes), mean=True)
+
+    def mean_buffers(self, nodes: list[int]) -> Vector:
+        """[B] the mean of these nodes' floating buffers."""
+        return self.buffers_NB[nodes].mean(0)
+
+
+def mean_of(rows_KD: Vector) -> tuple[Vector, float]:
+    """The mean of rows, added up in float64 one row after another, and sum_i ||x_i - mu||^2."""
+    total = np.zeros(rows_KD.shape[1], np.float64)
+    for row in rows_KD:
+        total += row
+    mean = (total / len(rows_KD)).astype(np.float32)
+    gamma = 0.0
+    for row in rows_KD:
+        gamma += float(np.square(row.astype(np.float64) - mean).sum())
+    return mean, gamma

@@ -1,0 +1,43 @@
+"""How long local steps take in virtual time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from swarmsgd.sim.world import Factor, World
+
+_FACTORS, _JITTER = 3, 4
+"""Set these generators apart from others that are seeded with (run, node)."""
+
+
+class Speeds:
+    """Step times of `num_nodes` nodes: a function of (world, seed), each node's drawn in turn."""
+
+    def __init__(self, world: World, num_nodes: int, seed: int) -> None:
+        rng = np.random.default_rng([seed, _FACTORS])
+        spread = rng.lognormal(0.0, world.speed_spread, num_nodes)
+        self.base_s_N = world.step_time_ms / 1000 * spread
+        self._jitter = world.step_jitter
+        self._seed = seed
+        self._rngs: dict[int, np.random.Generator] = {}
+        self._slow: dict[int, list[Factor]] = {}
+        for factor in world.slowdowns:
+            for node in factor.nodes:
+                self._slow.setdefault(node, []).append(factor)
+
+    def step_s(self, node: int, now: float) -> float:
+        """Seconds of the step that `node` begins at `now`; draws its jitter."""
+        seconds = float(self.base_s_N[node])
+        for factor in self._slow.get(node, ()):
+            if factor.at(now):
+                seconds *= factor.factor
+        if self._jitter:
+            rng = self._rngs.get(node)
+            if rng is None:
+                rng = self._rngs[node] = np.random.default_rng([self._seed, _JITTER, node])
+            seconds *= rng.lognormal(0.0, self._jitter)
+        return seconds
+
+    def round_s(self, starts_N: np.ndarray) -> np.ndarray:
+        """[N] seconds of the steps that all nodes begin at `starts_N`."""
+        return np.array([self.step_s(node, now) for node, now in enumerate(starts_N.tolist())])
