@@ -1,4 +1,4 @@
-"""The keystone: a real run over sockets and a virtual run with one schedule reach the same weights."""
+"""The keystone: a real run and a virtual run with one schedule reach the same weights."""
 
 from pathlib import Path
 
