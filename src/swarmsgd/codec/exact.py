@@ -21,7 +21,7 @@ class ExactCode:
     def __init__(self, dim: int) -> None:
         if dim < 1:
             raise ConfigError(f"a code needs at least one coordinate, got {dim}")
-        self._format = Format(dim, bits=0)
+        self._format = Format.shared(dim, bits=0)
         self._offered: passes.Offered | None = None
         kernels.prepare()
 

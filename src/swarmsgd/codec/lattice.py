@@ -28,7 +28,7 @@ class LatticeCode:
             raise ConfigError(f"a code needs at least one coordinate, got {dim}")
         if bits not in BITS:
             raise ConfigError(f"got {bits} bits a coordinate, wanted one of {BITS}, or none")
-        self._format = Format(dim, bits, rotation)
+        self._format = Format.shared(dim, bits, rotation)
         self._cells = Cells(self._format.blocks, bits)
         self._offered: passes.Offered | None = None
         kernels.prepare()

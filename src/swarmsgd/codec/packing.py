@@ -26,6 +26,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -43,36 +44,64 @@ _CRC = slice(12, 16)
 _NAMES = {OFFER: "offer", REPLY: "reply"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Format:
-    """What both ends of a run must agree on."""
+    """What both ends of a run must agree on. One value serves all virtual nodes of a process: make
+    it by `shared`.
+    """
 
     dim: int
     bits: int
     rotated: bool = False
 
-    @property
+    @staticmethod
+    @cache
+    def shared(dim: int, bits: int, rotated: bool = False) -> Format:
+        """The Format of these values, with what it works out from them."""
+        return Format(dim, bits, rotated)
+
+    @cached_property
     def blocks(self) -> int:
         return blocks_of(self.dim)
 
-    @property
+    @cached_property
     def figures_size(self) -> int:
         """Bytes before the body."""
         return _HEAD.size + 8 * self.blocks + -(-self.blocks // 4) * 4
 
-    def forms(self, kind: int) -> tuple[int, ...]:
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """[P] coordinates of each block."""
+        lengths = np.full(self.blocks, BLOCK, np.int64)
+        lengths[-1] = self.dim - BLOCK * (self.blocks - 1)
+        lengths.setflags(write=False)
+        return lengths
+
+    @cached_property
+    def _usual_starts(self) -> npt.NDArray[np.int64]:
+        starts = _ends((self.lengths * (self.bits or 32) + 7) // 8)
+        starts.setflags(write=False)
+        return starts
+
+    def forms(self, kind: int) -> tuple[int, int]:
         """What a block of an offer or reply may be."""
         usual = CODED if self.bits else RAW
         return (usual, RAW) if kind == OFFER else (usual, LEFT_OUT)
 
     def starts(self, forms: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         """[P + 1] where each block of these forms begins in the body, then the body's size."""
-        coordinates = np.full(self.blocks, BLOCK, np.int64)
-        coordinates[-1] = self.dim - BLOCK * (self.blocks - 1)
-        coded = (coordinates * (self.bits or 32) + 7) // 8
-        starts = np.zeros(self.blocks + 1, np.int64)
-        np.cumsum(np.where(forms == RAW, 4 * coordinates, coded), out=starts[1:])
-        return starts
+        raw = forms == RAW
+        if not self.bits or not raw.any():
+            return self._usual_starts
+        coded = (self.lengths * self.bits + 7) // 8
+        return _ends(np.where(raw, 4 * self.lengths, coded))
+
+
+def _ends(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """0, and where each of these sizes ends that lie one after another."""
+    ends = np.zeros(sizes.size + 1, np.int64)
+    np.cumsum(sizes, out=ends[1:])
+    return ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +188,9 @@ def parse(form: Format, kind: int, data: Bytes) -> Payload:
     cells = figures[cells_at:forms_at].view("<f4")
     coded = forms == CODED
     in_reach = (cells >= SMALLEST_CELL) & (cells <= LARGEST_CELL)
-    if not np.isin(forms, form.forms(kind)).all() or not in_reach[coded].all():
+    usual, other = form.forms(kind)
+    known = (forms == usual) | (forms == other)
+    if not known.all() or not (in_reach | ~coded).all():
         raise _refused(kind, "has a form or a cell that no block can have")
     return Payload(
         data,

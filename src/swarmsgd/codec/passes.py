@@ -144,16 +144,15 @@ def _mixed(form: Format, got: Payload, distance_sq: float, forms: npt.NDArray[np
     """`forms` says what was mixed, `got` what came in."""
     mixed = forms != LEFT_OUT
     coded = mixed & (got.forms == CODED)
-    cells = got.cells[coded].astype(np.float64)
-    lengths = np.full(form.blocks, BLOCK)
-    lengths[-1] -= form.blocks * BLOCK - form.dim
+    cells = got.cells[coded]
+    middle = cells.size // 2
     return Mixed(
         distance_sq,
         form.blocks,
-        left_out=form.blocks - int(mixed.sum()),
-        float32_blocks=int((got.forms == RAW).sum()),
-        noise_sq=float((lengths[coded] * cells**2).sum() / 12),
-        cell=float(np.median(cells)) if cells.size else 0.0,
+        left_out=form.blocks - int(np.count_nonzero(mixed)),
+        float32_blocks=int(np.count_nonzero(got.forms == RAW)),
+        noise_sq=float(np.dot(form.lengths[coded], np.square(cells, dtype=np.float64))) / 12,
+        cell=float(np.partition(cells, middle)[middle]) if cells.size else 0.0,
     )
 
 

@@ -10,11 +10,10 @@ import math
 import time
 
 import numpy as np
-import torch
 
 from swarmsgd.errors import ModelError
 from swarmsgd.sim.config import SimConfig
-from swarmsgd.sim.learners import Learner, Vector, learner_of
+from swarmsgd.sim.learners import Learner, Rule, Vector, descend, learner_of
 from swarmsgd.tasks import Score, Task
 
 
@@ -55,17 +54,16 @@ class Fleet:
 
     def lr(self, node: int) -> float:
         """The learning rate of the next step of `node`."""
-        if self.config.budget == "together":
-            return self.config.lr_at(min(1.0, self.steps / self.budget))
-        return self.config.lr_at(min(1.0, int(self.steps_N[node]) / self.total_steps))
+        return self._rule(node, 1).rates[0]
 
-    def step(self, node: int) -> None:
-        """One local step of `node`, in place: x -= lr v, with v its momentum."""
-        lr = self.lr(node)
-        gradient = self.gradient(node, self.x_ND[node])
+    def steps_of(self, node: int, count: int) -> None:
+        """`count` local steps of `node`, in place. Raises ModelError as `gradient` does."""
         begin = time.perf_counter()
-        self.descend(self.x_ND[node], self.v_ND[node], gradient, lr)
+        rule = self._rule(node, count)
+        x, v, buffers = self.x_ND[node], self.v_ND[node], self.buffers_NB[node]
+        loss = self.learner.steps(node, x, v, buffers, rule)
         self.gradient_s += time.perf_counter() - begin
+        self._count(node, count, loss)
 
     def gradient(self, node: int, x: Vector) -> Vector:
         """The gradient [D] at `x` on the next batch of `node`; counts as one of its steps.
@@ -75,26 +73,32 @@ class Fleet:
         begin = time.perf_counter()
         loss = self.learner.gradient(node, x, self.buffers_NB[node], self._gradient)
         self.gradient_s += time.perf_counter() - begin
+        self._count(node, 1, loss)
+        return self._gradient
+
+    def descend(self, x: Vector, v: Vector, gradient: Vector, lr: float) -> None:
+        """One optimizer step on vectors [D], in place; see `learners.descend`."""
+        begin = time.perf_counter()
+        descend(x, v, gradient, lr, Rule((lr,), self.config.momentum, self.config.weight_decay))
+        self.gradient_s += time.perf_counter() - begin
+
+    def _rule(self, node: int, count: int) -> Rule:
+        config, done, total = self.config, int(self.steps_N[node]), self.total_steps
+        if config.budget == "together":
+            done, total = self.steps, self.budget
+        rates = [config.lr_at(min(1.0, step / total)) for step in range(done, done + count)]
+        return Rule(rates, config.momentum, config.weight_decay)
+
+    def _count(self, node: int, count: int, loss: float) -> None:
         if not math.isfinite(loss):
             raise ModelError(
                 f"the loss of node {node} is {loss} at step {self.steps_N[node]}: training "
                 f"diverged. Try an lr below {self.config.lr:g}"
             )
         self.loss_sum += loss
-        self.loss_count += 1
-        self.steps_N[node] += 1
-        self.steps += 1
-        return self._gradient
-
-    def descend(self, x: Vector, v: Vector, gradient: Vector, lr: float) -> None:
-        """torch.optim.SGD on vectors [D], in place (x and v; `gradient` if there is decay)."""
-        x_, v_, g_ = torch.from_numpy(x), torch.from_numpy(v), torch.from_numpy(gradient)
-        if self.config.weight_decay:
-            g_.add_(x_, alpha=self.config.weight_decay)
-        if self.config.momentum:
-            v_.mul_(self.config.momentum).add_(g_)
-            g_ = v_
-        x_.add_(g_, alpha=-lr)
+        self.loss_count += count
+        self.steps_N[node] += count
+        self.steps += count
 
     def take_loss(self) -> float | None:
         """The mean training loss since the last call."""

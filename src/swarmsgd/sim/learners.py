@@ -6,17 +6,46 @@ same arithmetic, the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from swarmsgd.core.arena import Arena
-from swarmsgd.tasks import Batch, Score, SyntheticTask, Task, estimate_batch_norm
+from swarmsgd.tasks import (
+    Batch,
+    Score,
+    SyntheticTask,
+    Task,
+    estimate_batch_norm,
+    node_generator,
+)
 
 Vector = npt.NDArray[np.float32]
+
+
+class Rule(NamedTuple):
+    """Local steps by torch's SGD."""
+
+    rates: Sequence[float]
+    momentum: float
+    weight_decay: float
+
+
+def descend(x: Vector, v: Vector, gradient: Vector, lr: float, rule: Rule) -> None:
+    """torch.optim.SGD on vectors [D], operation for operation: x -= lr v, with v its momentum.
+
+    In place; `gradient` is changed too if there is weight decay.
+    """
+    x_, v_, g_ = torch.from_numpy(x), torch.from_numpy(v), torch.from_numpy(gradient)
+    if rule.weight_decay:
+        g_.add_(x_, alpha=rule.weight_decay)
+    if rule.momentum:
+        v_.mul_(rule.momentum).add_(g_)
+        g_ = v_
+    x_.add_(g_, alpha=-lr)
 
 
 class Learner(Protocol):
@@ -33,6 +62,12 @@ class Learner(Protocol):
 
     def gradient(self, node: int, x: Vector, buffers: Vector, out: Vector) -> float:
         """The gradient at `x` on the next batch of `node`, written to `out`; the batch's loss."""
+        ...
+
+    def steps(self, node: int, x: Vector, v: Vector, buffers: Vector, rule: Rule) -> float:
+        """Local steps of `node`, one for each rate of the rule: x and v change in place; the sum
+        of the losses.
+        """
         ...
 
     def evaluate(self, x: Vector, buffers: Vector, *, mean: bool) -> Score:
@@ -69,6 +104,7 @@ class Module:
         ):
             parameter.grad = part
         self._batches: dict[int, Iterator[Batch]] = {}
+        self._scratch = np.zeros(self._arena.dim, np.float32)
         self.dim = self._arena.dim
         self.num_buffers = sum(b.numel() for b in self._floats)
 
@@ -87,6 +123,13 @@ class Module:
         if self._floats:
             buffers[:] = self._read_buffers()
         return loss.item()
+
+    def steps(self, node: int, x: Vector, v: Vector, buffers: Vector, rule: Rule) -> float:
+        loss = 0.0
+        for lr in rule.rates:
+            loss += self.gradient(node, x, buffers, self._scratch)
+            descend(x, v, self._scratch, lr, rule)
+        return loss
 
     def evaluate(self, x: Vector, buffers: Vector, *, mean: bool) -> Score:
         self._load(x, buffers)
@@ -128,23 +171,46 @@ class QuadraticLearner:
         self._seed = seed
         self._curvature = task.curvature_D.numpy()
         self._centers = task.centers_ND.numpy()
-        self._batches: dict[int, Iterator[Batch]] = {}
+        self._rngs: dict[int, np.random.Generator] = {}
         self.dim = task.options.dimension
 
     def start(self) -> tuple[Vector, Vector]:
         return self._task.make_model(self._seed).x.detach().numpy().copy(), np.zeros(0, np.float32)
 
     def gradient(self, node: int, x: Vector, buffers: Vector, out: Vector) -> float:
-        batches = self._batches.get(node)
-        if batches is None:
-            batches = self._batches[node] = self._task.batches(node)
-        _, noise = next(batches)
+        return self._gradient(node, x, self._noise(node, 1)[0], out)
+
+    def steps(self, node: int, x: Vector, v: Vector, buffers: Vector, rule: Rule) -> float:
+        loss = 0.0
+        g = np.empty(self.dim, np.float32)
+        for lr, noise in zip(rule.rates, self._noise(node, len(rule.rates)), strict=True):
+            loss += self._gradient(node, x, noise, g)
+            if rule.weight_decay:
+                g += np.float32(rule.weight_decay) * x
+            if rule.momentum:
+                v *= np.float32(rule.momentum)
+                v += g
+                np.multiply(v, np.float32(-lr), out=g)
+            else:
+                g *= np.float32(-lr)
+            x += g
+        return loss
+
+    def _noise(self, node: int, count: int) -> Vector:
+        """[count, D] as `count` batches of the task hold it."""
+        rng = self._rngs.get(node)
+        if rng is None:
+            rng = self._rngs[node] = node_generator(self._task.options.seed, node)
+        drawn = rng.standard_normal((count, self.dim), dtype=np.float32)
+        drawn *= np.float32(self._task.options.noise)
+        return drawn
+
+    def _gradient(self, node: int, x: Vector, noise: Vector, out: Vector) -> float:
         off = x - self._centers[node]
         np.multiply(off, self._curvature, out=out)
-        loss = 0.5 * float(np.dot(out, off))
-        drawn = noise.numpy()
-        out += drawn
-        return loss + float(np.dot(drawn, x))
+        loss = 0.5 * float(out @ off) + float(noise @ x)
+        out += noise
+        return loss
 
     def evaluate(self, x: Vector, buffers: Vector, *, mean: bool) -> Score:
         return self._task.evaluate(self._model(x))

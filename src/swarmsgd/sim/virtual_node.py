@@ -140,7 +140,11 @@ class VirtualNode:
     @property
     def finished(self) -> bool:
         """Whether it has made all its steps."""
-        return int(self._fleet.steps_N[self.rank]) >= self._budget
+        return self.finished_after(0)
+
+    def finished_after(self, steps: int) -> bool:
+        """Whether it has made all its steps once it makes these."""
+        return int(self._fleet.steps_N[self.rank]) + steps >= self._budget
 
     def begin(self) -> None:
         """Start to compute now."""
@@ -157,20 +161,31 @@ class VirtualNode:
 
     def advance(self, now: float) -> None:
         """Make the local steps that are over by `now`."""
+        due = 0
         while not self.done:
             if not self._ends:
-                if not self._waiting or self.finished:
-                    return
+                if not self._waiting or self.finished_after(due):
+                    break
                 self._foresee()  # the burst goes on until the exchange is over
             end = self._ends[0]
             if end > now:
-                return
+                break
             self._ends.popleft()
-            self._fleet.step(self.rank)
             self.compute_s += end - self._last_end
             self._last_end = end
-            self._in_burst += 1
+            due += 1
+        if due:
+            self._make(due)
+
+    def _make(self, steps: int) -> None:
+        """Local steps, each followed by x += p: only the first can find something pending."""
+        self._in_burst += steps
+        if self.vectors.has_pending:
+            self._fleet.steps_of(self.rank, 1)
             self.vectors.apply()
+            steps -= 1
+        if steps:
+            self._fleet.steps_of(self.rank, steps)
 
     def _foresee(self) -> None:
         last = self._ends[-1] if self._ends else self._last_end

@@ -10,6 +10,7 @@ from swarmsgd.tasks.models import MODELS
 from swarmsgd.tasks.norms import estimate_batch_norm
 from swarmsgd.tasks.partition import PARTITIONS, parse_partition
 from swarmsgd.tasks.registry import TASKS, make_task
+from swarmsgd.tasks.stream import node_generator
 from swarmsgd.tasks.synthetic import SyntheticOptions, SyntheticTask
 from swarmsgd.tasks.vision import VisionOptions, VisionTask
 
@@ -29,5 +30,6 @@ __all__ = [
     "estimate_batch_norm",
     "load_images",
     "make_task",
+    "node_generator",
     "parse_partition",
 ]
