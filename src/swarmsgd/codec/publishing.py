@@ -43,6 +43,26 @@ def _land(live, pending, copy):
 
 
 @nb.njit(inline="never")
+def _largest_sum(fresh, pending, copy):
+    """As `_largest` of fresh + pending."""
+    largest = np.int32(0)
+    change = np.int32(0)
+    for t in range(fresh.size):
+        value = fresh[t] + pending[t]
+        largest = max(largest, size_bits(value))
+        change = max(change, size_bits(value - copy[t]))
+    return largest, change
+
+
+@nb.njit(inline="never")
+def _take_over(fresh, pending, copy):
+    """copy = fresh + pending; fresh = 0."""
+    for t in range(fresh.size):
+        copy[t] = fresh[t] + pending[t]
+        fresh[t] = np.float32(0)
+
+
+@nb.njit(inline="never")
 def _add_and_clear(live, pending):
     for t in range(live.size):
         live[t] += pending[t]
@@ -85,4 +105,34 @@ def apply_and_publish(live, pending, copy, burst_max):
     if bad:
         return False
     move(copy, 0, live, 0, 4 * live.size)
+    return True
+
+
+@kernel(types.boolean(VECTOR, VECTOR, VECTOR, VECTOR))
+def land(fresh, pending, copy, burst_max):
+    """burst_max[block] = max|fresh + pending - copy|; copy = fresh + pending; fresh = 0; True.
+
+    The end of a publish whose live vector was read, as `fresh`, before some of what is pending came
+    in. False if any value of the sum is NaN or Inf, with fresh and copy left as they were.
+    """
+    bad = False
+    for block in range(burst_max.size):
+        start = block * BLOCK
+        stop = min(start + BLOCK, fresh.size)
+        largest, change = _largest_sum(
+            borrowed(fresh, start, stop),
+            borrowed(pending, start, stop),
+            borrowed(copy, start, stop),
+        )
+        burst_max[block] = from_bits(change)
+        bad |= largest > FINITE
+    if bad:
+        return False
+    for start in range(0, fresh.size, BLOCK):
+        stop = min(start + BLOCK, fresh.size)
+        _take_over(
+            borrowed(fresh, start, stop),
+            borrowed(pending, start, stop),
+            borrowed(copy, start, stop),
+        )
     return True

@@ -82,9 +82,11 @@ class Arena:
                     "Move the model first, then join"
                 )
 
-    def first_bad(self) -> str:
-        """Name a parameter that holds NaN or Inf, and how many; for error texts."""
-        for name, value in self.named(self.live):
+    def first_bad(self, vector: torch.Tensor | None = None) -> str:
+        """Name a parameter that holds NaN or Inf in the live vector, or in the one given, and how
+        many; for error texts.
+        """
+        for name, value in self.named(self.live if vector is None else vector):
             bad = int((~torch.isfinite(value)).sum())
             if bad:
                 return f"{name} has {bad} non-finite of {value.numel()} values"

@@ -89,8 +89,8 @@ class Swarm:
     def _after_step(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         begin = time.perf_counter()
         found_inf = getattr(optimizer, "found_inf", None)  # set by a GradScaler around fused steps
-        if found_inf is not None and float(found_inf):
-            return
+        if found_inf is not None and found_inf.device.type == "cpu" and float(found_inf):
+            return  # on a device the step counts: asking would wait for it
         self._steps += 1
         self._in_burst += 1
         if self._connection is None:
@@ -103,8 +103,7 @@ class Swarm:
         told to.
         """
         replica, worker = connection.replica, connection.worker
-        if worker.error is not None:
-            self._raise(worker.error)
+        self._check(connection)
         if self._in_burst < self._burst_length or not worker.ready:
             if replica.has_pending and not replica.try_apply():
                 self._missed += 1
@@ -122,12 +121,15 @@ class Swarm:
         begin = time.perf_counter()
         connection.worker.wait_released()
         waited_s = time.perf_counter() - begin
-        if connection.worker.error is not None:
-            self._raise(connection.worker.error)
+        self._check(connection)
         connection.replica.settle()
         return waited_s
 
-    def _raise(self, error: BaseException) -> None:
+    def _check(self, connection: Connection) -> None:
+        """Raise what ended the exchange side, or kept a model from being published."""
+        error = connection.worker.error or connection.replica.error
+        if error is None:
+            return
         if isinstance(error, SwarmError):
             raise error
         raise SwarmError(
@@ -138,8 +140,8 @@ class Swarm:
     # What a user asks for.
 
     def mean_model(self) -> dict[str, torch.Tensor]:
-        """The state dict of the exact mean of all live nodes' models: a collective, all must call
-        it.
+        """The state dict of the exact mean of all live nodes' models, each tensor on the device of
+        this node's own: a collective, all must call it.
 
         Stops this node's exchanges, waits until every node has called it or is dead (it answers
         others meanwhile), then averages parameters and floating-point buffers; what else the state
@@ -156,14 +158,16 @@ class Swarm:
         def settled() -> list[torch.Tensor]:
             if connection is not None:
                 connection.replica.settle()
-            return [self._arena.live, *(b.detach().flatten() for b in floats)]
+            return [
+                v.to("cpu") for v in (self._arena.live, *(b.detach().flatten() for b in floats))
+            ]
 
         if connection is None:
             means, self.gamma, self.mean_of = settled(), 0.0, [self.rank]
         else:
-            if connection.worker.error is not None:
-                self._raise(connection.worker.error)
+            self._check(connection)
             connection.worker.pause()
+            self._check(connection)
             mean = collective.Mean(connection.rendezvous, self._means)
             self._means += 1
             means, self.gamma, self.mean_of = mean.of(settled)
@@ -177,7 +181,7 @@ class Swarm:
         values = self._arena.by_identity(mean) | buffers
         for name, value in self._model.state_dict(keep_vars=True).items():
             if isinstance(value, torch.Tensor):
-                yield name, values.get(id(value), value).detach().clone()
+                yield name, values.get(id(value), value).detach().to(value.device, copy=True)
             else:
                 yield name, value  # extra state that a module keeps of its own
 

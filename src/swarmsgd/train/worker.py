@@ -23,6 +23,9 @@ from swarmsgd.transport.base import LinkBackedUp, Transport
 
 log = logging.getLogger("swarmsgd")
 
+LOOK_S = 0.001
+"""How often the thread looks whether a published model has arrived from its device."""
+
 UNREAD_MESSAGES = 4
 """Messages of one peer that may wait here; beyond, its link is not read until one was handled."""
 
@@ -64,6 +67,7 @@ class Worker:
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._unread = {peer: threading.Semaphore(UNREAD_MESSAGES) for peer in node.membership.open}
         self._bursts = 0
+        self._landing = False
         self._paused = False
         self._closing = False
         self._thread = threading.Thread(target=self._loop, name="swarmsgd-exchange", daemon=True)
@@ -167,15 +171,24 @@ class Worker:
                 self._do(job)
 
     def _wait_s(self) -> float | None:
-        deadline = self.endpoint.deadline
-        return None if deadline is None else max(0.0, deadline - self._clock())
+        waits = [LOOK_S] if self._landing else []
+        if self.endpoint.deadline is not None:
+            waits.append(max(0.0, self.endpoint.deadline - self._clock()))
+        return min(waits, default=None)
 
     def _tick(self) -> None:
         self.endpoint.tick(self._clock())
+        if self._landing and self.replica.land():
+            self._landing = False
+            self._begin()
 
     # Jobs.
 
     def _burst(self) -> None:
+        self._landing = True  # `_tick`, which follows every job, goes on from here
+
+    def _begin(self) -> None:
+        """Ask somebody, with what was published."""
         number = self._bursts
         self._bursts += 1
         candidates = self.node.membership.candidates(self._clock())

@@ -1,0 +1,158 @@
+"""How vectors get from host memory to a device and back, without a thread that waits for them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NamedTuple, Protocol
+
+import torch
+
+log = logging.getLogger("swarmsgd")
+
+
+class Event(Protocol):
+    """Something a device does at a time of its own; torch's events of any device are such."""
+
+    def query(self) -> bool:
+        """Whether it has happened. Returns at once."""
+        ...
+
+    def synchronize(self) -> None:
+        """Return when it has happened."""
+        ...
+
+
+class Adding(NamedTuple):
+    """A vector on its way into a model."""
+
+    sent: Event
+    """The host's vector has been read, and may be written to again."""
+    added: Event
+    """It is in the model."""
+
+
+class Transfers(Protocol):
+    """The way between one live vector on a device and vectors in host memory.
+
+    Each call takes effect after all calls before it, and between what the current stream was given
+    before and is given later: as if all had been done at once.
+    """
+
+    def host_vector(self) -> torch.Tensor:
+        """Zeros, shape [D], in host memory that the device reads and writes by itself."""
+        ...
+
+    def add(self, host: torch.Tensor) -> Adding:
+        """live += host."""
+        ...
+
+    def fetch(self, host: torch.Tensor) -> Event:
+        """host = live, as it is now; the event says when it is there."""
+        ...
+
+
+class Streams:
+    """For devices with streams (CUDA, ROCm, XPU, ...): no call waits, neither for them nor for
+    memory.
+
+    Copies run on a stream of their own, beside what is computed. The device holds one vector
+    besides the live one; whatever comes in or goes out passes through it.
+    """
+
+    def __init__(self, live: torch.Tensor, module: Any = None) -> None:
+        self._live = live
+        self._module = module or torch.get_device_module(live.device)
+        self._side = self._module.Stream(live.device)
+        self._extra = torch.empty_like(live)
+        # What used this memory before, on the current stream, may not be over yet.
+        self._last = self._recorded(self._current())
+
+    def host_vector(self) -> torch.Tensor:
+        """Zeros, shape [D], pinned."""
+        try:
+            return torch.zeros(self._live.shape, pin_memory=True)
+        except RuntimeError as error:
+            log.warning(
+                "no pinned host memory of %d bytes (%s): steps will wait for transfers; allow the "
+                "process more locked memory",
+                self._live.nbytes,
+                error,
+            )
+            return torch.empty(self._live.shape).zero_()  # written to, unlike zeros(): mapped now
+
+    def add(self, host: torch.Tensor) -> Adding:
+        """live += host."""
+        current = self._current()
+        self._side.wait_event(self._last)
+        with self._module.stream(self._side):
+            self._extra.copy_(host, non_blocking=True)
+        sent = self._recorded(self._side)
+        current.wait_event(sent)
+        with self._module.stream(current):
+            self._live.add_(self._extra)
+        self._last = self._recorded(current)
+        return Adding(sent, self._last)
+
+    def fetch(self, host: torch.Tensor) -> Event:
+        """host = live, as the current stream leaves it now."""
+        current = self._current()
+        current.wait_event(self._last)
+        with self._module.stream(current):
+            self._extra.copy_(self._live)  # the next local step need not wait for the way to host
+        self._side.wait_event(self._recorded(current))
+        with self._module.stream(self._side):
+            host.copy_(self._extra, non_blocking=True)
+        self._last = self._recorded(self._side)
+        return self._last
+
+    def _current(self) -> Any:
+        return self._module.current_stream(self._live.device)
+
+    def _recorded(self, stream: Any) -> Any:
+        event = self._module.Event()
+        event.record(stream)
+        return event
+
+
+class Over:
+    """An event that has happened."""
+
+    def query(self) -> bool:
+        """It has."""
+        return True
+
+    def synchronize(self) -> None:
+        """Returns at once."""
+
+
+OVER = Over()
+
+
+class InOrder:
+    """For devices without streams (MPS): every call returns when it is done, so steps wait."""
+
+    def __init__(self, live: torch.Tensor) -> None:
+        self._live = live
+
+    def host_vector(self) -> torch.Tensor:
+        """Zeros, shape [D]."""
+        return torch.empty(self._live.shape).zero_()
+
+    def add(self, host: torch.Tensor) -> Adding:
+        """live += host."""
+        self._live.add_(host.to(self._live.device))
+        return Adding(OVER, OVER)
+
+    def fetch(self, host: torch.Tensor) -> Event:
+        """host = live."""
+        host.copy_(self._live)
+        return OVER
+
+
+WITHOUT_STREAMS = {"cpu", "mps"}
+"""Devices on which torch has no streams to put a transfer on."""
+
+
+def transfers_for(live: torch.Tensor) -> Transfers:
+    """The way to and from the device that `live` is on."""
+    return InOrder(live) if live.device.type in WITHOUT_STREAMS else Streams(live)
