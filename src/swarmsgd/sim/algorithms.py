@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
+from swarmsgd.sim.baselines.allreduce import allreduce
+from swarmsgd.sim.baselines.d_psgd import d_psgd
+from swarmsgd.sim.baselines.diloco import diloco
+from swarmsgd.sim.baselines.local_sgd import local_sgd
+from swarmsgd.sim.baselines.noloco import noloco
+from swarmsgd.sim.baselines.push_sum import osgp, sgp
+from swarmsgd.sim.baselines.sgd import Sgd
 from swarmsgd.sim.fleet import Fleet, Vector
 from swarmsgd.sim.ledger import Ledger
 from swarmsgd.sim.swarm import Swarm
@@ -41,5 +48,15 @@ class Entry(NamedTuple):
 
 ALGORITHMS: Mapping[str, Entry] = {
     "swarm": Entry(Swarm, "SwarmSGD: pairwise averages in the background; --mode, --bits, --graph"),
+    "sgd": Entry(Sgd, "small-batch SGD: one model sees all samples in sequence, nothing is sent"),
+    "allreduce": Entry(allreduce, "large-batch SGD: the mean of all gradients at every step"),
+    "local-sgd": Entry(
+        local_sgd, "Local SGD (Stich 2019): all models averaged every --local-steps"
+    ),
+    "d-psgd": Entry(d_psgd, "D-PSGD (Lian 2017): averages with all neighbours at every step"),
+    "sgp": Entry(sgp, "SGP (Assran 2019): push-sum to one peer of an exponential graph a step"),
+    "osgp": Entry(osgp, "overlap SGP (Assran 2019): uses what was pushed a step before"),
+    "diloco": Entry(diloco, "DiLoCo (Douillard 2023): long --local-steps, outer Nesterov step"),
+    "noloco": Entry(noloco, "NoLoCo (Kolehmainen 2025): DiLoCo with one random partner a round"),
 }
 """Name -> how to make it, and a line of help with its source."""

@@ -36,6 +36,8 @@ class Fleet:
         self.steps_N = np.zeros(self.num_nodes, np.int64)
         self.steps = 0
         """Local steps of all nodes together."""
+        self.joint_schedule = config.budget == "together"
+        """Learning rates follow the steps of all nodes together, not each node's own."""
         self.gradient_s = 0.0
         """Spent in gradients and optimizer steps."""
         self.loss_sum = 0.0
@@ -84,7 +86,7 @@ class Fleet:
 
     def _rule(self, node: int, count: int) -> Rule:
         config, done, total = self.config, int(self.steps_N[node]), self.total_steps
-        if config.budget == "together":
+        if self.joint_schedule:
             done, total = self.steps, self.budget
         rates = [config.lr_at(min(1.0, step / total)) for step in range(done, done + count)]
         return Rule(rates, config.momentum, config.weight_decay)

@@ -1,0 +1,64 @@
+"""Small-batch SGD: one node, one model, all samples in sequence.
+
+The yardstick of accuracy at equal samples: as many steps as the n nodes of a run make together,
+each with one node's batch, taken from the nodes' streams in turn. Nothing is sent. Virtual time is
+that of node 0 making all the steps alone; the ledger's figures are its own, the others' are zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from swarmsgd.sim.fleet import Fleet, Vector
+from swarmsgd.sim.ledger import Ledger
+from swarmsgd.sim.speeds import Speeds
+
+
+class Sgd:
+    """See `swarmsgd.sim.algorithms.Algorithm`. Ends early if node 0 is killed."""
+
+    def __init__(self, fleet: Fleet, ledger: Ledger) -> None:
+        config = fleet.config
+        self._fleet = fleet
+        self._ledger = ledger
+        self._speeds = Speeds(config.world, config.nodes, config.seed)
+        fleet.joint_schedule = True  # one model: the rate goes with all the steps
+        self._killed_s = min(
+            (h.start_s for h in config.world.happenings if h.what == "kill" and 0 in h.nodes),
+            default=np.inf,
+        )
+
+    def run(self) -> Iterator[float]:
+        """Yields the virtual time after each step."""
+        now = 0.0
+        for step in range(self._fleet.budget):
+            seconds = self._speeds.step_s(0, now)
+            if now + seconds > self._killed_s:
+                return
+            self._step(step % self._fleet.num_nodes)
+            self._ledger.compute_s_N[0] += seconds
+            now += seconds
+            self._ledger.clock.now = now
+            yield now
+
+    def live(self) -> list[int]:
+        return [0]
+
+    def models(self) -> Vector:
+        return self._fleet.x_ND[:1]
+
+    def tally(self) -> None:
+        """The ledger is always up to date."""
+
+    def _step(self, stream: int) -> None:
+        """One step on the next batch of another node's stream, counted as node 0's."""
+        fleet = self._fleet
+        lr = fleet.lr(0)
+        fleet.buffers_NB[stream] = fleet.buffers_NB[0]
+        gradient = fleet.gradient(stream, fleet.x_ND[0])
+        fleet.buffers_NB[0] = fleet.buffers_NB[stream]
+        fleet.steps_N[stream] -= 1
+        fleet.steps_N[0] += 1
+        fleet.descend(fleet.x_ND[0], fleet.v_ND[0], gradient, lr)
