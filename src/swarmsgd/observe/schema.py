@@ -119,6 +119,8 @@ KINDS: Mapping[str, Kind] = {
             "gamma": ("number", "sum over nodes of the squared distance to the mean model"),
             "loss": ("number", "of the mean model on the test set"),
             "accuracy": ("fraction", "of the mean model on the test set; null: the task has none"),
+            "excess": ("number", "loss above the optimum's; synthetic tasks only"),
+            "distance": ("number", "norm of mean model - optimum; synthetic tasks only"),
             "train_loss": ("number", "mean training loss since the last such line"),
             "lr": ("number", "learning rate now"),
             "live": ("count", "nodes alive"),

@@ -1,0 +1,176 @@
+"""The final figures of simulated runs as tables, and how numbers are written in them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from swarmsgd.observe.console import bytes_text, clock_text
+from swarmsgd.observe.curves import RunCurve, first_reach
+from swarmsgd.observe.page import Table
+
+SCORE_NAMES = {"accuracy": "Accuracy", "excess": "Excess loss", "loss": "Loss"}
+NONE = "–"
+
+
+def final_table(runs: Sequence[RunCurve], score: str) -> Table:
+    """The last figures of each run; the best score and the shortest times are bold."""
+    columns = {
+        f"final {SCORE_NAMES[score].lower()}": _score_cells(runs, score),
+        "lowest – highest": [_spread(_whole(run, score), score) for run in runs],
+        "seeds": [_seeds(run, score) for run in runs],
+        "rate": [_cell(run.figure("lr"), number) for run in runs],
+        "virtual time": _times(runs, score),
+        **_to_target(runs, score),
+        **_step_columns(runs),
+        "sent": [_cell(mean(run.finals("bytes_sent")), bytes_text) for run in runs],
+        "Γ": [_cell(mean(run.finals("gamma")), digits) for run in runs],
+    }
+    shown = {name: cells for name, cells in columns.items() if set(cells) - {"", NONE}}
+    rows = [[run.label, *(cells[i] for cells in shown.values())] for i, run in enumerate(runs)]
+    return Table(
+        title="Final figures",
+        columns=["", *shown],
+        rows=rows,
+        note="Means over the seeds, bold where best. The score is the mean model's at the last "
+        "point; step is the virtual time of a local step, waiting its share spent on other nodes; "
+        "sent is of all nodes together; Γ is the sum over nodes of the squared distance to the "
+        "mean model.",
+    )
+
+
+def summary_table(run: RunCurve) -> Table:
+    """What the summaries of a run's seeds say, a column a seed; nested values are left out."""
+    names = list(dict.fromkeys(name for summary in run.summaries for name in summary))
+    rows = [[name, *(_plain(summary.get(name)) for summary in run.summaries)] for name in names]
+    heads = [f"seed {summary.get('seed', NONE)}" for summary in run.summaries]
+    kept = [row for row in rows if set(row[1:]) - {"", NONE}]
+    return Table(title="Summary", columns=["", *heads], rows=kept)
+
+
+def step_split(run: RunCurve) -> tuple[float, float] | None:
+    """Milliseconds of a local step spent computing and waiting, from the summaries' `step_ms`,
+    `wall_s`, `compute_s` and `blocked_s`.
+    """
+    step_ms, compute_s = run.figure("step_ms"), run.figure("compute_s")
+    wall_s, blocked_s = run.figure("wall_s"), run.figure("blocked_s")
+    if not step_ms or not wall_s or not compute_s or blocked_s is None:
+        return None
+    return step_ms * compute_s / wall_s, step_ms * blocked_s / wall_s
+
+
+def _to_target(runs: Sequence[RunCurve], score: str) -> dict[str, list[str]]:
+    """The time to the accuracy that three quarters of the runs reach, in half points."""
+    worst = sorted(min(ends) for run in runs if (ends := _whole(run, score)))
+    if score != "accuracy" or not worst or len(runs) < 2:
+        return {}
+    target = math.floor(200 * worst[len(worst) // 4]) / 200
+    times = [first_reach(run, "time_s", score, target) for run in runs]
+    return {f"time to {percent(target, 1)}": _best(times, duration, min)}
+
+
+def _step_columns(runs: Sequence[RunCurve]) -> dict[str, list[str]]:
+    splits = [step_split(run) for run in runs]
+    return {
+        "step": [NONE if s is None else f"{digits(sum(s))} ms" for s in splits],
+        "waiting": [NONE if s is None else percent(s[1] / sum(s), 0) for s in splits],
+    }
+
+
+def _score_cells(runs: Sequence[RunCurve], score: str) -> list[str]:
+    means = [mean(_whole(run, score)) for run in runs]
+    if score == "accuracy":
+        return _best(means, lambda value: percent(value, 2), max)
+    return _best(means, number, min)
+
+
+def _whole(run: RunCurve, score: str) -> list[float]:
+    """The final scores; none if a seed broke off, as the mean of the others would flatter."""
+    return [] if run.broken(score) else run.finals(score)
+
+
+def _seeds(run: RunCurve, score: str) -> str:
+    broken = run.broken(score)
+    return f"{len(run.seeds)}, {broken} diverged" if broken else str(len(run.seeds))
+
+
+def _times(runs: Sequence[RunCurve], score: str) -> list[str]:
+    """Virtual times at the end, the shortest of the runs that did not diverge bold."""
+    times = [mean(run.finals("time_s")) for run in runs]
+    sound = [t if _whole(run, score) else None for run, t in zip(runs, times, strict=True)]
+    cells = _best(sound, duration, min)
+    return [
+        _cell(t, duration) if s is None else cell
+        for t, s, cell in zip(times, sound, cells, strict=True)
+    ]
+
+
+def _best(
+    values: Sequence[float | None],
+    write: Callable[[float], str],
+    best: Callable[[Sequence[float]], float],
+) -> list[str]:
+    """Each value written, the best of several bold."""
+    there = [value for value in values if value is not None]
+    cells = [NONE if value is None else write(value) for value in values]
+    if len(there) < 2:
+        return cells
+    winner = write(best(there))
+    return [f"**{cell}**" if cell == winner else cell for cell in cells]
+
+
+def _spread(values: Sequence[float], score: str) -> str:
+    if len(values) < 2:
+        return ""
+    low, high = min(values), max(values)
+    if score == "accuracy":
+        return f"{100 * low:.2f} – {100 * high:.2f}"
+    return f"{number(low)} – {number(high)}"
+
+
+def _plain(value: object) -> str:
+    match value:
+        case None | list() | dict():
+            return NONE
+        case bool():
+            return "yes" if value else "no"
+        case str():
+            return value
+        case float():
+            return number(value)
+        case _:
+            return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """Their mean; None of none."""
+    return sum(values) / len(values) if values else None
+
+
+def percent(fraction: float, places: int) -> str:
+    """0.8912 -> "89.12 %"."""
+    return f"{100 * fraction:.{places}f} %"
+
+
+def digits(value: float) -> str:
+    """Three significant digits, never with an exponent between 0.001 and a million."""
+    value = float(f"{value:.3g}")
+    if value == 0 or not 1e-3 <= abs(value) < 1e6:
+        return f"{value:g}"
+    places = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{places}f}"
+
+
+def number(value: float) -> str:
+    """As `digits`, without zeros at the end."""
+    text = digits(value)
+    return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
+
+
+def duration(seconds: float) -> str:
+    """42.1 s; from ten minutes on 1:02:03."""
+    return clock_text(seconds) if seconds >= 600 else f"{digits(seconds)} s"
+
+
+def _cell(value: float | None, write: Callable[[float], str]) -> str:
+    return NONE if value is None else write(value)

@@ -1,0 +1,219 @@
+"""A page: text, tables and plots in one HTML file that needs nothing from outside."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from swarmsgd.errors import ConfigError
+from swarmsgd.observe.colours import INK
+from swarmsgd.observe.figures import FONT, Series, styled
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of texts below `columns`; a cell may hold Markdown (`**best**`). `note` explains it."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Legend:
+    """Names of series, shown once for the whole page: a click hides one in all its plots."""
+
+    series: Sequence[Series]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Plots side by side where there is room, else below each other."""
+
+    figures: Sequence[Figure]
+
+
+Part: TypeAlias = "str | Table | Legend | Row | Figure"
+"""A text is Markdown."""
+
+
+def page(title: str, parts: Sequence[Part]) -> str:
+    """The HTML of a page with these parts, in order.
+
+    It holds plotly.js once and its own style, and forbids the browser to load anything.
+    """
+    from plotly.offline import get_plotlyjs
+
+    body = "\n".join(_html(part) for part in parts)
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}'
+        f'</title>\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f"<style>{_STYLE}</style></head>\n<body><main><h1>{escape(title)}</h1>\n"
+        "<noscript>The plots of this page are drawn by JavaScript, which is off.</noscript>\n"
+        f"{body}\n</main>\n<script>{get_plotlyjs()}</script>\n<script>{_SCRIPT}</script>\n"
+        "</body></html>\n"
+    )
+
+
+def write_page(path: str | os.PathLike[str], html: str) -> Path:
+    """Write a page, make the folder if there is none. Raises ConfigError if that fails."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write the report {path}: {error.strerror}; give a path that can be written to"
+        ) from None
+    return path
+
+
+def _html(part: Part) -> str:
+    match part:
+        case str():
+            return f'<section class="text">{_markdown(part)}</section>'
+        case Table():
+            return _table(part)
+        case Legend():
+            return _legend(part)
+        case Row():
+            return f'<div class="row">{"".join(_plot(figure) for figure in part.figures)}</div>'
+        case _:
+            return _plot(part)
+
+
+def _plot(figure: Figure) -> str:
+    data = (figure.to_json() or "").replace("<", "\\u003c")  # no text can end the script
+    return (
+        f'<div class="cell"><div class="plot" style="height:{figure.layout["height"]:g}px"></div>'
+        f'<script type="application/json">{data}</script></div>'
+    )
+
+
+def _legend(legend: Legend) -> str:
+    return (
+        '<nav class="legend" aria-label="Series: click to hide in all plots">'
+        + "".join(_button(series) for series in styled(legend.series))
+        + '<span class="hint">click: hide or show in all plots; double click: only this one</span>'
+        + "</nav>"
+    )
+
+
+def _button(series: Series) -> str:
+    width = 4 if series.strong else 2.5
+    dashes = {
+        "solid": "",
+        "dash": "8 5",
+        "dot": "2.5 4",
+        "dashdot": "8 4 2.5 4",
+        "longdash": "13 5",
+    }
+    return (
+        f'<button data-group="{escape(series.label)}" aria-pressed="true"><svg width="34" '
+        f'height="10" aria-hidden="true"><line x1="1" x2="33" y1="5" y2="5" '
+        f'stroke="{series.colour or INK}" stroke-width="{width}" '
+        f'stroke-dasharray="{dashes[series.dash or "solid"]}"/></svg>'
+        f"{escape(series.label)}</button>"
+    )
+
+
+def _table(table: Table) -> str:
+    head = "".join(f'<th scope="col">{_inline(column)}</th>' for column in table.columns)
+    rows = "".join(
+        f'<tr><th scope="row">{_inline(row[0])}</th>'
+        + "".join(f"<td>{_inline(cell)}</td>" for cell in row[1:])
+        + "</tr>"
+        for row in table.rows
+    )
+    note = f'<p class="note">{_inline(table.note)}</p>' if table.note else ""
+    return (
+        f'<section><h2>{escape(table.title)}</h2><div class="wide"><table><thead><tr>{head}</tr>'
+        f"</thead><tbody>{rows}</tbody></table></div>{note}</section>"
+    )
+
+
+def _markdown(text: str) -> str:
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("js-default", {"html": False, "linkify": False}).render(text)
+
+
+def _inline(text: str) -> str:
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("js-default", {"html": False, "linkify": False}).renderInline(text)
+
+
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+    "img-src data: blob:"
+)
+
+_STYLE = f"""
+:root {{ color-scheme: light; }}
+body {{ margin: 0; background: #fff; color: {INK}; font: 16px/1.5 {FONT}; }}
+main {{ max-width: 1440px; margin: 0 auto; padding: 24px clamp(12px, 3vw, 40px) 48px; }}
+h1 {{ font-size: 28px; line-height: 1.2; margin: 0 0 8px; }}
+h2 {{ font-size: 18px; margin: 32px 0 8px; }}
+.text {{ max-width: 76ch; }}
+.text code {{ background: #f2f4f6; padding: 0 4px; border-radius: 3px; font-size: 14px; }}
+.row {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr));
+  gap: 8px 24px; }}
+.cell {{ min-width: 0; margin-top: 16px; }}
+.plot {{ width: 100%; }}
+.legend {{ position: sticky; top: 0; z-index: 5; background: #fff; padding: 8px 0;
+  border-bottom: 1px solid #d5dae0; display: flex; flex-wrap: wrap; gap: 2px 6px;
+  align-items: center; margin-top: 12px; }}
+.legend button {{ font: 15px {FONT}; color: inherit; background: none; border: 0; cursor: pointer;
+  padding: 4px 8px; border-radius: 4px; display: flex; gap: 8px; align-items: center; }}
+.legend button:hover {{ background: #f2f4f6; }}
+.legend button[aria-pressed=false] {{ opacity: .38; text-decoration: line-through; }}
+.hint {{ color: #5a6370; font-size: 13px; margin-left: auto; }}
+.wide {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 15px; }}
+th, td {{ padding: 5px 14px; text-align: right; white-space: nowrap; }}
+thead th {{ color: #5a6370; font-weight: 500; border-bottom: 1px solid #5a6370;
+  vertical-align: bottom; }}
+tbody tr {{ border-bottom: 1px solid #e6e9ed; }}
+tbody th {{ font-weight: 500; }}
+th:first-child {{ text-align: left; padding-left: 0; }}
+.note {{ color: #5a6370; font-size: 14px; max-width: 96ch; margin: 8px 0 0; }}
+"""
+
+_SCRIPT = """
+const plots = [...document.querySelectorAll('.plot')];
+const drawn = plots.map(plot => {
+  const figure = JSON.parse(plot.nextElementSibling.textContent);
+  return Plotly.newPlot(plot, figure.data, figure.layout, {
+    responsive: true, displaylogo: false,
+    modeBarButtons: [['toImage', 'zoom2d', 'pan2d', 'resetScale2d']],
+    toImageButtonOptions: {format: 'svg'},
+  });
+});
+const buttons = [...document.querySelectorAll('.legend button')];
+const isOn = button => button.getAttribute('aria-pressed') === 'true';
+function show(wanted) {
+  buttons.forEach(button => button.setAttribute('aria-pressed', wanted(button)));
+  const off = new Set(buttons.filter(b => !isOn(b)).map(b => b.dataset.group));
+  plots.forEach(plot => {
+    if (plot.data.length)
+      Plotly.restyle(plot, {visible: plot.data.map(trace => !off.has(trace.legendgroup))});
+  });
+}
+buttons.forEach(button => {
+  button.addEventListener('click', () => show(b => b === button ? !isOn(b) : isOn(b)));
+  button.addEventListener('dblclick', () => {
+    const alone = buttons.every(b => isOn(b) === (b === button));
+    show(b => alone || b === button);
+  });
+});
+"""
