@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
+from swarmsgd.sim.baselines.a2cid2 import a2cid2
+from swarmsgd.sim.baselines.ad_psgd import ad_psgd
 from swarmsgd.sim.baselines.allreduce import allreduce
 from swarmsgd.sim.baselines.d_psgd import d_psgd
 from swarmsgd.sim.baselines.diloco import diloco
@@ -54,8 +56,14 @@ ALGORITHMS: Mapping[str, Entry] = {
         local_sgd, "Local SGD (Stich 2019): all models averaged every --local-steps"
     ),
     "d-psgd": Entry(d_psgd, "D-PSGD (Lian 2017): averages with all neighbours at every step"),
+    "ad-psgd": Entry(
+        ad_psgd, "AD-PSGD (Lian 2018): averages with one random neighbour a step, asynchronously"
+    ),
     "sgp": Entry(sgp, "SGP (Assran 2019): push-sum to one peer of an exponential graph a step"),
     "osgp": Entry(osgp, "overlap SGP (Assran 2019): uses what was pushed a step before"),
+    "a2cid2": Entry(
+        a2cid2, "A2CiD2 (Nabli 2023): random pairwise averages with a continuously mixed momentum"
+    ),
     "diloco": Entry(diloco, "DiLoCo (Douillard 2023): long --local-steps, outer Nesterov step"),
     "noloco": Entry(noloco, "NoLoCo (Kolehmainen 2025): DiLoCo with one random partner a round"),
 }
