@@ -30,7 +30,7 @@ class Series:
     """One line: y against x, with a band from `low` to `high` if both are given.
 
     `group` gives the colour (an algorithm's name, or any word). `strong` draws it on top, thicker.
-    A `reference` (theory, a baseline's value) is a thin dashed grey line, or one in `colour`.
+    A `reference` (theory, a baseline's value) is a thin dashed dark line, or one in `colour`.
     `colour` and `dash` override what the group gives; `note` is added to the tooltip. `ended`
     marks the last point with a cross and says why the line ends there.
     """
@@ -98,7 +98,7 @@ def styled(series: Sequence[Series]) -> list[Series]:
     found = iter(looks(groups))
     result: list[Series] = []
     for one in series:
-        colour, dash = (MUTED, "dash") if one.reference else next(found)
+        colour, dash = (INK, "dash") if one.reference else next(found)
         own = {"colour": one.colour or colour, "dash": one.dash or dash}
         result.append(Series(**{**vars(one), **own}))
     return result
@@ -127,7 +127,7 @@ def _draw(figure: Figure, series: Series, x: Axis, y: Axis) -> None:
     if series.low is not None and series.high is not None and not series.reference:
         figure.add_scatter(**_band(series, y), fillcolor=pale(colour, 0.16), **shared)
     points = _points(series, x, y)
-    width = 1.5 if series.reference else 3.2 if series.strong else 2
+    width = 1.3 if series.reference else 3.2 if series.strong else 2
     note = f"<br>{series.note}" if series.note else ""
     figure.add_scatter(
         x=[a for a, _ in points],
@@ -243,7 +243,7 @@ def bars(
     figure.update_layout(
         barmode="stack",
         xaxis=words,
-        yaxis={"autorange": "reversed", "automargin": True, "ticklabelstandoff": 4},
+        yaxis={"autorange": "reversed", "automargin": True, "ticksuffix": "  "},
     )
     return figure
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 Grid = Sequence[Sequence[float | None]]
 
-MOST_BESIDE = 4
+PAGE_PX = 1280
 CELL_PX = 34
+NARROWEST_CELL_PX = 46
 WIDEST_CELL = 0.07  # of the figure
 PANEL_TOP_PX, PANEL_BOTTOM_PX = 34, 58
 EMPTY = "#E3E6EA"
@@ -49,12 +50,13 @@ def heat_map(
     Raises ConfigError if a grid does not fit the labels or none holds a value.
     """
     _check(panels, panel_titles, x_labels, y_labels, title)
-    beside = min(MOST_BESIDE, len(panels))
+    beside = max(1, min(len(panels), PAGE_PX // (NARROWEST_CELL_PX * len(x_labels) + 30)))
     below = -(-len(panels) // beside)
     inner = CELL_PX * len(y_labels)
     height = 60 + below * (PANEL_TOP_PX + inner + PANEL_BOTTOM_PX)
     figure = blank(title, subtitle, height, 20)
     figure.update_layout(margin={"t": 60, "b": 0, "l": 20, "r": 20}, plot_bgcolor=EMPTY)
+    figure.update_layout(meta={"min_width": beside * NARROWEST_CELL_PX * len(x_labels) + 150})
     low, high = _limits(panels, middle, log)
     for place, (grid, name) in enumerate(zip(panels, panel_titles, strict=True)):
         _draw(figure, grid, place, x_labels, y_labels, number, log)

@@ -93,8 +93,11 @@ def _html(part: Part) -> str:
 
 def _plot(figure: Figure) -> str:
     data = (figure.to_json() or "").replace("<", "\\u003c")  # no text can end the script
+    size = f"height:{figure.layout['height']:g}px"
+    if figure.layout["meta"]:  # a plot that cannot be squeezed scrolls sideways
+        size += f";min-width:{figure.layout['meta']['min_width']}px"
     return (
-        f'<div class="cell"><div class="plot" style="height:{figure.layout["height"]:g}px"></div>'
+        f'<div class="cell"><div class="plot" style="{size}"></div>'
         f'<script type="application/json">{data}</script></div>'
     )
 
@@ -168,7 +171,7 @@ h2 {{ font-size: 18px; margin: 32px 0 8px; }}
 .text code {{ background: #f2f4f6; padding: 0 4px; border-radius: 3px; font-size: 14px; }}
 .row {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr));
   gap: 8px 24px; }}
-.cell {{ min-width: 0; margin-top: 16px; }}
+.cell {{ min-width: 0; margin-top: 16px; overflow-x: auto; }}
 .plot {{ width: 100%; }}
 .legend {{ position: sticky; top: 0; z-index: 5; background: #fff; padding: 8px 0;
   border-bottom: 1px solid #d5dae0; display: flex; flex-wrap: wrap; gap: 2px 6px;
