@@ -28,6 +28,8 @@ examples:
   swarmsgd train vision                        four nodes train a CNN on Fashion-MNIST
   swarmsgd train vision --algorithm allreduce  the same with all-reduce, to compare
   swarmsgd launch -n 4 train.py --lr 0.1       your own script, which calls swarmsgd.join()
+  swarmsgd simulate vision --nodes 64          the same in virtual time, on any network you like
+  swarmsgd compare digits                      several algorithms in one simulated world
 
 `swarmsgd COMMAND --help` tells more.
 """
@@ -65,6 +67,25 @@ examples:
   swarmsgd train {task} --nodes 8 --graph ring --local-steps geometric:4 --out runs/ring
   swarmsgd train {task} --algorithm allreduce --lr 0.05
 """
+SIMULATE_EPILOG = """\
+Times are virtual: what the nodes and links of the world would take. The run's folder gets
+config.json, the curve of the mean model as curve.jsonl, a node-<i>.jsonl of records for each of up
+to 256 nodes, the mean model as model.safetensors, summary.json, and report.html with plots.
+
+exit code: 0; 1 if training diverged; 2 for wrong usage; 130 for Ctrl-C (what was recorded is kept)
+
+examples:
+  swarmsgd simulate {task} --nodes 64 --graph ring --bandwidth-mbit-s 100
+  swarmsgd simulate {task} --stragglers 3:4@1-2 --events kill:5@1.5 cut:0-1@2-3
+  swarmsgd simulate {task} --algorithm allreduce --stragglers 3:4
+"""
+COMPARE_EPILOG = """\
+A recipe is a TOML file: what all runs share, the variants, the seeds, and the learning rates from
+which each variant's is chosen on a seed of its own. `swarmsgd compare digits` runs one that comes
+with the package. The folder gets a folder for each run, table.md, and report.html with plots.
+
+exit code: 0; 1 if a variant diverged at all rates; 2 for wrong usage; 130 for Ctrl-C
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,9 +121,11 @@ def _dispatch(arguments: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_launch(commands)
     _add_bench(commands)
-    commands.add_parser("train", help="train a task that comes with the package", add_help=False)
-    if arguments[:1] == ["train"]:
-        return _train(arguments[1:])
+    _add_compare(commands)
+    for name, help_ in TASK_COMMANDS.items():
+        commands.add_parser(name, help=help_, add_help=False)
+    if arguments and arguments[0] in TASK_COMMANDS:
+        return _task_command(arguments[0], arguments[1:])
     given = parser.parse_args(arguments)
     if given.version:
         import swarmsgd
@@ -112,7 +135,7 @@ def _dispatch(arguments: list[str]) -> int:
     if given.command is None:
         parser.print_help(sys.stderr)
         return USAGE_ERROR
-    return _bench(given) if given.command == "bench" else _launch(given)
+    return {"bench": _bench, "compare": _compare, "launch": _launch}[given.command](given)
 
 
 # swarmsgd bench
@@ -208,41 +231,99 @@ def _check_exists(script: str, *, module: bool) -> None:
         raise ConfigError(f"there is no module {top} in {Path.cwd()} or among the installed ones")
 
 
-# swarmsgd train
+# swarmsgd compare
 
 
-def _train(arguments: list[str]) -> int:
+def _add_compare(commands: Any) -> None:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "compare",
+        help="compare algorithms in one simulated world",
+        description="Simulate several algorithms in the same world, at equal samples and equal "
+        "effort of tuning.",
+        epilog=COMPARE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("recipe", metavar="RECIPE", help="a TOML file, or the name of one in the package")
+    add("--out", type=Path, help="folder for all that it writes (default: a new one in runs/)")
+    add("--overwrite", action="store_true", help="replace what is in the folder")
+    add("--jobs", type=int, help="runs at a time (default: one a core)")
+
+
+def _compare(given: argparse.Namespace) -> int:
+    from swarmsgd.sim.compare import compare
+
+    return compare(given.recipe, out=given.out, overwrite=given.overwrite, jobs=given.jobs)
+
+
+# swarmsgd train, swarmsgd simulate
+
+TASK_COMMANDS: Mapping[str, str] = {
+    "train": "train a task that comes with the package",
+    "simulate": "train it in virtual time, with as many nodes as you like",
+}
+
+
+def _task_command(command: str, arguments: list[str]) -> int:
     from swarmsgd.tasks import TASKS
 
     parser = argparse.ArgumentParser(
-        prog="swarmsgd train",
-        description="Train a task that comes with the package, on several nodes of this machine.",
-        epilog="`swarmsgd train TASK --help` lists its options.",
+        prog=f"swarmsgd {command}",
+        description=f"{TASK_COMMANDS[command]}.".capitalize(),
+        epilog=f"`swarmsgd {command} TASK --help` lists its options.",
         allow_abbrev=False,
     )
     tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
     for name, entry in TASKS.items():
         tasks.add_parser(name, help=entry.help, add_help=False)
     if arguments and arguments[0] in TASKS:
-        return _train_task(arguments[0], arguments[1:])
+        return {"train": _train, "simulate": _simulate}[command](arguments[0], arguments[1:])
     parser.parse_args(arguments)
     return USAGE_ERROR
 
 
-def _train_task(name: str, arguments: list[str]) -> int:
-    import tyro
-
+def _train(name: str, arguments: list[str]) -> int:
     from swarmsgd.tasks import TASKS
+    from swarmsgd.train.algorithms import ALGORITHMS
     from swarmsgd.train.recipe import TrainConfig
     from swarmsgd.train.run import run
 
     options = TASKS[name].options
-    epilog = f"{_choices(options)}\n{TRAIN_EPILOG.format(task=name)}"
+    choices = {"algorithm": [(name, entry.help) for name, entry in ALGORITHMS.items()]}
+    epilog = f"{_choices(choices, TrainConfig, options)}\n{TRAIN_EPILOG.format(task=name)}"
+    given = _parse(f"swarmsgd train {name}", arguments, epilog, TrainConfig, options)
+    return run(TrainConfig(task=options(**_of(options, given)), **_of(TrainConfig, given)))
+
+
+def _simulate(name: str, arguments: list[str]) -> int:
+    from swarmsgd.sim.algorithms import ALGORITHMS
+    from swarmsgd.sim.command import run
+    from swarmsgd.sim.config import BUDGETS, SimConfig
+    from swarmsgd.sim.world import EVENTS, World
+    from swarmsgd.tasks import TASKS
+
+    options = TASKS[name].options
+    choices = {
+        "algorithm": [(name, entry.help) for name, entry in ALGORITHMS.items()],
+        "budget": list(BUDGETS.items()),
+        "events": list(EVENTS.items()),
+    }
+    epilog = f"{_choices(choices, SimConfig, World, options)}\n{SIMULATE_EPILOG.format(task=name)}"
+    given = _parse(f"swarmsgd simulate {name}", arguments, epilog, SimConfig, World, options)
+    task, world = options(**_of(options, given)), World(**_of(World, given))
+    return run(SimConfig(task=task, world=world, **_of(SimConfig, given)))
+
+
+def _parse(prog: str, arguments: list[str], epilog: str, *classes: type) -> dict[str, Any]:
+    """The values of the options that are the fields of `classes`; `epilog` follows their help."""
+    import tyro
+
     try:
         flags = tyro.cli(
-            flags_of(TrainConfig, options),
-            prog=f"swarmsgd train {name}",
-            description=f"{TASKS[name].help[:1].upper()}{TASKS[name].help[1:]}, on several nodes.",
+            flags_of(*classes),
+            prog=prog,
+            description=inspect.getdoc(classes[0]),
             args=arguments,
             registry=_registry(),
             config=(tyro.conf.FlagCreatePairsOff,),
@@ -251,9 +332,7 @@ def _train_task(name: str, arguments: list[str]) -> int:
         if not end.code:  # the help was printed
             print(epilog)
         raise
-    given = vars(flags)
-    task = options(**_of(options, given))
-    return run(TrainConfig(task=task, **_of(TrainConfig, given)))
+    return vars(flags)
 
 
 def _of(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -302,7 +381,11 @@ def _registry() -> Any:
     from swarmsgd.config import BITS
 
     bits = "|".join("none" if bits is None else str(bits) for bits in BITS)
-    kinds: dict[Any, tuple[type, str]] = {int | None: (int, bits), Path | None: (Path, "PATH")}
+    kinds: dict[Any, tuple[type, str]] = {
+        int | None: (int, bits),
+        float | None: (float, "NUMBER"),
+        Path | None: (Path, "PATH"),
+    }
     registry = ConstructorRegistry()
 
     @registry.primitive_rule
@@ -321,10 +404,9 @@ def _registry() -> Any:
     return registry
 
 
-def _choices(options: type) -> str:
+def _choices(more: Mapping[str, Iterable[tuple[str, str]]], *classes: type) -> str:
     """What the options that name something can be, from the tables."""
     from swarmsgd import config, graphs, recipe, tasks
-    from swarmsgd.train import algorithms
 
     tables: dict[str, Iterable[tuple[str, str]]] = {
         "dataset": ((name, entry.help) for name, entry in tasks.DATASETS.items()),
@@ -333,12 +415,12 @@ def _choices(options: type) -> str:
             (usage, text)
             for usage, text in (e.help.split(": ", 1) for e in tasks.PARTITIONS.values())
         ),
-        "algorithm": ((name, entry.help) for name, entry in algorithms.ALGORITHMS.items()),
         "graph": ((kind.usage, kind.help) for kind in graphs.GRAPHS.values()),
         "mode": config.MODES.items(),
         "schedule": ((name, entry.help) for name, entry in recipe.SCHEDULES.items()),
+        **more,
     }
-    known = {f.name for cls in (options, recipe.RunConfig) for f in dataclasses.fields(cls)}
+    known = {f.name for cls in classes for f in dataclasses.fields(cls)}
     blocks: list[str] = []
     for option, rows in tables.items():
         if option in known:

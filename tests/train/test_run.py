@@ -20,13 +20,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from swarmsgd.errors import ConfigError
+from swarmsgd.observe.folder import check_folder, make_folder
 from swarmsgd.observe.records import Tail, read
 from swarmsgd.observe.schema import unknown
 from swarmsgd.observe.view import RunView, record_path
 from swarmsgd.tasks import SyntheticOptions, VisionOptions, VisionTask, estimate_batch_norm
 from swarmsgd.train.processes import NodeEnd, Outcome
 from swarmsgd.train.recipe import TrainConfig
-from swarmsgd.train.run import check_folder, make_folder, run
+from swarmsgd.train.run import run
 from swarmsgd.train.summary import FIELDS, summarise
 
 DIGITS = VisionOptions(dataset="digits", model="mlp")
@@ -80,7 +81,7 @@ def test_the_schedule_scales_the_learning_rate() -> None:
 
 
 def test_a_folder_with_something_in_it_needs_overwrite(tmp_path: Path) -> None:
-    make_folder(tmp_path, config())
+    make_folder(tmp_path, config().to_json())
     with pytest.raises(ConfigError, match=r"is not empty \(config\.json\).* or --overwrite"):
         check_folder(tmp_path, overwrite=False)
     check_folder(tmp_path, overwrite=True)
@@ -89,7 +90,7 @@ def test_a_folder_with_something_in_it_needs_overwrite(tmp_path: Path) -> None:
 def test_overwrite_replaces_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None:
     for name in ("node-0.jsonl", "node-11.jsonl", "summary.json", "model.safetensors", "notes.md"):
         (tmp_path / name).write_text("old")
-    make_folder(tmp_path, config(nodes=3))
+    make_folder(tmp_path, config(nodes=3).to_json())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "notes.md"]
     assert TrainConfig.from_json((tmp_path / "config.json").read_text()).nodes == 3
 
@@ -226,7 +227,7 @@ def test_a_run_that_diverges_says_so_and_has_no_model(
 def test_nobody_waits_for_a_node_that_failed_before_it_joined(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def make_folder_where_node_1_cannot_write(folder: Path, config: TrainConfig) -> None:
+    def make_folder_where_node_1_cannot_write(folder: Path, config: str) -> None:
         make_folder(folder, config)
         record_path(folder, 1).mkdir()
 

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.torch import save
 
+from swarmsgd.observe.folder import CURVE, MODEL, SUMMARY
 from swarmsgd.observe.records import Recorder
+from swarmsgd.recipe import one_of
 from swarmsgd.sim.algorithms import ALGORITHMS, Algorithm
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.fleet import Fleet, Vector, mean_of
 from swarmsgd.sim.ledger import Ledger
 from swarmsgd.sim.summary import summarise
 from swarmsgd.tasks import TASKS, Notify, Score, Task
-
-CURVE = "curve.jsonl"
 
 Watch = Callable[[dict[str, Any]], None]
 """Called with each point of the curve as it is made."""
@@ -63,8 +64,14 @@ def simulate(
     between runs; it must be that of `config`. Ctrl-C ends the run early, with the result so far.
     Raises ModelError if training diverges.
     """
+    check(config)
     made = task or TASKS[config.task_name].make(config.task, config.nodes, notify)
     return _Run(config, made, folder, watch).all()
+
+
+def check(config: SimConfig) -> None:
+    """Raise ConfigError for what `SimConfig` cannot know by itself."""
+    one_of("algorithm", config.algorithm, ALGORITHMS)
 
 
 @dataclass
@@ -75,6 +82,8 @@ class _Run:
     watch: Watch
     curve: list[dict[str, Any]] = field(default_factory=list)
     score_s: float = 0.0
+    next_at: float = 1.0
+    """Local steps of all nodes at which the mean model is scored next."""
     interrupted: bool = False
 
     def all(self) -> Result:
@@ -87,28 +96,25 @@ class _Run:
             algorithm = ALGORITHMS[self.config.algorithm].make(self.fleet, self.ledger)
             try:
                 self.point(algorithm, now)
+                self.next_at = self.fleet.budget / self.config.evals
                 for now in algorithm.run():
                     if self.fleet.steps >= self.next_at:
                         self.point(algorithm, now)
+                        every = self.fleet.budget / self.config.evals
+                        self.next_at = every * (1 + self.fleet.steps // every)
             except KeyboardInterrupt:
                 self.interrupted = True
-            self.point(algorithm, now)
+            if self.curve[-1]["samples"] < self.fleet.samples:
+                self.point(algorithm, now)
             run_s = time.perf_counter() - begin - self.score_s
             result = self.result(algorithm, now, run_s)
             self.ledger.close()
         return result
 
-    @property
-    def next_at(self) -> float:
-        """Local steps of all nodes at which the mean model is scored next."""
-        return len(self.curve) * self.fleet.budget / self.config.evals
-
     def point(self, algorithm: Algorithm, now: float) -> None:
-        """One point of the curve, unless nothing has happened since the last one."""
+        """One point of the curve."""
         models, live = algorithm.models(), algorithm.live()
         fleet = self.fleet
-        if self.curve and self.curve[-1]["samples"] == fleet.samples:
-            self.curve.pop()
         begin = time.perf_counter()
         algorithm.tally()
         mean, gamma = mean_of(models)
@@ -180,7 +186,5 @@ class _Run:
 
 def write_result(result: Result, folder: Path) -> None:
     """`summary.json` and `model.safetensors` of a run."""
-    from safetensors.torch import save_file
-
-    (folder / "summary.json").write_text(json.dumps(result.summary, indent=2) + "\n")
-    save_file(result.state_dict(), folder / "model.safetensors")
+    (folder / SUMMARY).write_text(json.dumps(result.summary, indent=2) + "\n")
+    (folder / MODEL).write_bytes(save(result.state_dict()))

@@ -7,7 +7,6 @@ ended; all else is in the run's folder for anybody to read.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 import time
@@ -15,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from swarmsgd.errors import ConfigError
 from swarmsgd.observe.console import Console, bytes_text, summary_table
+from swarmsgd.observe.folder import MODEL, SUMMARY, check_folder, make_folder
 from swarmsgd.observe.view import RunView
 from swarmsgd.tasks import TASKS, Task
 from swarmsgd.train.algorithms import ALGORITHMS
@@ -25,12 +24,8 @@ from swarmsgd.train.launcher import Launcher
 from swarmsgd.train.processes import Interrupts, Line, NodeEnd, Note, Outcome
 from swarmsgd.train.recipe import TrainConfig
 from swarmsgd.train.summary import summarise
-from swarmsgd.train.trainee import CONFIG, MODEL
 
 SLOW_S = 3.0
-SUMMARY = "summary.json"
-OWN_FILES = (CONFIG, MODEL, f".{MODEL}", SUMMARY, "node-*.jsonl")
-"""What a run writes into its folder, and what --overwrite replaces."""
 
 
 def run(config: TrainConfig, *, file: TextIO | None = None) -> int:
@@ -44,7 +39,7 @@ def run(config: TrainConfig, *, file: TextIO | None = None) -> int:
     # Made here once, so that data are fetched once and whatever is wrong with them shows now.
     title = describe_run(config, TASKS[config.task_name].make(config.task, config.nodes, _notice))
     _prepare(config)
-    make_folder(folder, config)
+    make_folder(folder, config.to_json())
     argv = [sys.executable, "-m", "swarmsgd.train.trainee", str(folder.absolute())]
     view = RunView(folder, config.nodes)
     launcher = Launcher(argv, config.nodes)
@@ -104,35 +99,6 @@ def describe_run(config: TrainConfig, task: Task) -> str:
         parts.append(config.algorithm)
     partition = getattr(config.task, "partition", "iid")
     return ", ".join(parts if partition == "iid" else [*parts, partition])
-
-
-def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Raise ConfigError if a run cannot be written to `folder`; creates nothing."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not existing.is_dir():
-        raise ConfigError(f"--out is {folder}, but {existing} is a file: choose another folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise ConfigError(f"--out is {folder}, but {existing} cannot be written to")
-    found = sorted(path.name for path in folder.iterdir()) if existing == folder else []
-    if found and not overwrite:
-        raise ConfigError(
-            f"--out is {folder}, which is not empty ({', '.join(found[:3])}"
-            f"{', ...' if len(found) > 3 else ''}): choose another folder, or --overwrite"
-        )
-
-
-def make_folder(folder: Path, config: TrainConfig) -> None:
-    """Create the folder, free of what an earlier run left, with the run's config in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for pattern in OWN_FILES:
-            for path in folder.glob(pattern):
-                path.unlink()
-        (folder / CONFIG).write_text(config.to_json() + "\n")
-    except OSError as error:
-        raise ConfigError(
-            f"--out is {folder}, which cannot be written to: {error.strerror or error}"
-        ) from None
 
 
 def _notice(line: str) -> None:

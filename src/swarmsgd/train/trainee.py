@@ -24,13 +24,12 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 
 from swarmsgd.errors import ModelError, SwarmError
+from swarmsgd.observe.folder import CONFIG, MODEL
 from swarmsgd.observe.view import record_path
 from swarmsgd.tasks import TASKS, Task, estimate_batch_norm
 from swarmsgd.train.algorithms import ALGORITHMS, Algorithm, MeanModel
 from swarmsgd.train.recipe import TrainConfig
 
-CONFIG = "config.json"
-MODEL = "model.safetensors"
 PROGRESS_S = 0.5
 
 

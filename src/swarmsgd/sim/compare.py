@@ -1,0 +1,254 @@
+"""`swarmsgd compare`: run a comparison on all cores, print its table, write its page."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from swarmsgd.errors import ConfigError, ModelError
+from swarmsgd.observe.curves import read_run
+from swarmsgd.observe.folder import REPORT, check_folder, make_folder
+from swarmsgd.observe.page import write_page
+from swarmsgd.observe.report import compare_page
+from swarmsgd.sim.command import INTERRUPTED
+from swarmsgd.sim.comparison import Comparison, read_comparison
+from swarmsgd.sim.config import SimConfig
+from swarmsgd.sim.run import simulate, write_result
+from swarmsgd.tasks import TASKS
+
+TABLE = "table.md"
+TUNING = "tuning.json"
+CHOSEN = "chosen.json"
+COLUMNS = {
+    "accuracy, %": ("mean_accuracy", 100, 2),
+    "loss": ("mean_loss", 1, 4),
+    "virtual s": ("wall_s", 1, 2),
+    "step, ms": ("step_ms", 1, 2),
+    "waiting / computing, %": ("synchronization", 100, 1),
+    "MB a node": ("bytes_a_node", 1e-6, 2),
+    "gamma": ("gamma", 1, 4),
+}
+"""Heading -> field of the summary, factor, digits."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: what, and where to."""
+
+    label: str
+    config: SimConfig
+    folder: Path | None
+
+
+def compare(
+    recipe: str,
+    *,
+    out: Path | None = None,
+    overwrite: bool = False,
+    jobs: int | None = None,
+    file: TextIO | None = None,
+) -> int:
+    """Run the recipe; the exit code. Raises ConfigError or DataError before anything runs."""
+    comparison = read_comparison(recipe)
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"--jobs is {jobs}, wanted at least 1")
+    folder = out or Path("runs") / time.strftime(f"compare-{Path(recipe).stem}-%Y%m%d-%H%M%S")
+    check_folder(folder, overwrite=overwrite)
+    _fetch(comparison)
+    make_folder(folder, json.dumps(vars(comparison), indent=2, default=str))
+    return Comparing(comparison, folder, jobs or os.cpu_count() or 1, file or sys.stdout).all()
+
+
+def _fetch(comparison: Comparison) -> None:
+    """Load the data once, so that runs do not fetch them at the same time."""
+    for label in comparison.variants:
+        config = comparison.config(label, comparison.seeds[0], 1.0)
+        if config.task_name != "synthetic":
+            TASKS[config.task_name].make(config.task, config.nodes, _notice)
+            return
+
+
+def _notice(line: str) -> None:
+    print(f"swarmsgd: {line}", file=sys.stderr, flush=True)
+
+
+class Comparing:
+    """The runs of one comparison, `jobs` at a time, in processes of their own."""
+
+    def __init__(self, comparison: Comparison, folder: Path, jobs: int, out: TextIO) -> None:
+        self._comparison = comparison
+        self._folder = folder
+        self._jobs = jobs
+        self._out = out
+        self._begin = time.perf_counter()
+
+    def all(self) -> int:
+        """Tune, run, report; the exit code."""
+        self._say(self._comparison.title)
+        try:
+            rates = self._tune()
+            results = self._run(rates)
+        except KeyboardInterrupt:
+            _notice(f"interrupted: the runs that had ended are kept in {self._folder}")
+            return INTERRUPTED
+        self._report(rates, results)
+        failed = [label for label in self._comparison.variants if not results.get(label)]
+        if failed:
+            _notice(f"no run of {', '.join(failed)} came to an end: see above")
+        return 1 if failed else 0
+
+    def _tune(self) -> dict[str, float]:
+        """The best rate of each variant by the mean model's training loss on the tuning seed."""
+        comparison = self._comparison
+        rates = {label: o["lr"] for label, o in comparison.variants.items() if "lr" in o}
+        jobs = [
+            Job(label, comparison.config(label, comparison.tuning_seed, lr), None)
+            for label in comparison.variants
+            if comparison.is_tuned(label)
+            for lr in comparison.rates
+        ]
+        tried: dict[str, dict[float, float]] = {}
+        for job, summary in self._each(jobs, "tuning"):
+            loss = math.inf if summary is None else summary["train_loss"]
+            tried.setdefault(job.label, {})[job.config.lr] = loss
+        for label, losses in tried.items():
+            best = min(sorted(losses), key=lambda lr: losses[lr])
+            if losses[best] < math.inf:
+                rates[label] = best
+                if len(losses) > 2 and best in (min(losses), max(losses)):
+                    self._say(f"  {label}: the best rate, {best:g}, is at the edge of the grid")
+        finite = {
+            k: {r: x if x < math.inf else None for r, x in v.items()} for k, v in tried.items()
+        }
+        (self._folder / TUNING).write_text(json.dumps(finite, indent=1) + "\n")
+        return rates
+
+    def _run(self, rates: dict[str, float]) -> dict[str, dict[int, dict[str, Any]]]:
+        """Label -> seed -> summary of the runs that ended well."""
+        jobs = [
+            Job(label, self._comparison.config(label, seed, rates[label]), self._of(label, seed))
+            for label in self._comparison.variants
+            if label in rates
+            for seed in self._comparison.seeds
+        ]
+        results: dict[str, dict[int, dict[str, Any]]] = {}
+        for job, summary in self._each(jobs, "runs"):
+            if summary is not None:
+                results.setdefault(job.label, {})[job.config.seed] = summary
+        return {label: results[label] for label in self._comparison.variants if label in results}
+
+    def _of(self, label: str, seed: int) -> Path:
+        return self._folder / re.sub(r"[^A-Za-z0-9.-]+", "-", label) / f"seed-{seed}"
+
+    def _each(self, jobs: Sequence[Job], what: str) -> Iterator[tuple[Job, dict[str, Any] | None]]:
+        """Run them; summaries as they come, None for one that diverged."""
+        if not jobs:
+            return
+        self._say(f"{what}: {len(jobs)}, {min(self._jobs, len(jobs))} at a time")
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(min(self._jobs, len(jobs)), context, initializer=_one_thread)
+        futures: dict[Future[dict[str, Any]], Job] = {}
+        try:
+            futures = {pool.submit(run_job, job): job for job in jobs}
+            for number, future in enumerate(as_completed(futures), 1):
+                job = futures[future]
+                summary = self._outcome(future, job)
+                self._say(f"  {number}/{len(jobs)} {_line(job, summary)}")
+                yield job, summary
+        finally:
+            for future in futures:
+                future.cancel()
+            if sys.exc_info()[0] is not None:
+                for process in multiprocessing.active_children():
+                    process.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _outcome(self, future: Future[dict[str, Any]], job: Job) -> dict[str, Any] | None:
+        try:
+            return future.result()
+        except ModelError as error:
+            self._say(f"  {job.label}: {error}")
+            return None
+
+    def _report(
+        self, rates: dict[str, float], results: dict[str, dict[int, dict[str, Any]]]
+    ) -> None:
+        if not results:
+            return
+        text = markdown(rates, results)
+        (self._folder / TABLE).write_text(text + "\n")
+        (self._folder / CHOSEN).write_text(json.dumps({"rates": rates, "runs": results}, indent=1))
+        curves = [
+            read_run(label, str(next(iter(runs.values()))["algorithm"]), self._folders(label, runs))
+            for label, runs in results.items()
+        ]
+        write_page(self._folder / REPORT, compare_page(curves, self._comparison.title))
+        self._say("")
+        self._say(text)
+        seconds = time.perf_counter() - self._begin
+        self._say(f"\nwritten to {self._folder} in {seconds:.0f} s; {REPORT} there has the plots")
+
+    def _folders(self, label: str, runs: dict[int, dict[str, Any]]) -> list[Path]:
+        return [self._of(label, seed) for seed in sorted(runs)]
+
+    def _say(self, text: str) -> None:
+        print(text, file=self._out, flush=True)
+
+
+def _one_thread() -> None:
+    import signal
+
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    torch.set_num_threads(1)
+
+
+def run_job(job: Job) -> dict[str, Any]:
+    """One run, in a process of the pool; its summary."""
+    if job.folder is not None:
+        make_folder(job.folder, job.config.to_json())
+    result = simulate(job.config, folder=job.folder)
+    if job.folder is not None:
+        write_result(result, job.folder)
+    return result.summary
+
+
+def _line(job: Job, summary: dict[str, Any] | None) -> str:
+    head = f"{job.label}, seed {job.config.seed}, lr {job.config.lr:g}"
+    if summary is None:
+        return f"{head}: diverged"
+    reached = f"loss {summary['mean_loss']:.4f}"
+    if summary["mean_accuracy"] is not None:
+        reached += f", accuracy {summary['mean_accuracy']:.2%}"
+    return f"{head}: {reached}, {summary['wall_s']:.2f} virtual s"
+
+
+def markdown(rates: dict[str, float], results: dict[str, dict[int, dict[str, Any]]]) -> str:
+    """Final figures as a Markdown table: means over seeds, and the accuracies of each."""
+    rows = [["variant", "rate", *COLUMNS, "accuracies"]]
+    for label, runs in results.items():
+        row = [label, f"{rates[label]:g}"]
+        for field, factor, digits in COLUMNS.values():
+            values = [s[field] for s in runs.values() if s[field] is not None]
+            mean = factor * sum(values) / len(values) if values else None
+            row.append("-" if mean is None else f"{mean:,.{digits}f}")
+        accuracies = [runs[seed]["mean_accuracy"] for seed in sorted(runs)]
+        row.append(" ".join("-" if a is None else f"{100 * a:.2f}" for a in accuracies))
+        rows.append(row)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |" for r in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    return "\n".join(lines)

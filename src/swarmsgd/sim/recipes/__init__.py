@@ -1,0 +1,1 @@
+"""Recipes of `swarmsgd compare` that come with the package."""
