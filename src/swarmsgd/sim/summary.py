@@ -14,7 +14,7 @@ FIELDS: Mapping[str, tuple[str, str]] = {
     "simulated": ("flag", "true: times are virtual"),
     "train_loss": ("number", "of the mean model on a sample of the training data"),
     "train_accuracy": ("fraction", "the same"),
-    "compute_s": ("s", "virtual time a node spent in local steps, mean over nodes"),
+    "compute_s": ("s", "virtual time a node spent in local steps, mean over those that made any"),
     "step_ms": ("ms", "virtual time of the run over the local steps of a node, mean over nodes"),
     "synchronization": ("fraction", "time spent waiting over time spent computing, mean of nodes"),
     "scored_nodes": ("list", "nodes whose own models were scored"),
@@ -49,7 +49,8 @@ def summarise(
     swarm = config.algorithm == "swarm"
     accuracies = [s.accuracy for s in own.values() if s.accuracy is not None]
     steps = fleet.steps_N[live] if live else fleet.steps_N
-    blocked, compute = ledger.blocked_s_N, ledger.compute_s_N
+    worked = ledger.compute_s_N > 0
+    blocked, compute = ledger.blocked_s_N[worked], ledger.compute_s_N[worked]
     return {
         "simulated": True,
         "task": config.task_name,
@@ -85,8 +86,8 @@ def summarise(
         "scored_nodes": list(own),
         "gamma": gamma,
         "mean_of": live,
-        "blocked_s": float(blocked.mean()),
-        "compute_s": float(compute.mean()),
+        "blocked_s": float(blocked.mean()) if worked.any() else 0.0,
+        "compute_s": float(compute.mean()) if worked.any() else 0.0,
         "synchronization": float(blocked.sum() / compute.sum()) if compute.sum() else 0.0,
         "step_ms": 1000 * virtual_s * len(steps) / max(1, int(steps.sum())),
         "steps_of_nodes": [int(steps.min()), int(steps.max())],
