@@ -91,7 +91,8 @@ class A2cid2:
         x_KD = self._fleet.x_ND[nodes]
         change_KD = self.tilde_ND[nodes] - x_KD
         change_KD *= self._shares(np.array(nodes, np.int64), now)[:, None]
-        return x_KD + change_KD
+        x_KD += change_KD
+        return x_KD
 
     def joined(self, node: int, now: float) -> None:
         self.tilde_ND[node] = self._fleet.x_ND[node]

@@ -85,7 +85,7 @@ class Links:
         ]
 
     def _finish(self, starts_E: Times, nbytes: float, rates: Callable[[float], Times]) -> Times:
-        ends = starts_E.copy()
+        ends = starts_E.astype(np.float64)
         left = np.full(len(starts_E), float(nbytes))
         for begin, end in self._spans:
             if not left.any():

@@ -90,6 +90,8 @@ class PushSum:
 
     def _mix(self, sources_N: Nodes) -> None:
         """Halve, push, and add what came: of this step, or of the one before if they overlap."""
+        if len(sources_N) == 1:
+            return
         x_ND, came_ND, came_w_N = self._fleet.x_ND, self.inbox_ND, self.inbox_w_N
         x_ND *= np.float32(0.5)
         self.w_N *= 0.5
