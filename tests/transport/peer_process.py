@@ -9,13 +9,14 @@ import json
 import os
 import select
 import signal
-import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import zygote
 
 PRELUDE = """
 import json, os, sys, threading, time
@@ -42,7 +43,10 @@ say("ready")
 
 
 class PeerProcess:
-    """A process that runs `script` behind the prelude. Killed when the `with` block ends."""
+    """A process that runs `script` behind the prelude. Killed when the `with` block ends.
+
+    It is forked from one that has everything loaded, unless it shall be `fresh`.
+    """
 
     def __init__(
         self,
@@ -52,16 +56,22 @@ class PeerProcess:
         neighbours: Iterable[int] = (),
         port: int = 0,
         prefix: str = "",
+        fresh: bool = False,
     ) -> None:
-        arguments = json.dumps([rank, list(neighbours), port, prefix])
-        self._process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", "-c", PRELUDE + script, arguments],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self._folder = tempfile.TemporaryDirectory()
+        path = Path(self._folder.name) / "peer.py"
+        path.write_text(PRELUDE + script)
+        arguments = [json.dumps([rank, list(neighbours), port, prefix])]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        environment.pop("TORCH_CPP_LOG_LEVEL", None)  # what it warns of is looked at
+        stdin, self._stdin = os.pipe()
+        stdout, theirs = os.pipe()
+        self._stdout = os.fdopen(stdout)
+        self._errors = (Path(self._folder.name) / "errors").open("w+")
+        streams = (stdin, theirs, self._errors.fileno())
+        self._process = zygote.start(path, arguments, environment, streams, fresh=fresh)
+        os.close(stdin)
+        os.close(theirs)
 
     @property
     def pid(self) -> int:
@@ -69,18 +79,15 @@ class PeerProcess:
 
     def tell(self, line: str) -> None:
         """One line to its standard input."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
+        os.write(self._stdin, f"{line}\n".encode())
 
     def hear(self, timeout_s: float = 60.0) -> str:
         """The next line it says; fails the test if there is none."""
-        assert self._process.stdout is not None
-        readable, _, _ = select.select([self._process.stdout], [], [], timeout_s)
-        line = self._process.stdout.readline() if readable else ""
+        readable, _, _ = select.select([self._stdout], [], [], timeout_s)
+        line = self._stdout.readline() if readable else ""
         if not line:
             self._process.kill()
-            raise AssertionError(f"said nothing more: {self._process.communicate()}")
+            raise AssertionError(f"said nothing more: {self.wait()}")
         return line.strip()
 
     def signal(self, number: signal.Signals) -> None:
@@ -91,8 +98,9 @@ class PeerProcess:
 
     def wait(self, timeout_s: float = 60.0) -> tuple[int, str]:
         """Its exit code and what it wrote to standard error."""
-        _, errors = self._process.communicate(timeout=timeout_s)
-        return self._process.returncode, errors
+        code = self._process.wait(timeout_s)
+        self._errors.seek(0)
+        return code, self._errors.read()
 
     def wait_stopped(self) -> None:
         """After a SIGSTOP: wait until all its threads have stopped."""
@@ -112,6 +120,9 @@ class PeerProcess:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.communicate()
+        self._process.kill()
+        self._process.wait(60.0)
+        os.close(self._stdin)
+        self._stdout.close()
+        self._errors.close()
+        self._folder.cleanup()

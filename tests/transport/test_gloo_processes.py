@@ -218,7 +218,9 @@ EXITS = {
 
 
 def test_an_interpreter_with_open_links_exits_quietly():
-    processes = {name: PeerProcess(BOTH_ENDS + script) for name, (script, _) in EXITS.items()}
+    processes = {
+        name: PeerProcess(BOTH_ENDS + script, fresh=True) for name, (script, _) in EXITS.items()
+    }
     try:
         for name, (_, code) in EXITS.items():
             processes[name].hear()
