@@ -19,7 +19,9 @@ FINITE = 0x7F7FFFFF
 LARGEST = int(np.float32(lattice.EXCHANGEABLE).view(np.int32))
 """The bits of the largest value that is exchanged."""
 
-_CLAMP = np.float32(2.0**23)
+LARGEST_TURNED = int(np.float32(lattice.EXCHANGEABLE / lattice.BLOCK**0.5).view(np.int32))
+"""The same in a rotated block: then no value of it is larger than that before it is rotated."""
+
 _SMALLEST_CELL = np.float32(lattice.SMALLEST_CELL)
 _FINEST = np.float32(lattice.FINEST)
 _scramble = nb.njit(lattice.scramble)
@@ -68,17 +70,13 @@ def cell_for(distance, magnitude, cells_in_reach):
 
 
 @nb.njit
-def _floor(place):
-    """As int32; far outside what a lattice coordinate can be, some integer that is outside too."""
-    place = np.floor(place)
-    place = place if place > -_CLAMP else -_CLAMP
-    place = place if place < _CLAMP else _CLAMP
-    return np.int32(place)
-
-
-@nb.njit
 def _nearest(colour, value, inverse, above, half, mask):
-    lowest = np.int32(_floor(value * inverse + above) - half)
+    """The k of this colour nearest to value.
+
+    Where a place does not fit an int32 the processor makes some number of it, which is no lattice
+    coordinate either: the check fails, or the magnitude of the values has said so before.
+    """
+    lowest = np.int32(np.int32(np.floor(value * inverse + above)) - half)
     return np.int32(lowest + (np.int32(np.int32(colour) - lowest) & mask))
 
 
@@ -93,7 +91,7 @@ def encode(values, cell, offset, colours):
     check = np.uint32(0)
     magnitude = np.int32(0)
     for t in range(values.size):
-        k = _floor(values[t] * inverse + offset)
+        k = np.int32(np.floor(values[t] * inverse + offset))
         colours[t] = k
         check = np.uint32(check + hash_of(k, t))
         magnitude = max(magnitude, size_bits(values[t]))
@@ -107,9 +105,9 @@ def points_of(values, cell, offset, points):
     shift = np.float32(0.5) - offset
     check = np.uint32(0)
     for t in range(values.size):
-        k = _floor(values[t] * inverse + offset)
-        points[t] = (np.float32(k) + shift) * cell
-        check = np.uint32(check + hash_of(k, t))
+        place = np.floor(values[t] * inverse + offset)
+        points[t] = (place + shift) * cell
+        check = np.uint32(check + hash_of(np.int32(place), t))
     return check
 
 
@@ -125,20 +123,41 @@ def encode_and_add(own, theirs, pending, cell, offset, colours):
     check = np.uint32(0)
     total = np.float32(0)
     for t in range(own.size):
-        k = _floor(own[t] * inverse + offset)
+        place = np.floor(own[t] * inverse + offset)
+        k = np.int32(place)
         colours[t] = k
         check = np.uint32(check + hash_of(k, t))
-        change = theirs[t] * half - ((np.float32(k) + shift) * cell) * half
-        own[t] += change
-        pending[t] += change
-        cells = change * inverse
+        apart = theirs[t] - (place + shift) * cell
+        own[t] += apart * half
+        pending[t] += apart * half
+        cells = apart * inverse
+        total = loose_sum(total, np.float32(cells * cells))
+    return check, _norm_sq(total, cell)
+
+
+@nb.njit(inline="never")
+def encode_change(own, theirs, cell, offset, colours):
+    """As `encode_and_add`, but theirs = (theirs - points of own) / 2 instead."""
+    inverse = np.float32(1) / cell
+    shift = np.float32(0.5) - offset
+    half = np.float32(0.5)
+    check = np.uint32(0)
+    total = np.float32(0)
+    for t in range(own.size):
+        place = np.floor(own[t] * inverse + offset)
+        k = np.int32(place)
+        colours[t] = k
+        check = np.uint32(check + hash_of(k, t))
+        apart = theirs[t] - (place + shift) * cell
+        theirs[t] = apart * half
+        cells = apart * inverse
         total = loose_sum(total, np.float32(cells * cells))
     return check, _norm_sq(total, cell)
 
 
 @nb.njit
 def _norm_sq(total, cell):
-    return 4.0 * np.float64(total) * np.float64(cell) * np.float64(cell)
+    return np.float64(total) * np.float64(cell) * np.float64(cell)
 
 
 @nb.njit(inline="never")
@@ -169,10 +188,11 @@ def decode(colours, values, cell, offset, bits, points, coming):
 
 
 @nb.njit(inline="never")
-def decode_change(colours, points, cell, offset, bits):
+def decode_change(colours, points, cell, offset, bits, coming):
     """points = (lattice points next to points - points) / 2.
 
-    Returns the check of what was decoded, and max|Q_j - Q_i| and ||Q_j - Q_i||^2 of the two points.
+    Returns the check of what was decoded, max|Q_j - Q_i| and ||Q_j - Q_i||^2 of the two points, and
+    the bits of max|coming|, for the sake of reading it.
     """
     inverse = np.float32(1) / cell
     above = offset + np.float32(0.5)
@@ -183,17 +203,18 @@ def decode_change(colours, points, cell, offset, bits):
     check = np.uint32(0)
     distance = np.int32(0)
     total = np.float32(0)
+    largest = np.int32(0)
     for t in range(points.size):
         own = points[t]
         k = _nearest(colours[t], own, inverse, above, half, mask)
-        point = (np.float32(k) + shift) * cell
         check = np.uint32(check + hash_of(k, t))
-        distance = max(distance, size_bits(point - own))
-        change = point * halved - own * halved
-        points[t] = change
-        cells = change * inverse
+        apart = (np.float32(k) + shift) * cell - own
+        distance = max(distance, size_bits(apart))
+        points[t] = apart * halved
+        cells = apart * inverse
         total = loose_sum(total, np.float32(cells * cells))
-    return check, from_bits(distance), _norm_sq(total, cell)
+        largest = max(largest, size_bits(coming[t]))
+    return check, from_bits(distance), _norm_sq(total, cell), largest
 
 
 @nb.njit(inline="never")
@@ -210,11 +231,11 @@ def add_to(own, theirs, pending):
     half = np.float32(0.5)
     total = 0.0
     for t in range(own.size):
-        change = theirs[t] * half - own[t] * half
-        own[t] += change
-        pending[t] += change
-        total = loose_sum(total, np.float64(change) * np.float64(change))
-    return 4.0 * total
+        apart = theirs[t] - own[t]
+        own[t] += apart * half
+        pending[t] += apart * half
+        total = loose_sum(total, np.float64(apart) * np.float64(apart))
+    return total
 
 
 @nb.njit(inline="never")
@@ -224,11 +245,11 @@ def half_change(theirs, own):
     distance = np.int32(0)
     total = 0.0
     for t in range(own.size):
-        distance = max(distance, size_bits(theirs[t] - own[t]))
-        change = theirs[t] * half - own[t] * half
-        own[t] = change
-        total = loose_sum(total, np.float64(change) * np.float64(change))
-    return from_bits(distance), 4.0 * total
+        apart = theirs[t] - own[t]
+        distance = max(distance, size_bits(apart))
+        own[t] = apart * half
+        total = loose_sum(total, np.float64(apart) * np.float64(apart))
+    return from_bits(distance), total
 
 
 @nb.njit(inline="never")

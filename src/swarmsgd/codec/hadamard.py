@@ -1,90 +1,101 @@
-"""`core.lattice.rotate` and its inverse for one block, compiled and in place."""
+"""`core.lattice.rotate` and its inverse for one block, compiled.
+
+While one block is transformed, which is much to compute, the next one can come from memory. The
+processor does not foresee that: the strides are too long. So both take `ahead`, a block's start,
+and ask for it.
+"""
 
 from __future__ import annotations
 
 import numba as nb
 import numpy as np
+import torch
 
-from swarmsgd.codec.blocks import hash_of
-from swarmsgd.codec.intrinsics import borrowed, move, times_sign
+from swarmsgd.codec.butterflies import compact, compact_flip, strided, strided_flip
+from swarmsgd.codec.intrinsics import borrowed, fetch, times_sign
+from swarmsgd.core import lattice
+from swarmsgd.core.lattice import BLOCK
+
+_COMPACT, _STRIDED = 256, 4096
+"""Coordinates that `compact` transforms in one go, and that `strided` brings down to that."""
+
+_MINUS = (lattice.signs(torch.arange(BLOCK)) < 0).numpy()
+_FLIPS = np.packbits(_MINUS, bitorder="little").view(np.uint16)
+"""Bit t of word w: whether coordinate 16 w + t of a block changes its sign."""
+_SCALE = np.float32(_STRIDED**-0.5)
 
 
 @nb.njit(inline="never")
-def _flip(values, block):
-    """Times the random signs of this block."""
+def _flip(values):
     for t in range(values.size):
-        sign = np.uint32(hash_of(block, t) & np.uint32(0x80000000))
-        values[t] = times_sign(values[t], sign)
+        minus = np.uint32(_FLIPS[t >> 4] >> np.uint16(t & 15)) << np.uint32(31)
+        values[t] = times_sign(values[t], minus)
 
 
 @nb.njit(inline="never")
-def _step(values, sums, differences):
-    for t in range(sums.size):
-        even, odd = values[2 * t], values[2 * t + 1]
-        sums[t] = even + odd
-        differences[t] = even - odd
-
-
-@nb.njit(inline="never")
-def _two_steps(values, first, second, third, fourth):
+def _step(first, second):
     for t in range(first.size):
-        a, b, c, d = values[4 * t], values[4 * t + 1], values[4 * t + 2], values[4 * t + 3]
-        first[t] = (a + b) + (c + d)
-        second[t] = (a - b) + (c - d)
-        third[t] = (a + b) - (c + d)
-        fourth[t] = (a - b) - (c - d)
+        a, b = first[t], second[t]
+        first[t], second[t] = a + b, a - b
 
 
 @nb.njit(inline="never")
-def _hadamard(values, spare):
-    """In place, for a power of two; each step puts sums in the first half, differences after."""
+def _hadamard(values):
+    """In place, for a power of two: the longest strides first."""
     size = values.size
-    here, there = values, spare
-    passes = 0
-    left = size
-    while left > 1:
-        if left > 2:
-            q = size // 4
-            _two_steps(
-                here,
-                borrowed(there, 0, q),
-                borrowed(there, q, 2 * q),
-                borrowed(there, 2 * q, 3 * q),
-                borrowed(there, 3 * q, size),
-            )
-            left //= 4
-        else:
-            half = size // 2
-            _step(here, borrowed(there, 0, half), borrowed(there, half, size))
-            left //= 2
-        here, there = there, here
-        passes += 1
-    if passes % 2:
-        move(values, 0, spare, 0, 4 * size)
+    half = size // 2
+    while half > 0:
+        for start in range(0, size, 2 * half):
+            middle = start + half
+            _step(borrowed(values, start, middle), borrowed(values, middle, middle + half))
+        half //= 2
     scale = np.float32(1 / np.sqrt(np.float64(size)))
     for t in range(size):
         values[t] *= scale
 
 
 @nb.njit(inline="never")
-def _hadamard_parts(values, spare):
+def _hadamard_parts(values):
     at = 0
     while at < values.size:
         size = 1
         while 2 * size <= values.size - at:
             size *= 2
-        _hadamard(borrowed(values, at, at + size), spare)
+        _hadamard(borrowed(values, at, at + size))
         at += size
 
 
 @nb.njit
-def rotate(values, block, spare):
+def _ask_for(ahead, at):
+    for line in range(at, at + _COMPACT, 16):
+        fetch(ahead, line)
+
+
+@nb.njit(inline="never")
+def rotate(source, target, ahead):
+    """target = source, rotated; they are of one block and may be one array."""
+    if source.size == _STRIDED:
+        for at in range(0, _COMPACT, 16):
+            strided_flip(source, _FLIPS, target, at)
+        for at in range(0, _STRIDED, _COMPACT):
+            _ask_for(ahead, at)
+            compact(target, _FLIPS, at, _SCALE)
+        return
+    for t in range(source.size):
+        target[t] = source[t]
+    _flip(target)
+    _hadamard_parts(target)
+
+
+@nb.njit(inline="never")
+def unrotate(values, ahead):
     """In place."""
-    _flip(values, block)
-    _hadamard_parts(values, spare)
-
-
-@nb.njit
-def unrotate(values, block, spare):
-    _hadamard_parts(values, spare)
-    _flip(values, block)
+    if values.size == _STRIDED:
+        for at in range(0, _COMPACT, 16):
+            strided(values, _FLIPS, values, at)
+        for at in range(0, _STRIDED, _COMPACT):
+            _ask_for(ahead, at)
+            compact_flip(values, _FLIPS, at, _SCALE)
+        return
+    _hadamard_parts(values)
+    _flip(values)

@@ -33,31 +33,38 @@ def from_bits(_typing, value):
     return types.float32(types.int32), build
 
 
-@intrinsic
-def borrowed(_typing, array, start, stop):
-    """array[start:stop] without a share in its ownership: whoever called the kernel holds it.
+def _part(writable: bool) -> Any:
+    def part(_typing, array, start, stop):
+        def build(context, builder, signature, arguments):
+            array, start, stop = arguments
+            data = context.make_array(signature.args[0])(context, builder, array).data
+            result = context.make_array(signature.return_type)(context, builder)
+            size = context.get_constant(
+                types.intp, context.get_abi_sizeof(context.get_data_type(array_type.dtype))
+            )
+            arrayobj.populate_array(
+                result,
+                data=builder.gep(data, [start]),
+                shape=[builder.sub(stop, start)],
+                strides=[size],
+                itemsize=size,
+                meminfo=None,
+            )
+            return result._getvalue()
 
-    Counting references is atomic, which makes the processor wait for all its stores.
-    """
+        array_type = array.copy(readonly=not writable) if not writable else array
+        return array_type(array, types.int64, types.int64), build
 
-    def build(context, builder, signature, arguments):
-        array, start, stop = arguments
-        kind = context.make_array(signature.return_type)
-        part = kind(context, builder)
-        size = context.get_constant(
-            types.intp, context.get_abi_sizeof(context.get_data_type(signature.return_type.dtype))
-        )
-        arrayobj.populate_array(
-            part,
-            data=builder.gep(kind(context, builder, array).data, [start]),
-            shape=[builder.sub(stop, start)],
-            strides=[size],
-            itemsize=size,
-            meminfo=None,
-        )
-        return part._getvalue()
+    return part
 
-    return array(array, types.int64, types.int64), build
+
+borrowed = intrinsic(_part(True))
+"""``borrowed(array, start, stop)``: array[start:stop] without a share in its ownership, which
+whoever called the kernel holds. Counting references is atomic: the processor waits for its stores.
+"""
+
+lent = intrinsic(_part(False))
+"""As `borrowed`, but read-only: what comes in and scratch are then of one type."""
 
 
 @intrinsic
@@ -123,3 +130,20 @@ def loose_sum(_typing, total, term):
         return builder.fadd(*arguments, flags=("reassoc",))
 
     return total(total, term), build
+
+
+@intrinsic
+def fetch(_typing, array, at):
+    """Ask for the cache line of array[at], which may lie past its end, into the second cache."""
+
+    def build(context, builder, signature, arguments):
+        array, at = arguments
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        data = context.make_array(signature.args[0])(context, builder, array).data
+        place = builder.bitcast(builder.gep(data, [at]), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        builder.call(prefetch, [place, word(0), word(2), word(1)])  # to read, level 2, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), build

@@ -14,6 +14,7 @@ from numba.core import types
 from swarmsgd.codec.blocks import (
     FINITE,
     LARGEST,
+    LARGEST_TURNED,
     add_change,
     add_to,
     cell_for,
@@ -23,6 +24,7 @@ from swarmsgd.codec.blocks import (
     distance_of,
     encode,
     encode_and_add,
+    encode_change,
     floor_cell,
     half_change,
     magnitude_bits,
@@ -42,7 +44,7 @@ from swarmsgd.codec.compiled import (
     prepare,
 )
 from swarmsgd.codec.hadamard import rotate, unrotate
-from swarmsgd.codec.intrinsics import borrowed, from_bits, move, size_bits
+from swarmsgd.codec.intrinsics import borrowed, from_bits, lent, move, size_bits
 from swarmsgd.codec.publishing import apply_and_publish, apply_pending
 from swarmsgd.core import lattice
 from swarmsgd.core.lattice import BLOCK
@@ -74,23 +76,38 @@ _PAYLOAD_IN = (_INTEGER, BYTES_IN, PLACES_IN, BYTES_IN, VECTOR_IN, WORDS_IN)
 _PAYLOAD = (_INTEGER, BYTES, PLACES_IN, BYTES, VECTOR, WORDS)
 
 
-SCRATCH = 5 * BLOCK + 2
-"""Floats of scratch that a payload kernel needs: four blocks, the colours of one, those packed."""
+SCRATCH = 4 * BLOCK + 2
+"""Floats of scratch that a payload kernel needs: three blocks, the colours of one, those packed."""
 
 
 @nb.njit
 def _colours(scratch):
-    """Room for the colours of one block seen as bytes, pairs and words, and for the same packed."""
+    """Room for the colours of one block seen as bytes and as pairs, and for the same packed."""
     room = scratch.view(np.uint8)
-    at = 4 * BLOCK * 4
+    at = 4 * 3 * BLOCK
     colours = borrowed(room, at, at + 2 * BLOCK)
     packed = borrowed(room, at + 2 * BLOCK, room.size)
-    return colours, colours.view(np.uint16), colours.view(np.uint64), packed
+    return colours, colours.view(np.uint16), packed
 
 
 @nb.njit
 def _room(scratch, number):
     return borrowed(scratch, number * BLOCK, (number + 1) * BLOCK)
+
+
+@nb.njit
+def _written(body, at, size, bits, colours):
+    """Where an encoder puts the colours of a block: at 8 bits right into the body."""
+    return borrowed(body, at, at + size) if bits == 8 else colours
+
+
+@nb.njit
+def _read(body, at, size, bits, packed, colours):
+    """The colours of a block that came in."""
+    if bits == 8:
+        return lent(body, at, at + size)
+    read_colours(body, at, size, bits, packed, colours)
+    return lent(colours, 0, colours.size)
 
 
 @kernel(types.boolean(_INTEGER, types.boolean, VECTOR, VECTOR, *_PAYLOAD))
@@ -100,20 +117,18 @@ def offer(bits, rotated, scratch, copy, stream, body, starts, forms, cells, chec
     False if a value cannot be exchanged; what is then in body means nothing.
     """
     body = borrowed(body, 0, body.size)
-    colours, wide, words, packed = _colours(scratch)
-    turned, spare = _room(scratch, 0), _room(scratch, 1)
+    colours, wide, packed = _colours(scratch)
+    turned = _room(scratch, 0)
+    largest = LARGEST_TURNED if rotated else LARGEST
     for block in range(forms.size):
         start = block * BLOCK
         mine = borrowed(copy, start, min(start + BLOCK, copy.size))
         own = mine
         if rotated:
             own = borrowed(turned, 0, mine.size)
-            move(own, 0, mine, 0, 4 * mine.size)
-            rotate(own, block, spare)
-        if (rotated or forms[block] == RAW) and magnitude_bits(mine) > LARGEST:
-            return False
+            rotate(mine, own, borrowed(copy, start + BLOCK, start + BLOCK))
         if forms[block] == RAW:
-            if rotated and magnitude_bits(own) > LARGEST:
+            if magnitude_bits(own) > largest:
                 return False
             cells[block] = np.float32(0)
             checks[block] = check_of(mine.view(np.int32))
@@ -121,19 +136,21 @@ def offer(bits, rotated, scratch, copy, stream, body, starts, forms, cells, chec
             continue
         offset = offset_of(stream, block)
         cell = max(cells[block], _SMALLEST_CELL)
+        into = _written(body, starts[block], mine.size, bits, colours)
         check = np.uint32(0)
         while True:
             if bits == 16:
                 check, magnitude = encode(own, cell, offset, wide)
             else:
-                check, magnitude = encode(own, cell, offset, colours)
-            if magnitude > LARGEST:
+                check, magnitude = encode(own, cell, offset, into)
+            if magnitude > largest:
                 return False
             finest = floor_cell(from_bits(magnitude))
             if cell >= finest:
                 break
             cell = finest  # the cell was too fine for these values: encode them again
-        write_colours(colours, words, mine.size, bits, packed, body, starts[block])
+        if bits != 8:
+            write_colours(colours, mine.size, bits, packed, body, starts[block])
         cells[block] = cell
         checks[block] = check
     return True
@@ -176,13 +193,12 @@ def answer(
     """Decode an offer next to copy, encode the reply, add (Q_i - Q_j)/2 to copy and pending.
 
     A block that does not decode, or whose values or changes here are not finite, becomes LEFT_OUT
-    in forms. seen[block] = max|Q_i - c_j|, -1 for those left out. Returns ||Q_i - Q_j||^2.
+    in forms. seen[block] = max|Q_i - c_j|, or LEFT for those left out. Returns ||Q_i - Q_j||^2.
     """
     body = borrowed(body, 0, body.size)
-    offer_body = borrowed(offer_body, 0, offer_body.size)
-    colours, wide, words, packed = _colours(scratch)
+    offer_body = lent(offer_body, 0, offer_body.size)
+    colours, wide, packed = _colours(scratch)
     points, turned = _room(scratch, 0), _room(scratch, 1)
-    change, spare = _room(scratch, 2), _room(scratch, 3)
     total = 0.0
     for block in range(forms.size):
         start = block * BLOCK
@@ -192,8 +208,7 @@ def answer(
         own = mine
         if rotated:
             own = borrowed(turned, 0, mine.size)
-            move(own, 0, mine, 0, 4 * mine.size)
-            rotate(own, block, spare)
+            rotate(mine, own, coming)
         first = offer_starts[block]
         check = np.uint32(0)
         whole = True
@@ -201,21 +216,21 @@ def answer(
             move(theirs, 0, offer_body, first, 4 * mine.size)
             check = check_of(theirs.view(np.int32))
             if rotated:
-                rotate(theirs, block, spare)
+                rotate(theirs, theirs, coming)
             whole = magnitude_bits(theirs) <= LARGEST
             distance = distance_of(theirs, own)
             magnitude = from_bits(magnitude_bits(own))
         else:
             cell = offer_cells[block]
             offset = offset_of(offer_stream, block)
-            read_colours(offer_body, first, mine.size, bits, packed, colours, words)
+            read = _read(offer_body, first, mine.size, bits, packed, colours)
             if bits == 16:
                 check, distance, magnitude, due = decode(
-                    wide, own, cell, offset, bits, theirs, coming
+                    lent(wide, 0, mine.size), own, cell, offset, bits, theirs, coming
                 )
             else:
                 check, distance, magnitude, due = decode(
-                    colours, own, cell, offset, bits, theirs, coming
+                    read, own, cell, offset, bits, theirs, coming
                 )
             whole = due <= FINITE
         cell = cell_for(distance, magnitude + distance, cells_in_reach)
@@ -225,7 +240,7 @@ def answer(
             cells[block] = np.float32(0)
             checks[block] = 0
             body[starts[block] : starts[block + 1]] = 0
-            seen[block] = np.float32(-1)
+            seen[block] = np.float32(LEFT)
             continue
         seen[block] = distance
         if forms[block] == RAW:
@@ -234,20 +249,22 @@ def answer(
             move(body, starts[block], mine, 0, 4 * mine.size)
             total += add_to(mine, theirs, coming)
             continue
-        landing = coming
-        if rotated:
-            landing = borrowed(change, 0, mine.size)
-            landing[:] = np.float32(0)
+        into = _written(body, starts[block], mine.size, bits, colours)
         offset = offset_of(stream, block)
         part = 0.0
-        if bits == 16:
-            check, part = encode_and_add(own, theirs, landing, cell, offset, wide)
-        else:
-            check, part = encode_and_add(own, theirs, landing, cell, offset, colours)
         if rotated:
-            unrotate(landing, block, spare)
-            add_change(landing, mine, coming)
-        write_colours(colours, words, mine.size, bits, packed, body, starts[block])
+            if bits == 16:
+                check, part = encode_change(own, theirs, cell, offset, wide)
+            else:
+                check, part = encode_change(own, theirs, cell, offset, into)
+            unrotate(theirs, borrowed(copy, start + BLOCK, start + BLOCK))
+            add_change(theirs, mine, coming)
+        elif bits == 16:
+            check, part = encode_and_add(own, theirs, coming, cell, offset, wide)
+        else:
+            check, part = encode_and_add(own, theirs, coming, cell, offset, into)
+        if bits != 8:
+            write_colours(colours, mine.size, bits, packed, body, starts[block])
         cells[block] = cell
         checks[block] = check
         total += part
@@ -294,10 +311,9 @@ def mix(
     Q_i is made again from offered, which may be copy. seen[block] = max|Q_j - Q_i|, or why there is
     none. Returns ||Q_i - Q_j||^2.
     """
-    body = borrowed(body, 0, body.size)
-    colours, wide, words, packed = _colours(scratch)
+    body = lent(body, 0, body.size)
+    colours, wide, packed = _colours(scratch)
     points, turned = _room(scratch, 0), _room(scratch, 1)
-    spare = _room(scratch, 2)
     total = 0.0
     for block in range(forms.size):
         if forms[block] == LEFT_OUT:
@@ -305,22 +321,23 @@ def mix(
             continue
         start = block * BLOCK
         own = borrowed(offered, start, min(start + BLOCK, offered.size))
+        coming = borrowed(pending, start, start + own.size)
         ours = borrowed(points, 0, own.size)
         if offer_forms[block] == RAW:
             move(ours, 0, own, 0, 4 * own.size)
             again = check_of(ours.view(np.int32))
             if rotated:
-                rotate(ours, block, spare)
+                rotate(ours, ours, coming)
         else:
             if rotated:
                 source = borrowed(turned, 0, own.size)
-                move(source, 0, own, 0, 4 * own.size)
-                rotate(source, block, spare)
+                rotate(own, source, coming)
                 own = source
             again = points_of(own, offer_cells[block], offset_of(offer_stream, block), ours)
         if again != offer_checks[block]:
             seen[block] = np.float32(CHANGED)
             continue
+        whole = True
         if forms[block] == RAW:
             theirs = borrowed(turned, 0, ours.size)
             move(theirs, 0, body, starts[block], 4 * ours.size)
@@ -328,21 +345,21 @@ def mix(
             whole = magnitude_bits(theirs) <= LARGEST
             distance, part = half_change(theirs, ours)
         else:
-            whole = True
             cell = cells[block]
             offset = offset_of(stream, block)
-            read_colours(body, starts[block], ours.size, bits, packed, colours, words)
+            read = _read(body, starts[block], ours.size, bits, packed, colours)
             if bits == 16:
-                check, distance, part = decode_change(wide, ours, cell, offset, bits)
+                check, distance, part, _ = decode_change(
+                    lent(wide, 0, ours.size), ours, cell, offset, bits, coming
+                )
             else:
-                check, distance, part = decode_change(colours, ours, cell, offset, bits)
+                check, distance, part, _ = decode_change(read, ours, cell, offset, bits, coming)
             if rotated:
-                unrotate(ours, block, spare)
+                unrotate(ours, borrowed(offered, start + BLOCK, start + BLOCK))
         if not (whole and check == checks[block]):
             seen[block] = np.float32(WRONG)
             continue
-        mine = borrowed(copy, start, start + ours.size)
-        add_change(ours, mine, borrowed(pending, start, start + ours.size))
+        add_change(ours, borrowed(copy, start, start + ours.size), coming)
         seen[block] = distance
         total += part
     return total

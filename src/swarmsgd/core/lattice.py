@@ -21,6 +21,7 @@ each coordinate, is ours.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -114,17 +115,18 @@ def hashes(integer: Tensor, place: Tensor) -> Tensor:
 def rotate(x: Tensor) -> Tensor:
     """[..., D] -> [..., D]: random signs, then an orthonormal Hadamard transform of each block.
 
-    It spreads a few large differences over the whole block. The signs are the same in every run. A
-    block that is no power of two long is transformed in parts that are, the longest first.
+    It spreads a few large differences over the whole block. The signs are the same in every run and
+    every block. A block that is no power of two long is transformed in parts that are, the longest
+    first.
     """
-    turned = x * _signs(x.shape[-1])
+    turned = x * signs(torch.arange(x.shape[-1]))
     return torch.cat([_hadamard(turned[..., part]) for part in parts(x.shape[-1])], -1)
 
 
 def unrotate(x: Tensor) -> Tensor:
     """The inverse of `rotate`, but for rounding; exactly opposite for opposite x."""
     turned = torch.cat([_hadamard(x[..., part]) for part in parts(x.shape[-1])], -1)
-    return turned * _signs(x.shape[-1])
+    return turned * signs(torch.arange(x.shape[-1]))
 
 
 def parts(dim: int) -> list[slice]:
@@ -138,16 +140,17 @@ def parts(dim: int) -> list[slice]:
 
 
 def _hadamard(x: Tensor) -> Tensor:
-    size = x.shape[-1]
-    for _ in range(size.bit_length() - 1):
-        even, odd = x[..., 0::2], x[..., 1::2]
-        x = torch.cat([even + odd, even - odd], -1)
+    size = half = x.shape[-1]
+    while half > 1:  # the longest strides first, which is part of the definition: it rounds so
+        half //= 2
+        first, second = x.unflatten(-1, (-1, 2, half)).unbind(-2)
+        x = torch.stack([first + second, first - second], -2).flatten(-3)
     return x * float(torch.tensor(size**-0.5, dtype=torch.float32))
 
 
-def _signs(dim: int) -> Tensor:
-    at = torch.arange(dim)
-    return 1.0 - 2.0 * (hashes(at // BLOCK, at % BLOCK) >> 31).float()
+def signs(at: Tensor) -> Tensor:
+    """1 or -1 for each place in a vector: what `rotate` multiplies with."""
+    return 1.0 - 2.0 * (hashes(torch.zeros_like(at), at % BLOCK) >> 31).float()
 
 
 def floor_cell(magnitude: Tensor) -> Tensor:
@@ -164,6 +167,7 @@ def cell_for(distance: Tensor, magnitude: Tensor, bits: int) -> Tensor:
     return torch.maximum(reach, floor_cell(magnitude))
 
 
+@cache
 def cells_in_reach(bits: int) -> float:
     """Cell over distance: 2 / (q - 1), and a little for rounding. A float32 value."""
     return float(torch.tensor((1 + 2.0**-18) * 2 / ((1 << bits) - 1), dtype=torch.float32))
