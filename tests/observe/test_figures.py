@@ -1,5 +1,7 @@
 """Single plots show what they were given, and say so when they cannot."""
 
+import math
+
 import pytest
 
 from swarmsgd.errors import ConfigError
@@ -65,3 +67,24 @@ def test_logarithmic_colours_keep_the_number_itself_in_the_cell():
 def test_a_heat_map_that_does_not_fit_says_how(panels: list, error: str):
     with pytest.raises(ConfigError, match=error):
         heat(panels)
+
+
+def test_a_name_at_the_end_of_the_axis_lies_inside_it_whatever_rounding_did():
+    end = 0.6700000000000004
+    series = [Series(label="swarm", x=[0.1, end], y=[1, 2])]
+    figure = lines(series, title="T", x=Axis(title="s", log=True), y=Y)
+    (name,) = (t for t in figure.data if t.mode == "lines+text")
+    assert math.log10(name.x[1]) < figure.layout.xaxis.range[1]
+
+
+def test_points_are_marked_where_no_line_has_many_and_a_lone_one_always():
+    few = Series(label="few", x=[0, 1, 2], y=[1, 2, 3])
+    many = Series(label="many", x=list(range(50)), y=list(range(50)))
+    lone = Series(label="lone", x=[1], y=[1])
+
+    def marked(*series: Series) -> set[str]:
+        figure = lines(series, title="T", x=X, y=Y)
+        return {t.legendgroup for t in figure.data if t.mode == "lines+markers"}
+
+    assert marked(few, lone) == {"few", "lone"}
+    assert marked(few, many, lone) == {"lone"}

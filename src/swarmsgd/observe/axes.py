@@ -18,7 +18,7 @@ UNITS = {
 """How each unit is written: d3 formats for the tooltip and at the ticks."""
 
 
-_STEPS = ((1,), (1, 2, 5), (1, 2, 3, 4, 6, 8), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9))
+_STEPS = ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 4, 6, 8), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +62,12 @@ class Axis:
         return (0.0 if low >= 0 > bottom and not self.log else bottom), high + pad * width
 
     def layout(self, span: tuple[float, float]) -> dict[str, Any]:
-        """Plotly's words for it."""
+        """Plotly's words for it; what lies at the very end of the span is still inside."""
+        edge = 1e-6 * (span[1] - span[0])
         style = {k: v for k, v in UNITS[self.unit].items() if not k.startswith("hover")}
         words: dict[str, Any] = {
             "type": "log" if self.log else "linear",
-            "range": list(span),
+            "range": [span[0] - edge, span[1] + edge],
             "gridcolor": GRID,
             "linecolor": MUTED,
             "title": {"text": self.title, "font": {"size": 13}, "standoff": 8},

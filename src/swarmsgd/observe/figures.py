@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FONT = "Inter, 'Segoe UI', 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
 LETTER_PX = 7.3
 LINE_PX = 16
-MOST_MARKED = 12  # up to so many points of a line are marked
+MOST_MARKED = 12  # points are marked if no line has more of them
 TOP_PX, BOTTOM_PX, SIDE_PX = 64, 54, 66
 
 Values = Sequence[float | None]
@@ -69,15 +69,15 @@ def lines(
             f"nothing to draw in {title!r}: no series of {len(series)} has a point that fits its "
             "axes; leave the plot out or give it values"
         )
-    few = any(_is_sparse(_points(s, x, y)) for s in drawn)
-    x_span = x.span((v for s in drawn for v, _ in _points(s, x, y)), pad=0.02 if few else 0.0)
+    marked = all(s.reference or len(s.x) <= MOST_MARKED for s in drawn)
+    x_span = x.span((v for s in drawn for v, _ in _points(s, x, y)), pad=0.02 if marked else 0.0)
     y_span = y.span((v for s in drawn for v in _reach(s, x, y)), pad=0.05)
     right = SIDE_PX // 3
     if named:
         right = 24 + round(LETTER_PX * max(len(s.label) for s in drawn))
     figure = blank(title, y.title, height, right)
     for one in sorted(drawn, key=lambda s: (s.reference, s.strong)):
-        _draw(figure, one, x, y)
+        _draw(figure, one, x, y, marked)
     if named:
         _name(figure, drawn, x, y, x_span[1], y_span, height)
     figure.update_layout(
@@ -112,27 +112,24 @@ def _points(series: Series, x: Axis, y: Axis) -> list[tuple[float, float]]:
     ]
 
 
-def _is_sparse(points: Sequence[object]) -> bool:
-    return len(points) <= MOST_MARKED
-
-
 def _reach(series: Series, x: Axis, y: Axis) -> list[float | None]:
     values: list[float | None] = [b for _, b in _points(series, x, y)]
     return [*values, *(series.low or ()), *(series.high or ())]
 
 
-def _draw(figure: Figure, series: Series, x: Axis, y: Axis) -> None:
+def _draw(figure: Figure, series: Series, x: Axis, y: Axis, marked: bool) -> None:
     shared = {"legendgroup": series.label, "name": series.label, "showlegend": False}
     colour = series.colour or INK
     if series.low is not None and series.high is not None and not series.reference:
         figure.add_scatter(**_band(series, y), fillcolor=pale(colour, 0.16), **shared)
     points = _points(series, x, y)
+    dots = len(points) == 1 or (marked and not series.reference)
     width = 1.3 if series.reference else 3.2 if series.strong else 2
     note = f"<br>{series.note}" if series.note else ""
     figure.add_scatter(
         x=[a for a, _ in points],
         y=[b for _, b in points],
-        mode="lines+markers" if _is_sparse(points) and not series.reference else "lines",
+        mode="lines+markers" if dots else "lines",
         line={"color": colour, "dash": series.dash, "width": width},
         marker={"color": colour, "size": 6},
         hovertemplate=f"<b>%{{fullData.name}}</b><br>{y.hover('y')}<br>at {x.hover('x')}{note}"

@@ -118,7 +118,8 @@ def score_panels(runs: Sequence[RunCurve], score: str) -> list[Figure]:
 
 def gamma_figure(runs: Sequence[RunCurve]) -> Figure | None:
     """How far the nodes' models are apart, over time; None if no run has two nodes apart."""
-    view = View("Disagreement of the nodes", "time_s", time_axis(runs), "gamma", GAMMA)
+    apart = [run for run in runs if any(value > 0 for value in run.values("gamma"))]
+    view = View("Disagreement of the nodes", "time_s", time_axis(apart), "gamma", GAMMA)
     return view_figure(runs, view, named=True)
 
 
