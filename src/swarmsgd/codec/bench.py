@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from swarmsgd.codec import make_code
+from swarmsgd.codec.vectors import zeros
 from swarmsgd.core.code import Bytes
 
 
@@ -22,10 +23,9 @@ def bench(
     measured in turn, so that what else the machine does hits all of them alike.
     """
     rng = np.random.default_rng(0)
-    model = rng.standard_normal(size, np.float32)
-    start_i, start_j = model, model + np.float32(0.01) * rng.standard_normal(size, np.float32)
-    i, j, target = (np.zeros(size, np.float32) for _ in range(3))
-    pending_i, pending_j = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    start_i = rng.standard_normal(size, np.float32)
+    start_j = start_i + np.float32(0.01) * rng.standard_normal(size, np.float32)
+    i, j, target, pending_i, pending_j = (zeros(size) for _ in range(5))
     code_i, code_j = (make_code(size, bits, rotation=rotation) for _ in range(2))
     room_i, room_j = _Room(size), _Room(size)
     payload = reply = room_i(1)

@@ -44,7 +44,7 @@ from swarmsgd.codec.compiled import (
     prepare,
 )
 from swarmsgd.codec.hadamard import rotate, unrotate
-from swarmsgd.codec.intrinsics import borrowed, from_bits, lent, move, size_bits
+from swarmsgd.codec.intrinsics import borrowed, fetch, from_bits, lent, move, size_bits
 from swarmsgd.codec.publishing import apply_and_publish, apply_pending
 from swarmsgd.core import lattice
 from swarmsgd.core.lattice import BLOCK
@@ -96,6 +96,13 @@ def _room(scratch, number):
 
 
 @nb.njit
+def _ask_for(body, start, stop):
+    """The cache lines that are written soon."""
+    for line in range(start, stop, 64):
+        fetch(body, line)
+
+
+@nb.njit
 def _written(body, at, size, bits, colours):
     """Where an encoder puts the colours of a block: at 8 bits right into the body."""
     return borrowed(body, at, at + size) if bits == 8 else colours
@@ -125,6 +132,7 @@ def offer(bits, rotated, scratch, copy, stream, body, starts, forms, cells, chec
         mine = borrowed(copy, start, min(start + BLOCK, copy.size))
         own = mine
         if rotated:
+            _ask_for(body, starts[block], starts[block + 1])
             own = borrowed(turned, 0, mine.size)
             rotate(mine, own, borrowed(copy, start + BLOCK, start + BLOCK))
         if forms[block] == RAW:

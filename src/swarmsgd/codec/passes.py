@@ -10,12 +10,10 @@ import numpy.typing as npt
 from swarmsgd.codec import kernels, packing
 from swarmsgd.codec.kernels import CODED, LEFT_OUT, RAW
 from swarmsgd.codec.packing import Format, Payload
+from swarmsgd.codec.vectors import empty
 from swarmsgd.core.code import Allocate, Bytes, Mixed, Vector
 from swarmsgd.core.lattice import BLOCK, EXCHANGEABLE, cells_in_reach, stream
 from swarmsgd.errors import ModelError, ProtocolError
-
-_LINE = 16
-"""Floats of a cache line."""
 
 Figures = npt.NDArray[np.float32]
 """[P] one value a block."""
@@ -139,11 +137,8 @@ def _arguments(payload: Payload) -> tuple[object, ...]:
     )
 
 
-def _scratch() -> Figures:
-    """Where a cache line begins: vectors that lie across two of them take twice as long."""
-    room = np.empty(kernels.SCRATCH + _LINE, np.float32)
-    start = -room.ctypes.data // room.itemsize % _LINE
-    return room[start : start + kernels.SCRATCH]
+def _scratch() -> Vector:
+    return empty(kernels.SCRATCH)
 
 
 def _mixed(form: Format, got: Payload, distance_sq: float, forms: npt.NDArray[np.uint8]) -> Mixed:

@@ -1,0 +1,27 @@
+"""Memory for the vectors that kernels run over."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from swarmsgd.core.code import Vector
+
+_LINE = 64
+
+
+def empty(dim: int) -> Vector:
+    """float32[dim] of anything that begins where a cache line does."""
+    room = np.empty(4 * dim + _LINE, np.uint8)
+    start = -room.ctypes.data % _LINE
+    return room[start : start + 4 * dim].view(np.float32)
+
+
+def zeros(dim: int) -> Vector:
+    """As `empty`, but zeros, every page of which is met here and not in the first pass.
+
+    Vectors that lie across two lines cost a pass up to a fifth of its time, and memory in small
+    pages (numpy asks for large ones, torch does not) a tenth.
+    """
+    vector = empty(dim)
+    vector.fill(0)
+    return vector
