@@ -13,10 +13,8 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from swarmsgd.errors import ConfigError, DataError
+from swarmsgd.observe.folder import CURVE, SUMMARY
 from swarmsgd.observe.records import Record, read
-
-CURVE_FILE = "curve.jsonl"
-SUMMARY_FILE = "summary.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +68,10 @@ def read_run(label: str, group: str, folders: Sequence[str | os.PathLike[str]]) 
     Raises DataError for a missing or damaged file, ConfigError if no folder holds a point.
     """
     seeds = [
-        [record for record in read(Path(folder) / CURVE_FILE) if record["kind"] == "curve"]
+        [record for record in read(Path(folder) / CURVE) if record["kind"] == "curve"]
         for folder in folders
     ]
-    summaries = [_summary(Path(folder) / SUMMARY_FILE) for folder in folders]
+    summaries = [_summary(Path(folder) / SUMMARY) for folder in folders]
     return RunCurve(label=label, group=group, seeds=seeds, summaries=summaries)
 
 
