@@ -28,7 +28,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-READY_S = 240.0
+READY_S = 290.0
 """For importing everything, and compiling the kernels if nobody did before."""
 STREAMS = 3
 LONGEST = 1 << 18
