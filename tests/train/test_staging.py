@@ -1,0 +1,449 @@
+"""Models on a device: the sum of models and the training thread's freedom, whatever the device
+does when. No GPU is needed: `lagging` stands in for one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lagging import Lagging
+from test_conservation import DIM, Vector
+from torch import nn
+
+from swarmsgd import graphs
+from swarmsgd.codec import make_code
+from swarmsgd.config import Config
+from swarmsgd.core.arena import Arena
+from swarmsgd.core.node import Node
+from swarmsgd.errors import ModelError
+from swarmsgd.observe.records import Recorder
+from swarmsgd.train.replica import Replica
+from swarmsgd.train.staging import Direct, Staged, Way
+from swarmsgd.train.swarm import Connection, Swarm
+from swarmsgd.train.transfers import InOrder, Streams
+from swarmsgd.train.worker import Worker
+from swarmsgd.transport.memory import MemoryNetwork
+
+
+@pytest.fixture(autouse=True)
+def _no_word_of_pinned_memory(caplog: pytest.LogCaptureFixture) -> None:
+    """There is none without a GPU, and the stand-in needs none."""
+    caplog.set_level(logging.ERROR, "swarmsgd")
+
+
+relaxed = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def lagging(rng: np.random.Generator) -> Lagging:
+    return Lagging(lambda count: int(rng.integers(count)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    calls=st.lists(st.sampled_from(["add", "fetch", "step", "run", "run"]), max_size=30),
+    seed=st.integers(0, 2**32),
+)
+def test_transfers_take_effect_in_the_order_of_the_calls_whatever_the_device_does_when(calls, seed):
+    rng = np.random.default_rng(seed)
+    device = lagging(rng)
+    live = torch.zeros(3)
+    made: list[Streams] = []
+    device.put(device.current, lambda: made[0]._extra.fill_(float("nan")))  # its memory's last use
+    made.append(Streams(live, device))
+    expected = np.zeros(3)
+    fetched: list[tuple[torch.Tensor, np.ndarray]] = []
+    sending: list = []
+    for call in calls:
+        value = torch.from_numpy(rng.integers(-9, 9, 3).astype(np.float32))
+        if call == "add":
+            expected = expected + value.numpy()
+            sending.append((value, made[0].add(value).sent))
+        elif call == "fetch":
+            host = torch.full((3,), float("nan"))
+            made[0].fetch(host)
+            fetched.append((host, expected))
+        elif call == "step":
+            expected = expected + value.numpy()
+            with device.stream(device.current):
+                live.add_(value)
+        else:
+            device.run_one()
+        for host, sent in sending:
+            if sent.query():
+                host.fill_(float("nan"))  # `sent` says that it may be written to
+    device.run_all()
+    np.testing.assert_array_equal(live.numpy(), expected)
+    for host, then in fetched:
+        np.testing.assert_array_equal(host.numpy(), then)
+
+
+class Lagged:
+    """Nodes on a stepped network, each with its model on a device of its own; keeps the books."""
+
+    def __init__(self, count: int, seed: int, bits: int | None, delay_s: float = 0.5) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.network = MemoryNetwork(count, rng=self.rng, delay_s=(0.0, delay_s))
+        self.devices = [lagging(self.rng) for _ in range(count)]
+        self.arenas: list[Arena] = []
+        self.workers: list[Worker] = []
+        self.progress = np.zeros((count, DIM))
+        """Of each node since x was last read from its device."""
+        self.arriving: dict[int, np.ndarray] = {}
+        """What a publish under way will add to the sum of copies."""
+        self.expected = np.zeros(DIM)
+        for rank in range(count):
+            model = Vector(self.rng.normal(scale=10.0 ** (rank - 1), size=DIM))
+            arena = Arena(model)
+            way = Staged(arena, Streams(arena.live, self.devices[rank]))
+            worker = Worker(
+                Node(rank, [j for j in range(count) if j != rank]),
+                Replica(arena, make_code(DIM, bits), way),
+                self.network.transport(rank),
+                run=1,
+                pick=lambda _, candidates: int(self.rng.choice(candidates)) if candidates else None,
+                recorder=Recorder(None, rank),
+                bits=bits,
+                clock=lambda: self.network.now,
+            )
+            worker.attach()
+            self.arenas.append(arena)
+            self.workers.append(worker)
+            self.expected += worker.replica.copy_now()
+        self.scale = sum(float(a.live.abs().sum()) for a in self.arenas)
+
+    def train(self, rank: int, rate: float) -> None:
+        """One local step, queued on the device, and what the hook does after it."""
+        device, worker = self.devices[rank], self.workers[rank]
+        step = self.rng.normal(scale=rate, size=DIM).astype(np.float32)
+        self.progress[rank] += step
+        self.scale += float(np.abs(step).sum())
+        with device.stream(device.current):
+            self.arenas[rank].live.add_(torch.from_numpy(step))
+        with device.no_waiting():
+            if not worker.ready:
+                if worker.replica.has_pending:
+                    worker.replica.try_apply()
+                return
+            assert worker.replica.try_publish()
+        self.arriving[rank] = self.progress[rank].copy()
+        self.progress[rank] = 0
+        worker.burst_ended()
+
+    def exchange(self, rank: int) -> None:
+        """Time for the exchange thread of a node. A landing changes c by local progress alone."""
+        worker = self.workers[rank]
+        before = worker.replica.copy_now()
+        if rank in self.arriving and worker.replica.land():
+            progress = self.arriving.pop(rank)
+            self.expected += progress
+            change = worker.replica.copy_now().astype(np.float64) - before
+            assert np.linalg.norm(change - progress) <= 1e-7 * self.scale
+        worker.pump()
+
+    def act(self, what: str, rank: int, rate: float) -> None:
+        match what:
+            case "train":
+                self.train(rank, rate)
+            case "run":
+                self.devices[rank].run_one()
+            case "exchange":
+                self.exchange(rank)
+            case "deliver":
+                self.network.step()
+
+    def finish(self) -> None:
+        """Until nothing moves any more."""
+        moving = True
+        while moving:
+            moving = False
+            for rank, device in enumerate(self.devices):
+                device.run_all()
+                moving |= self.workers[rank].replica.landing
+                self.exchange(rank)
+            moving |= self.network.step()
+        for worker in self.workers:
+            worker.replica.settle()
+        assert not self.arriving
+
+    def drift(self) -> float:
+        total = sum(w.replica.copy_now().astype(np.float64) for w in self.workers)
+        return float(np.linalg.norm(total - self.expected))
+
+
+actions = st.lists(
+    st.tuples(
+        st.sampled_from(["train", "train", "run", "run", "run", "exchange", "deliver"]),
+        st.integers(0, 2),
+    ),
+    min_size=20,
+    max_size=200,
+)
+
+
+@pytest.mark.parametrize("bits", [None, 8, 4])
+@relaxed
+@given(script=actions, seed=st.integers(0, 2**32), rate=st.sampled_from([0.0, 1e-3, 1.0]))
+def test_the_sum_is_conserved_whatever_devices_and_messages_do_when(bits, script, seed, rate):
+    swarm = Lagged(3, seed, bits)
+    for what, rank in script:
+        swarm.act(what, rank, rate)
+        # An exchange that only the partner has mixed is the one thing that may be missing.
+        under_way = any(worker.node.held is not None for worker in swarm.workers)
+        assert under_way or swarm.drift() <= 1e-7 * swarm.scale
+    swarm.finish()
+    assert all(w.node.counts.lost == 0 and w.node.held is None for w in swarm.workers)
+    assert swarm.drift() <= 1e-7 * swarm.scale
+    for rank, worker in enumerate(swarm.workers):
+        ahead = swarm.arenas[rank].live.numpy() - worker.replica.copy_now()
+        assert np.linalg.norm(ahead - swarm.progress[rank]) <= 1e-7 * swarm.scale
+
+
+def test_exchanges_of_models_on_devices_bring_consensus():
+    swarm = Lagged(3, 5, None, delay_s=0.0)
+    for step in range(300):
+        swarm.train(step % 3, 0.0)
+        swarm.devices[step % 3].run_all()
+        for rank in (0, 1, 2):
+            swarm.exchange(rank)
+            swarm.network.step()
+    swarm.finish()
+    models = np.stack([arena.live.numpy() for arena in swarm.arenas])
+    assert np.abs(models - models.mean(0)).max() < 1e-4
+    assert swarm.drift() < 1e-6 * swarm.scale
+
+
+def test_answers_between_the_reading_of_a_model_and_its_landing_are_kept():
+    swarm = Lagged(2, 1, None, delay_s=0.0)
+    here = swarm.workers[0]
+    start = here.replica.copy_now()
+    swarm.train(0, 0.1)
+    swarm.train(1, 0.0)
+    swarm.devices[1].run_all()
+    swarm.exchange(1)  # lands, and offers
+    while swarm.network.step():
+        here.pump()  # answers, next to the copy of before
+    answered = here.replica.copy_now()
+    assert here.node.counts.answered == 1 and here.replica.landing and here.replica.has_pending
+    assert np.abs(answered - start).max() > 1e-3
+    with swarm.devices[0].no_waiting():
+        assert not here.replica.try_apply()  # it is for the landing to take account of
+    swarm.devices[0].run_all()
+    progress = swarm.arriving[0]
+    swarm.exchange(0)
+    assert not here.replica.landing
+    np.testing.assert_allclose(here.replica.copy_now(), answered + progress, atol=1e-6)
+    blocks = [np.abs(progress[:4096]).max(), np.abs(progress[4096:]).max()]
+    np.testing.assert_allclose(here.replica._host.burst_max, blocks, atol=1e-6)
+    swarm.finish()
+    np.testing.assert_allclose(swarm.arenas[0].live, here.replica.copy_now(), atol=1e-5)
+
+
+def test_a_device_that_does_nothing_holds_up_no_step_and_gathers_no_transfers():
+    swarm = Lagged(2, 2, None, delay_s=0.0)
+    swarm.train(1, 0.0)
+    swarm.devices[1].run_all()
+    swarm.exchange(1)
+    swarm.network.step()
+    swarm.exchange(0)  # something is pending from now on
+    device = swarm.devices[0]
+    for _ in range(200):
+        swarm.train(0, 0.1)
+        swarm.exchange(0)
+    assert device.waits == 0
+    transfers = sum(len(stream.work) for stream in device.streams) - 200
+    assert 0 < transfers < 20  # one change on its way there, one model on its way back
+    swarm.finish()
+    assert swarm.drift() < 1e-6 * swarm.scale
+
+
+def test_a_node_may_end_while_its_model_is_on_its_way():
+    swarm = Lagged(2, 3, None, delay_s=0.0)
+    swarm.train(1, 0.0)
+    swarm.devices[1].run_all()
+    swarm.exchange(1)
+    swarm.network.step()
+    swarm.exchange(0)
+    before = swarm.workers[0].replica.copy_now()
+    swarm.train(0, 0.5)
+    swarm.workers[0].replica.settle()
+    assert not swarm.workers[0].replica.landing and not swarm.workers[0].replica.has_pending
+    expected = before + swarm.arriving[0]
+    np.testing.assert_allclose(swarm.arenas[0].live.numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(swarm.workers[0].replica.copy_now(), expected, atol=1e-5)
+
+
+def test_a_model_that_is_not_finite_is_not_published_and_is_named():
+    swarm = Lagged(2, 4, 8, delay_s=0.0)
+    worker, before = swarm.workers[0], swarm.workers[0].replica.copy_now()
+    bad = torch.zeros(DIM).index_fill_(0, torch.tensor([9]), float("nan"))
+    with swarm.devices[0].stream(swarm.devices[0].current):
+        swarm.arenas[0].live.add_(bad)
+    swarm.train(0, 0.1)
+    assert worker.replica.error is None
+    swarm.devices[0].run_all()
+    swarm.workers[0].pump()
+    error = worker.replica.error
+    assert isinstance(error, ModelError)
+    assert f"x has 1 non-finite of {DIM} values" in str(error)
+    np.testing.assert_array_equal(worker.replica.copy_now(), before)
+    while swarm.network.step():
+        for each in swarm.workers:
+            each.pump()
+    assert worker.node.counts.completed == 1  # it offered what it had, and is still a peer
+    assert all(np.isfinite(w.replica.copy_now()).all() for w in swarm.workers)
+
+
+def test_a_parameter_moved_after_joining_is_named_at_once():
+    model = Vector(np.zeros(10))
+    arena = Arena(model)
+    replica = Replica(arena, make_code(10, None), Staged(arena, InOrder(arena.live)))
+    model.x.data = torch.ones(10)
+    with pytest.raises(ModelError, match="parameter x was moved"):
+        replica.try_publish()
+    assert not replica.landing
+
+
+def test_a_staged_model_whose_transfers_are_over_at_once_ends_with_the_bits_of_a_direct_one():
+    def models(make_way) -> list[bytes]:
+        rng = np.random.default_rng(0)
+        network = MemoryNetwork(3, rng=rng, delay_s=(0.0, 0.5))
+        arenas, workers = [], []
+        for rank in range(3):
+            arenas.append(Arena(Vector(rng.normal(size=DIM))))
+            way: Way = make_way(arenas[-1])
+            replica = Replica(arenas[-1], make_code(DIM, 8), way)
+            worker = Worker(
+                Node(rank, [j for j in range(3) if j != rank]),
+                replica,
+                network.transport(rank),
+                run=1,
+                pick=lambda _, candidates: int(rng.choice(candidates)),
+                recorder=Recorder(None, rank),
+                bits=8,
+                clock=lambda: network.now,
+            )
+            worker.attach()
+            workers.append(worker)
+        for step in range(60):
+            replica, worker = workers[step % 3].replica, workers[step % 3]
+            arenas[step % 3].live.add_(torch.from_numpy(rng.normal(size=DIM).astype(np.float32)))
+            if worker.ready:
+                assert replica.try_publish()
+                worker.burst_ended()
+            elif replica.has_pending:
+                assert replica.try_apply()
+            for each in workers:
+                each.pump()  # no message waits at the next publish, which lands at once here
+            network.step()
+            for each in workers:
+                each.pump()
+        for worker in workers:
+            worker.replica.settle()
+        return [arena.live.numpy().tobytes() for arena in arenas]
+
+    assert models(Direct) == models(lambda arena: Staged(arena, InOrder(arena.live)))
+
+
+class Queued(torch.optim.Optimizer):
+    """Takes steps on a lagging device, and keeps their sum."""
+
+    def __init__(self, model: nn.Module, device: Lagging, rng: np.random.Generator) -> None:
+        super().__init__(model.parameters(), {})
+        self.device = device
+        self.taken = np.zeros(DIM)
+        self._rng = rng
+
+    def step(self, closure: object = None) -> float:  # pyright: ignore[reportIncompatibleMethodOverride]
+        move = self._rng.normal(scale=0.1, size=DIM).astype(np.float32)
+        self.taken += move
+        with self.device.stream(self.device.current):
+            self.param_groups[0]["params"][0].add_(torch.from_numpy(move))
+        return 0.0
+
+
+class Threaded:
+    """A node with a training thread, an exchange thread, and a device that has a thread too."""
+
+    def __init__(self, rank: int, network: MemoryNetwork, mode: str) -> None:
+        rng = np.random.default_rng([1, rank])
+        self.device = lagging(np.random.default_rng([2, rank]))
+        model = Vector(rng.normal(size=DIM))
+        self.arena = Arena(model)
+        self.start = self.arena.live.double().numpy().copy()
+        self.optimizer = Queued(model, self.device, rng)
+        way = Staged(self.arena, Streams(self.arena.live, self.device))
+        self.replica = Replica(self.arena, make_code(DIM, 8), way)
+        others = [j for j in range(3) if j != rank]
+        partners = np.random.default_rng([3, rank])
+        self.worker = Worker(
+            Node(rank, others),
+            self.replica,
+            network.transport(rank),
+            run=1,
+            pick=lambda _, candidates: int(partners.choice(candidates)) if candidates else None,
+            recorder=Recorder(None, rank),
+            bits=8,
+        )
+        self.worker.start()
+        connection = Connection(None, self.replica, self.worker, None)  # pyright: ignore[reportArgumentType]
+        self.swarm = Swarm(
+            model,
+            self.optimizer,
+            Config(local_steps=2, mode=mode),
+            graphs.complete(3),
+            rank,
+            self.arena,
+            connection,
+            Recorder(None, rank),
+        )
+
+    def train(self, exchanges: int) -> None:
+        counts = self.worker.node.counts
+        while counts.completed < exchanges and self.worker.node.membership.open:
+            if self.swarm.config.mode == "non-blocking":
+                with self.device.no_waiting():
+                    self.optimizer.step()
+            else:
+                self.optimizer.step()
+            self.device.wait_until(at_most=20)  # as a loop that looks at its loss
+
+    def leave(self) -> None:
+        """As `Connection.close`, without a store to say goodbye to."""
+        self.swarm._hook.remove()
+        self.swarm._left = True
+        self.worker.close()
+        self.replica.settle()
+
+
+@pytest.mark.parametrize("mode", ["non-blocking", "blocking"])
+def test_threads_devices_and_exchanges_at_full_speed_conserve_the_sum(mode):
+    network = MemoryNetwork(3, threaded=True)
+    nodes = [Threaded(rank, network, mode) for rank in range(3)]
+    failures: list[BaseException] = []
+
+    def run(node: Threaded) -> None:
+        try:
+            node.train(exchanges=15)
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            node.leave()
+
+    threads = [threading.Thread(target=run, args=(node,)) for node in nodes]
+    with nodes[0].device.running(), nodes[1].device.running(), nodes[2].device.running():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+    assert not failures, failures
+    counts = [node.worker.node.counts for node in nodes]
+    assert sum(c.completed for c in counts) > 20 and sum(c.lost for c in counts) == 0
+    expected = sum(node.start + node.optimizer.taken for node in nodes)
+    total = sum(node.arena.live.double().numpy() for node in nodes)
+    assert np.linalg.norm(total - expected) < 1e-5 * np.linalg.norm(expected)
