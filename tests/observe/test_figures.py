@@ -6,7 +6,8 @@ import pytest
 
 from swarmsgd.errors import ConfigError
 from swarmsgd.observe.axes import Axis
-from swarmsgd.observe.figures import Bar, Series, bars, lines
+from swarmsgd.observe.bars import Bar, bars
+from swarmsgd.observe.figures import Series, lines
 from swarmsgd.observe.heat import heat_map
 
 X, Y = Axis(title="virtual time (s)"), Axis(title="loss")

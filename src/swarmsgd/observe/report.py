@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from swarmsgd.errors import ConfigError
 from swarmsgd.observe.axes import Axis
+from swarmsgd.observe.bars import Bar, bars
 from swarmsgd.observe.colours import MUTED, looks
 from swarmsgd.observe.curves import Band, RunCurve, band
-from swarmsgd.observe.figures import Bar, Series, any_point, bars, lines
+from swarmsgd.observe.figures import Series, any_point, lines
 from swarmsgd.observe.finals import (
     SCORE_NAMES,
     digits,
