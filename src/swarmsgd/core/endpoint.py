@@ -160,7 +160,7 @@ class Endpoint:
         self._ports = ports
         self._run = run
         self._bits = bits or 0
-        self._inbox: dict[ExchangeId, tuple[Message, Bytes]] = {}
+        self._inbox: dict[tuple[int, ExchangeId], tuple[Message, Bytes]] = {}
         self._sent_at: dict[ExchangeId, tuple[float, int]] = {}
         self._parting: dict[int, float] = {}
 
@@ -218,22 +218,20 @@ class Endpoint:
     # What came in.
 
     def _take_in(self, peer: int, buffer: Bytes, now: float) -> None:
-        message = messages.parse(buffer)
-        if message.run != self._run or message.sender != peer:
-            raise ProtocolError(
-                f"message of node {message.sender}, run {message.run:016x}, came over the link "
-                f"to node {peer} of run {self._run:016x}: a node of another run"
-            )
+        try:
+            message = self._read(peer, buffer)
+        except ProtocolError:
+            self._ports.give(buffer)
+            raise
         exchange = message.exchange
         match message.kind:
             case Kind.OFFER | Kind.REPLY:
-                self._check_sections(message)
-                self._inbox[exchange] = (message, buffer)
+                self._inbox[peer, exchange] = (message, buffer)
                 event = machine.Offered if message.kind is Kind.OFFER else machine.Replied
                 try:
                     self._handle(event(peer, exchange), now)
                 except ProtocolError:
-                    self._forget(exchange)
+                    self._forget(peer, exchange)
                     raise
                 return
             case Kind.REFUSE:
@@ -246,6 +244,19 @@ class Endpoint:
                 self._ports.drop(peer)
                 self._handle(machine.Gone(peer, left=True), now)
         self._ports.give(buffer)
+
+    def _read(self, peer: int, buffer: Bytes) -> Message:
+        message = messages.parse(buffer)
+        if message.run != self._run or message.sender != peer:
+            raise ProtocolError(
+                f"message of node {message.sender}, run {message.run:016x}, came over the link "
+                f"to node {peer} of run {self._run:016x}: a node of another run"
+            )
+        if message.kind in (Kind.OFFER, Kind.REPLY):
+            self._check_sections(message)
+            if (peer, message.exchange) in self._inbox:
+                raise ProtocolError(f"node {peer} sent {message.exchange} twice")
+        return message
 
     def _check_sections(self, message: Message) -> None:
         got = [(s.vector, s.bits) for s in message.sections]
@@ -269,21 +280,31 @@ class Endpoint:
         self._carry_out(self.node.handle(event, now), now)
 
     def _carry_out(self, effects: Iterable[machine.Effect], now: float) -> None:
+        """All of them: a node is released even if a message cannot be mixed."""
+        broken: ProtocolError | None = None
         for effect in effects:
-            match effect:
-                case machine.SendOffer(peer, exchange):
-                    self._send_offer(peer, exchange, now)
-                case machine.Answer(peer, exchange):
-                    self._answer(peer, exchange, now)
-                case machine.Mix(peer, exchange):
-                    self._mix(peer, exchange, now)
-                case machine.Refuse(peer, exchange, reason):
-                    self._forget(exchange)
-                    self._tell(peer, Kind.REFUSE, exchange, reason)
-                case machine.Discard(_, exchange):
-                    self._forget(exchange)
-                case machine.Release():
-                    self._ports.release()
+            try:
+                self._do(effect, now)
+            except ProtocolError as error:
+                broken = error
+        if broken is not None:
+            raise broken
+
+    def _do(self, effect: machine.Effect, now: float) -> None:
+        match effect:
+            case machine.SendOffer(peer, exchange):
+                self._send_offer(peer, exchange, now)
+            case machine.Answer(peer, exchange):
+                self._answer(peer, exchange, now)
+            case machine.Mix(peer, exchange):
+                self._mix(peer, exchange, now)
+            case machine.Refuse(peer, exchange, reason):
+                self._forget(peer, exchange)
+                self._tell(peer, Kind.REFUSE, exchange, reason)
+            case machine.Discard(peer, exchange):
+                self._forget(peer, exchange)
+            case machine.Release():
+                self._ports.release()
 
     def _send_offer(self, peer: int, exchange: ExchangeId, now: float) -> None:
         draft = Draft(1, self._ports.take)
@@ -295,7 +316,7 @@ class Endpoint:
         self._sent_at = {exchange: (now, nbytes)}
 
     def _answer(self, peer: int, exchange: ExchangeId, now: float) -> None:
-        message, buffer = self._inbox.pop(exchange)
+        message, buffer = self._inbox.pop((peer, exchange))
         draft = Draft(1, self._ports.take)
         seed = messages.offset_seed(exchange, Kind.REPLY)
         try:
@@ -311,7 +332,7 @@ class Endpoint:
         )
 
     def _mix(self, peer: int, exchange: ExchangeId, now: float) -> None:
-        message, buffer = self._inbox.pop(exchange)
+        message, buffer = self._inbox.pop((peer, exchange))
         begun, nbytes = self._sent_at.pop(exchange, (now, 0))
         try:
             mixed = self.vectors.mix(message.sections[0].payload)
@@ -359,7 +380,7 @@ class Endpoint:
         for peer in self.node.membership.open:
             self._tell(peer, kind, exchange)
 
-    def _forget(self, exchange: ExchangeId) -> None:
-        kept = self._inbox.pop(exchange, None)
+    def _forget(self, peer: int, exchange: ExchangeId) -> None:
+        kept = self._inbox.pop((peer, exchange), None)
         if kept is not None:
             self._ports.give(kept[1])

@@ -15,6 +15,7 @@ from swarmsgd.observe.page import write_page
 from swarmsgd.observe.report import single_page
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.run import check, simulate, write_result
+from swarmsgd.tasks import TASKS
 
 INTERRUPTED = 130
 COLUMNS = {
@@ -43,13 +44,15 @@ def run(config: SimConfig, *, file: TextIO | None = None) -> int:
     check(config)
     folder = config.out or Path("runs") / time.strftime(f"sim-{config.task_name}-%Y%m%d-%H%M%S")
     check_folder(folder, overwrite=config.overwrite)
+    # Made first, so that whatever is wrong with the data shows now.
+    task = TASKS[config.task_name].make(config.task, config.nodes, _notice)
     make_folder(folder, config.to_json())
     say(title_of(config))
     say("  ".join(f"{name:>9}" for name in COLUMNS))
     result = simulate(
         config,
         folder=folder,
-        notify=lambda line: print(f"swarmsgd: {line}", file=sys.stderr, flush=True),
+        task=task,
         watch=lambda point: say("  ".join(f"{cell:>9}" for cell in cells(point))),
     )
     write_result(result, folder)
@@ -60,9 +63,13 @@ def run(config: SimConfig, *, file: TextIO | None = None) -> int:
         say(text)
     say(f"written to {folder}; {REPORT} there has the plots")
     if result.summary["interrupted"]:
-        print("swarmsgd: interrupted: what was recorded is kept", file=sys.stderr)
+        _notice("interrupted: what was recorded is kept")
         return INTERRUPTED
     return 0
+
+
+def _notice(line: str) -> None:
+    print(f"swarmsgd: {line}", file=sys.stderr, flush=True)
 
 
 def never_happened(config: SimConfig, end_s: float) -> list[str]:

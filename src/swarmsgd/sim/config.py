@@ -50,9 +50,10 @@ class SimConfig(RunConfig):
     def total_steps(self, samples_per_epoch: int, batch_size: int) -> int:
         """Local steps of each node.
 
-        A node takes part in two exchanges a burst on average: one it starts, one it answers.
+        A node takes part in two exchanges a burst on average, one it starts and one it answers;
+        in matching mode in one.
         """
         if self.exchanges_per_node is None:
             return super().total_steps(samples_per_epoch, batch_size)
         mean = LocalSteps.parse(self.local_steps).mean
-        return max(1, math.ceil(self.exchanges_per_node / 2) * mean)
+        return math.ceil(self.exchanges_per_node / (1 if self.mode == "matching" else 2)) * mean

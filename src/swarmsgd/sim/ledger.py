@@ -35,6 +35,14 @@ class Ledger:
         self._folder = folder if num_nodes <= MOST_RECORDED else None
         self._recorders: dict[int, Recorder] = {}
 
+    def clear(self) -> None:
+        """Set all figures of nodes to 0, to be added up anew."""
+        for figures_N in (
+            self.bytes_sent_N, self.bytes_received_N, self.exchanges_N, self.initiated_N,
+            self.lost_N, self.blocked_s_N, self.compute_s_N,
+        ):  # fmt: skip
+            figures_N[:] = 0
+
     def recorder(self, node: int) -> Recorder:
         """The recorder of one node; it drops its lines in runs without records."""
         if self._folder is None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from swarmsgd.core.code import Bytes
 from swarmsgd.sim.agenda import Agenda
-from swarmsgd.sim.world import World
+from swarmsgd.sim.world import Factor, World
 
 Deliver = Callable[[int, int, Bytes], None]
 """Called with (source, target, message) when a message has arrived."""
@@ -40,14 +40,19 @@ class Network:
         self._deliver = deliver
         self._latency_s = world.latency_ms / 1000
         self._capacity = world.bandwidth_mbit_s * 1e6 / 8
-        self._slow = world.link_slowdowns
-        self._cuts = [h for h in world.happenings if h.what == "cut"]
+        self._slow: dict[int, list[Factor]] = {}
+        for factor in world.link_slowdowns:
+            for node in factor.nodes:
+                self._slow.setdefault(node, []).append(factor)
+        self._cuts = [(frozenset(h.nodes), h) for h in world.happenings if h.what == "cut"]
         self._out: dict[int, dict[Pair, _Transfer]] = {}
         self._into: dict[int, dict[Pair, _Transfer]] = {}
         self._waiting: dict[Pair, deque[Bytes]] = {}
         self._dead: set[int] = set()
-        times = {t for f in self._slow for t in (f.start_s, f.end_s)}
-        times |= {t for h in self._cuts for t in (h.start_s, h.end_s)}
+        self._lives: dict[int, int] = {}
+        """How often a node was revived: what was sent to or by an earlier life is lost."""
+        times = {t for f in world.link_slowdowns for t in (f.start_s, f.end_s)}
+        times |= {t for _, h in self._cuts for t in (h.start_s, h.end_s)}
         for time_s in sorted(t for t in times if 0 < t < math.inf):
             agenda.at(time_s, self._rates_changed, None)
 
@@ -61,9 +66,7 @@ class Network:
         if source in self._dead or target in self._dead:
             return
         if self._capacity == math.inf and not self._cuts:
-            self._agenda.at(
-                self._agenda.now + self._latency_s, self._arrive, ((source, target), message)
-            )
+            self._fly((source, target), message)
             return
         pair = (source, target)
         if pair in self._out.get(source, {}):
@@ -82,6 +85,7 @@ class Network:
     def revive(self, node: int) -> None:
         """`node` may send and receive again."""
         self._dead.discard(node)
+        self._lives[node] = self._lives.get(node, 0) + 1
 
     def _begin(self, pair: Pair, message: Bytes) -> None:
         transfer = _Transfer(pair, message, self._agenda.now)
@@ -117,8 +121,8 @@ class Network:
         source, target = pair
         now = self._agenda.now
         if any(
-            (source in cut.nodes) != (target in cut.nodes) and cut.start_s <= now < cut.end_s
-            for cut in self._cuts
+            (source in nodes) != (target in nodes) and cut.start_s <= now < cut.end_s
+            for nodes, cut in self._cuts
         ):
             return 0.0
         up, down = (self._capacity / self._slowness(node, now) for node in pair)
@@ -126,8 +130,8 @@ class Network:
 
     def _slowness(self, node: int, now: float) -> float:
         product = 1.0
-        for factor in self._slow:
-            if node in factor.nodes and factor.at(now):
+        for factor in self._slow.get(node, ()):
+            if factor.at(now):
                 product *= factor.factor
         return product
 
@@ -142,14 +146,22 @@ class Network:
             return  # its rate has changed since
         self._end(transfer)
         pair = transfer.pair
-        self._agenda.at(self._agenda.now + self._latency_s, self._arrive, (pair, transfer.message))
+        self._fly(pair, transfer.message)
         queue = self._waiting.get(pair)
         if queue:
             self._begin(pair, queue.popleft())
             if not queue:
                 del self._waiting[pair]
 
-    def _arrive(self, what: tuple[Pair, Bytes]) -> None:
-        (source, target), message = what
-        if source not in self._dead and target not in self._dead:
+    def _fly(self, pair: Pair, message: Bytes) -> None:
+        """Its last byte has left."""
+        ends = self._agenda.now + self._latency_s
+        self._agenda.at(ends, self._arrive, (pair, message, self._lives_of(pair)))
+
+    def _arrive(self, what: tuple[Pair, Bytes, Pair]) -> None:
+        (source, target), message, lives = what
+        if self._dead.isdisjoint((source, target)) and self._lives_of((source, target)) == lives:
             self._deliver(source, target, message)
+
+    def _lives_of(self, pair: Pair) -> Pair:
+        return self._lives.get(pair[0], 0), self._lives.get(pair[1], 0)

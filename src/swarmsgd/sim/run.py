@@ -66,7 +66,8 @@ def simulate(
     """
     check(config)
     made = task or TASKS[config.task_name].make(config.task, config.nodes, notify)
-    return _Run(config, made, folder, watch).all()
+    with np.errstate(over="ignore", invalid="ignore"):  # a loss that is no number is an error
+        return _Run(config, made, folder, watch).all()
 
 
 def check(config: SimConfig) -> None:
@@ -82,8 +83,8 @@ class _Run:
     watch: Watch
     curve: list[dict[str, Any]] = field(default_factory=list)
     score_s: float = 0.0
-    next_at: float = 1.0
-    """Local steps of all nodes at which the mean model is scored next."""
+    due: int = 0
+    """Which of the evals the newest point of the curve was."""
     interrupted: bool = False
 
     def all(self) -> Result:
@@ -96,20 +97,21 @@ class _Run:
             algorithm = ALGORITHMS[self.config.algorithm].make(self.fleet, self.ledger)
             try:
                 self.point(algorithm, now)
-                self.next_at = self.fleet.budget / self.config.evals
                 for now in algorithm.run():
-                    if self.fleet.steps >= self.next_at:
+                    if self.steps_due() > self.due:
                         self.point(algorithm, now)
-                        every = self.fleet.budget / self.config.evals
-                        self.next_at = every * (1 + self.fleet.steps // every)
             except KeyboardInterrupt:
                 self.interrupted = True
-            if self.curve[-1]["samples"] < self.fleet.samples:
+            finally:
+                self.ledger.close()
+            if not self.curve or self.curve[-1]["samples"] < self.fleet.samples:
                 self.point(algorithm, now)
             run_s = time.perf_counter() - begin - self.score_s
-            result = self.result(algorithm, now, run_s)
-            self.ledger.close()
-        return result
+            return self.result(algorithm, now, run_s)
+
+    def steps_due(self) -> int:
+        """Which of the evals the steps so far make due."""
+        return self.fleet.steps * self.config.evals // self.fleet.budget
 
     def point(self, algorithm: Algorithm, now: float) -> None:
         """One point of the curve."""
@@ -135,6 +137,7 @@ class _Run:
                 "live": len(live),
             }
         )
+        self.due = self.steps_due()
         self.recorder.write("curve", **self.curve[-1])
         self.score_s += time.perf_counter() - begin
         self.watch(self.curve[-1])

@@ -43,6 +43,13 @@ class Swarm:
         self._run = messages.fingerprint({"seed": config.seed, "nodes": config.nodes})
         self.copy_ND = fleet.x_ND.copy()
         self.pending_ND = np.zeros_like(fleet.x_ND)
+        self._ids = list(range(config.nodes))
+        self._past: list[VirtualNode] = []
+        """Earlier lives of nodes that joined again."""
+        self._over = False
+        self._together = config.budget == "together"
+        fine = self._together  # the budget is all nodes': it must be exact at every step
+        self._pace = 1 if fine else max(1, fleet.total_steps // (4 * config.evals))
         kernels.prepare()
         late = config.world.absent_at_start
         self.nodes = [self._make(rank, 0, absent=late) for rank in range(config.nodes)]
@@ -53,11 +60,11 @@ class Swarm:
         config = self._config
         node = Node(
             rank,
-            self._graph.neighbours(rank),
+            self._neighbours(rank),
             incarnation=incarnation,
             matching=config.mode == "matching",
         )
-        for peer in set(node.membership.open) & absent:
+        for peer in absent & set(node.membership.open) if absent else ():
             node.membership.lost(peer)
         vectors = Vectors(
             self._fleet.x_ND[rank],
@@ -75,7 +82,8 @@ class Swarm:
             lengths=self._lengths,
             seed=config.seed,
             pick=self._matchings.pick(rank) if matching else random_partner(config.seed, rank),
-            budget=self._fleet.total_steps if config.budget == "each" else UNBOUNDED,
+            budget=UNBOUNDED if self._together else self._fleet.total_steps,
+            pace=self._pace,
             fleet=self._fleet,
             speeds=self._speeds,
             agenda=self._agenda,
@@ -98,20 +106,27 @@ class Swarm:
                 self._agenda.at(happening.start_s, acts[happening.what], rank)
         while self._running and self._agenda.step():
             yield self._agenda.now
-            if self._config.budget == "together" and self._fleet.steps >= self._fleet.budget:
+            if self._together and self._fleet.steps >= self._fleet.budget:
                 self._settle_all()
-        while any(node.endpoint.node.held for node in self.nodes if node.alive):
-            if not self._agenda.step():
-                break
+        self._over = True
+        for node in self.nodes:  # nobody starts an exchange any more
+            while node.alive and node.endpoint.node.held and self._agenda.step():
+                pass
         self._settle_all()
 
     def live(self) -> list[int]:
         return [node.rank for node in self.nodes if node.alive]
 
+    def _neighbours(self, rank: int) -> list[int]:
+        """The neighbours; in a complete graph all nodes' lists hold the same number objects."""
+        if self._graph.stored_edges is None:
+            return [*self._ids[:rank], *self._ids[rank + 1 :]]
+        return list(self._graph.neighbours(rank))
+
     def models(self) -> Vector:
         """x + p of the live nodes, with all steps made that are over by now."""
         live = [node for node in self.nodes if node.alive]
-        for node in live:
+        for node in () if self._together else live:
             node.advance(self._agenda.now)
         rows = [node.rank for node in live]
         return self._fleet.x_ND[rows] + self.pending_ND[rows]
@@ -119,15 +134,16 @@ class Swarm:
     def tally(self) -> None:
         """Write what every node did to the ledger."""
         ledger = self._ledger
-        for node in self.nodes:
+        ledger.clear()
+        for node in (*self._past, *self.nodes):
             traffic, rank = node.endpoint.traffic, node.rank
-            ledger.bytes_sent_N[rank] = traffic.bytes_sent
-            ledger.bytes_received_N[rank] = traffic.bytes_received
-            ledger.exchanges_N[rank] = node.exchanges
-            ledger.initiated_N[rank] = node.initiated
-            ledger.blocked_s_N[rank] = node.blocked_s
-            ledger.compute_s_N[rank] = node.compute_s
-            ledger.lost_N[rank] = node.endpoint.node.counts.lost
+            ledger.bytes_sent_N[rank] += traffic.bytes_sent
+            ledger.bytes_received_N[rank] += traffic.bytes_received
+            ledger.exchanges_N[rank] += node.exchanges
+            ledger.initiated_N[rank] += node.initiated
+            ledger.blocked_s_N[rank] += node.blocked_s
+            ledger.compute_s_N[rank] += node.compute_s
+            ledger.lost_N[rank] += node.endpoint.node.counts.lost
         ledger.events = self._agenda.done
 
     # What happens.
@@ -142,14 +158,15 @@ class Swarm:
         """The end: steps that are over are made, x += p; nobody computes any more."""
         for node in self.nodes:
             if node.alive:
-                node.advance(self._agenda.now)
+                if not self._together:
+                    node.advance(self._agenda.now)
                 node.vectors.apply()
             node.stop()
         self._running = 0
 
     def _kill(self, rank: int) -> None:
         node = self.nodes[rank]
-        if not node.alive:
+        if not node.alive or self._over:
             return
         node.advance(self._agenda.now)
         self._running -= not node.done
@@ -167,22 +184,25 @@ class Swarm:
 
     def _join(self, rank: int) -> None:
         """Take a live neighbour's model, then its place in the graph."""
-        if self.nodes[rank].alive:
+        before = self.nodes[rank]
+        if before.alive or self._over:
             return
         neighbours = [p for p in self._graph.neighbours(rank) if self.nodes[p].alive]
         dead = set(self._graph.neighbours(rank)).difference(neighbours)
-        before = self.nodes[rank].endpoint.node
-        self.nodes[rank] = node = self._make(rank, before.incarnation + 1, absent=dead)
-        if neighbours:
-            self._heal(node, self.nodes[neighbours[0]])
+        incarnation = before.endpoint.node.incarnation + 1
+        self._past.append(before)
+        self.nodes[rank] = node = self._make(rank, incarnation, absent=dead)
+        self._heal(node, self.nodes[neighbours[0]] if neighbours else before)
         self._network.revive(rank)
         for peer in neighbours:
+            self.nodes[peer].lost(rank)  # if the news of its death has not come yet
             self.nodes[peer].endpoint.node.membership.joined(rank)
         self._ledger.recorder(rank).write("event", what="joined", peer=rank, text="by the recipe")
         self._running += 1
         node.begin()
 
     def _heal(self, node: VirtualNode, other: VirtualNode) -> None:
+        """Begin as `other` is now: a neighbour, or without one this node as it was."""
         other.advance(self._agenda.now)
         fleet, rank = self._fleet, node.rank
         fleet.x_ND[rank] = fleet.x_ND[other.rank] + self.pending_ND[other.rank]

@@ -2,11 +2,13 @@
 
 Its local steps are made late: an answer touches copy and pending only, so the live model need not
 move until something is about to be added to pending, or the burst ends. `advance(now)` makes the
-steps whose time has come, each followed by its step boundary (section 2).
+steps whose time has come, each followed by its step boundary (section 2). In long bursts it is
+called every `pace` steps, so that what a run has done so far is never far behind its time.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 
@@ -79,8 +81,9 @@ class VirtualNode:
 
     __slots__ = (
         "_agenda", "_blocking", "_budget", "_burst", "_bursts", "_ends", "_fleet", "_in_burst",
-        "_last_end", "_lengths", "_network", "_pick", "_plan", "_recorder", "_released", "_rng",
-        "_rounds", "_speeds", "_stopped", "_waiting", "alive", "blocked_s", "compute_s", "done",
+        "_last_end", "_lengths", "_network", "_pace", "_pick", "_plan", "_recorder", "_released",
+        "_rng", "_rounds", "_speeds", "_stopped", "_waiting", "_watched", "alive", "blocked_s",
+        "compute_s", "done",
         "endpoint", "exchanges", "initiated", "rank", "vectors",
     )  # fmt: skip
 
@@ -96,6 +99,7 @@ class VirtualNode:
         seed: int,
         pick: Pick,
         budget: int,
+        pace: int,
         fleet: Fleet,
         speeds: Speeds,
         agenda: Agenda,
@@ -116,6 +120,7 @@ class VirtualNode:
         self._rng = np.random.default_rng([seed, node.rank])
         self._pick = pick
         self._budget = budget
+        self._pace = pace
         self._fleet = fleet
         self._speeds = speeds
         self._agenda = agenda
@@ -134,6 +139,8 @@ class VirtualNode:
         self._released = True
         """No exchange of this node is waited for."""
         self._plan = 0
+        self._watched = math.inf
+        """When the next look at the endpoint's deadline is due."""
 
     # Computing.
 
@@ -198,6 +205,29 @@ class VirtualNode:
             self._foresee()
         self._plan += 1
         self._agenda.at(self._ends[steps - 1], self._boundary, self._plan)
+        self._keep_pace()
+
+    def _keep_pace(self) -> None:
+        if len(self._ends) > self._pace:  # else the boundary comes first
+            self._agenda.at(self._ends[self._pace - 1], self._on_pace, self._plan)
+
+    def _on_pace(self, plan: int) -> None:
+        if plan == self._plan and not self.done:
+            self.advance(self._agenda.now)
+            if self._waiting:
+                self._go_on_waiting()
+            else:
+                self._keep_pace()
+
+    def _go_on_waiting(self) -> None:
+        """The exchange is not over: the burst goes on."""
+        if self.finished:
+            self._finish()
+            return
+        left = self._budget - int(self._fleet.steps_N[self.rank])
+        while len(self._ends) < min(self._pace, left):
+            self._foresee()
+        self._agenda.at(self._ends[-1], self._on_pace, self._plan)
 
     def _boundary(self, plan: int) -> None:
         """The step boundary at which a burst ends, or the run does."""
@@ -215,6 +245,7 @@ class VirtualNode:
             self._finish()
         else:
             self._waiting = True
+            self._go_on_waiting()
 
     def _end_burst(self, now: float) -> None:
         if not self.vectors.publish():
@@ -244,7 +275,8 @@ class VirtualNode:
     def _finish(self) -> None:
         self.done = True
         self._ends.clear()
-        self.endpoint.announce_done()
+        if self._rounds:  # elsewhere nobody waits for this node, and n nodes would tell n others
+            self.endpoint.announce_done()
         self._stopped(self)
 
     # What comes from outside.
@@ -263,15 +295,21 @@ class VirtualNode:
             self.endpoint.lost(peer, "its process ended", self._agenda.now)
 
     def _watch(self) -> None:
-        """Come back when patience may have run out."""
+        """Come back when patience may have run out: one entry a node, put off when it comes."""
         deadline = self.endpoint.deadline
-        if deadline is not None:
-            self._agenda.at(deadline, self._tick, deadline)
+        if deadline is not None and deadline < self._watched:
+            self._watched = deadline
+            self._agenda.at(deadline, self._look, deadline)
 
-    def _tick(self, deadline: float) -> None:
-        if self.alive and self.endpoint.deadline == deadline:
+    def _look(self, watched: float) -> None:
+        if watched != self._watched:
+            return  # an earlier look was asked for since
+        self._watched = math.inf
+        deadline = self.endpoint.deadline
+        if self.alive and deadline is not None and deadline <= self._agenda.now:
             self.advance(self._agenda.now)
             self.endpoint.tick(self._agenda.now)
+        self._watch()
 
     # `core.endpoint.Ports`.
 

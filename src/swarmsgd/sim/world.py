@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from swarmsgd.errors import ConfigError
 
+_LARGEST = 9_999_999
+"""Node, so that a slip of the finger does not fill the memory."""
 _NODES = r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*"
 _NUMBER = r"\d+(?:\.\d+)?(?:e-?\d+)?"
 _SPAN = rf"(?:@(?P<start>{_NUMBER})(?:-(?P<end>{_NUMBER}))?)"
@@ -127,6 +129,16 @@ class World:
                 )
         if len(self.absent_at_start) == num_nodes:
             raise ConfigError("events: all nodes join later, wanted one at least from the start")
+        live = set(range(num_nodes)) - self.absent_at_start
+        for happening in sorted(self.happenings, key=lambda h: h.start_s):
+            if happening.what == "join":
+                live.update(happening.nodes)
+            elif happening.what == "kill":
+                live.difference_update(happening.nodes)
+            if not live:
+                raise ConfigError(
+                    f"events: no node is left from second {happening.start_s:g} on: spare one"
+                )
 
 
 def _factor(option: str, text: str) -> Factor:
@@ -172,5 +184,7 @@ def nodes_of(option: str, text: str) -> tuple[int, ...]:
         first, _, last = part.partition("-")
         if last and int(last) < int(first):
             raise ConfigError(f"{option}: {part!r} runs backwards: write {last}-{first}")
+        if int(last or first) > _LARGEST:
+            raise ConfigError(f"{option}: {part!r} speaks of a node above {_LARGEST:,}")
         nodes.update(range(int(first), int(last or first) + 1))
     return tuple(sorted(nodes))
