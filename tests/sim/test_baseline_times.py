@@ -126,7 +126,7 @@ def test_noloco_waits_for_its_partner_only():
     rule = NoLoCo(by_hand(), 0.5, 0.7, 0.7)
     computed = np.array([1.0, 2, 3, 4])
     ends = rule.ends(np.zeros(4), computed)
-    partners = rule._partners_N
+    partners = rule.partners(0)
     assert sorted(partners) == [0, 1, 2, 3] and (partners[partners] == np.arange(4)).all()
     assert ends == pytest.approx(np.maximum(computed, computed[partners]) + 2.1)
 

@@ -63,7 +63,8 @@ class Links:
         """When an all-reduce of vectors of `nbytes` that begins at `start_s` is over.
 
         Around a ring, in 2 (n - 1) rounds of `nbytes` / n each: 2 (n - 1)/n `nbytes` through the
-        slowest node's link, and 2 (n - 1) latencies.
+        slowest node's link, and 2 (n - 1) latencies. With many nodes and a small model the
+        latencies are most of it; a tree would have about 2 log2(n) of them.
         """
         n = self._num_nodes
         if n == 1:
@@ -74,7 +75,7 @@ class Links:
             return np.array([0.0 if cut else self.capacity_N(now).min()])
 
         sent = self._finish(np.array([start_s]), ring_bytes(n, nbytes), rates)
-        return float(sent[0]) + 2 * (n - 1) * self.latency_s
+        return float(sent[0]) + ring_rounds(n) * self.latency_s
 
     def _cut_off(self, now: float) -> list[npt.NDArray[np.bool_]]:
         """[N] for each cut that lasts now: which nodes are on its inside."""
@@ -101,6 +102,11 @@ class Links:
             left[going] -= (rate * (end - at))[going]
             ends[going] = end
         return ends
+
+
+def ring_rounds(num_nodes: int) -> int:
+    """How many latencies an all-reduce around a ring has, one after another."""
+    return 2 * (num_nodes - 1)
 
 
 def ring_bytes(num_nodes: int, nbytes: float) -> float:

@@ -102,14 +102,16 @@ class LockStep:
 
     def _stall(self, ends_N: Times) -> float:
         """Nobody gets further than the first node that did not live to the end of its round."""
-        now = float(self._killed_s_N[ends_N > self._killed_s_N].min())
-        self._live = np.flatnonzero(self._killed_s_N > now)
-        self._ledger.clock.now = now
-        for node in np.flatnonzero(self._killed_s_N <= now).tolist():
+        killed_s = float(self._killed_s_N[ends_N > self._killed_s_N].min())
+        dead = self._killed_s_N <= killed_s
+        self._live = np.flatnonzero(~dead)
+        clock = self._ledger.clock
+        clock.now = max(clock.now, killed_s)  # others may have been ahead of it
+        for node in np.flatnonzero(dead).tolist():
             self._ledger.recorder(node).write(
                 "event", what="killed", peer=node, text="by the recipe: all others wait for ever"
             )
-        return now
+        return clock.now
 
 
 def _appointments(fleet: Fleet) -> tuple[float, Times]:

@@ -52,24 +52,23 @@ class NoLoCo:
         self._links = Links(config.world, config.nodes)
         self._slow_ND = fleet.x_ND.copy()
         self._momentum_ND = np.zeros_like(self._slow_ND)
-        self._partners_N = np.arange(config.nodes)
-        self._rounds_timed = 0
+        self._rounds_timed = self._rounds = 0
         self._exchanges_N = np.zeros(config.nodes, np.int64)
         self._initiated_N = np.zeros(config.nodes, np.int64)
 
     def ends(self, begin_N: Times, computed_N: Times) -> Times:
-        self._partners_N = self._partners(self._rounds_timed)
+        partners_N = self.partners(self._rounds_timed)
         self._rounds_timed += 1
-        paired = np.flatnonzero(self._partners_N != np.arange(len(self._partners_N)))
-        others = self._partners_N[paired]
+        paired = np.flatnonzero(partners_N != np.arange(len(partners_N)))
+        others = partners_N[paired]
         both = np.maximum(computed_N[paired], computed_N[others])
         nbytes = 2 * FLOAT_BYTES * self._fleet.dim
         sent = self._links.sent(paired, others, both, nbytes, np.ones(len(paired)))
         ends_N = computed_N.copy()
         ends_N[others] = sent + self._links.latency_s
-        return np.maximum(ends_N, ends_N[self._partners_N])
+        return np.maximum(ends_N, ends_N[partners_N])
 
-    def _partners(self, round: int) -> Nodes:
+    def partners(self, round: int) -> Nodes:
         """[N] the partner of each node, itself if it has none."""
         partners_N = np.arange(self._fleet.num_nodes)
         if self._fleet.num_nodes > 1:
@@ -78,7 +77,8 @@ class NoLoCo:
         return partners_N
 
     def train(self, steps: int) -> None:
-        fleet, partners_N = self._fleet, self._partners_N
+        fleet, partners_N = self._fleet, self.partners(self._rounds)
+        self._rounds += 1
         for node in range(fleet.num_nodes):
             fleet.steps_of(node, steps)
         half = np.float32(0.5)
