@@ -120,13 +120,22 @@ class Network:
     def _rate(self, pair: Pair) -> float:
         source, target = pair
         now = self._agenda.now
-        if any(
-            (source in nodes) != (target in nodes) and cut.start_s <= now < cut.end_s
-            for nodes, cut in self._cuts
-        ):
+        if self._is_cut(pair):
             return 0.0
         up, down = (self._capacity / self._slowness(node, now) for node in pair)
-        return min(up / len(self._out[source]), down / len(self._into[target]))
+        return min(up / self._moving(self._out[source]), down / self._moving(self._into[target]))
+
+    def _moving(self, transfers: dict[Pair, _Transfer]) -> int:
+        if not self._cuts:
+            return len(transfers)
+        return sum(not self._is_cut(pair) for pair in transfers)
+
+    def _is_cut(self, pair: Pair) -> bool:
+        now = self._agenda.now
+        return any(
+            (pair[0] in nodes) != (pair[1] in nodes) and cut.start_s <= now < cut.end_s
+            for nodes, cut in self._cuts
+        )
 
     def _slowness(self, node: int, now: float) -> float:
         product = 1.0
