@@ -181,7 +181,7 @@ class AllReduce:
                 mean = mine / self._size
                 self._dist.all_reduce(mean)
                 if name in parameters:
-                    gamma += (mine - mean).square().sum()
+                    gamma += (mine - mean).square().sum().cpu()
                 value.copy_(mean)
         self._dist.all_reduce(gamma)
         return MeanModel(state, float(gamma), list(range(self._size)))

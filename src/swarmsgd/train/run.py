@@ -97,6 +97,8 @@ def describe_run(config: TrainConfig, task: Task) -> str:
         parts += [config.graph, f"H {config.local_steps}", config.mode, bits]
     else:
         parts.append(config.algorithm)
+    if config.device != "cpu":
+        parts.append(config.device)
     partition = getattr(config.task, "partition", "iid")
     return ", ".join(parts if partition == "iid" else [*parts, partition])
 

@@ -27,7 +27,9 @@ from swarmsgd.errors import ModelError, SwarmError
 from swarmsgd.observe.folder import CONFIG, MODEL
 from swarmsgd.observe.view import record_path
 from swarmsgd.tasks import TASKS, Task, estimate_batch_norm
+from swarmsgd.tasks.base import device_of
 from swarmsgd.train.algorithms import ALGORITHMS, Algorithm, MeanModel
+from swarmsgd.train.devices import device_of_node
 from swarmsgd.train.recipe import TrainConfig
 
 PROGRESS_S = 0.5
@@ -64,7 +66,8 @@ def run(config: TrainConfig, rank: int, folder: Path) -> None:
     torch.manual_seed(int(seed[0]))
     entry = TASKS[config.task_name]
     task = entry.make(config.task, config.nodes, lambda line: print(line, file=sys.stderr))
-    model = task.make_model(config.seed)
+    device = device_of_node(config.device, rank)
+    model = task.make_model(config.seed).to(device)
     optimizer = SGD(
         model.parameters(),
         lr=config.lr_at(0.0),
@@ -191,7 +194,7 @@ class _Run:
 
     def keep(self, mean: MeanModel) -> None:
         """Save the mean model, batch norm estimated anew, and score it."""
-        model = self.task.make_model(self.config.seed)
+        model = self.task.make_model(self.config.seed).to(device_of(self.model))
         model.load_state_dict(mean.state)
         estimate_batch_norm(model, self.task)
         unfinished = self.folder / f".{MODEL}"
