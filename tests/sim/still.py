@@ -1,0 +1,54 @@
+"""Swarms whose models no local step moves: whatever changes them is an exchange."""
+
+from typing import Any
+
+import numpy as np
+
+from swarmsgd.sim.config import SimConfig
+from swarmsgd.sim.fleet import Fleet
+from swarmsgd.sim.ledger import Ledger
+from swarmsgd.sim.swarm import Swarm
+from swarmsgd.sim.world import World
+from swarmsgd.tasks import TASKS, SyntheticOptions
+
+STILL = 1e-30
+"""A learning rate at which no float32 moves."""
+INSTANT = {"bandwidth_mbit_s": float("inf"), "latency_ms": 0.0}
+
+
+def config(world: dict[str, Any] | None = None, **changes: Any) -> SimConfig:
+    settings: dict[str, Any] = {
+        "task": SyntheticOptions(dimension=64, samples_per_node=80, noise=0.2),
+        "nodes": 6,
+        "epochs": 1.0,
+        "world": World(**(world or {})),
+        "evals": 2,
+        "score_nodes": 2,
+        "lr": 0.05,
+        "momentum": 0.5,
+    }
+    return SimConfig(**(settings | changes))
+
+
+def swarm_of(world: dict[str, Any] | None = None, **changes: Any) -> tuple[Swarm, Fleet, Ledger]:
+    """A swarm that has not run, with unrelated models, all still unless `lr` is given."""
+    made = config(world, **({"lr": STILL} | changes))
+    fleet = Fleet(TASKS[made.task_name].make(made.task, made.nodes, print), made)
+    fleet.x_ND[:] = np.random.default_rng(1).standard_normal(fleet.x_ND.shape)
+    ledger = Ledger(made.nodes, None)
+    return Swarm(fleet, ledger), fleet, ledger
+
+
+def finish(swarm: Swarm) -> float:
+    """Run to the end; the virtual time when the last node had made its steps."""
+    times = list(swarm.run())
+    swarm.tally()
+    return times[-1]
+
+
+def sum_of(rows_ND: np.ndarray) -> np.ndarray:
+    return rows_ND.sum(0, dtype=np.float64)
+
+
+def spread(rows_ND: np.ndarray) -> float:
+    return float(np.square(rows_ND - rows_ND.mean(0)).sum())
