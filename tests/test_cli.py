@@ -94,12 +94,14 @@ def test_options_reach_the_run_as_one_checked_value(monkeypatch: pytest.MonkeyPa
     seen: list[TrainConfig] = []
     monkeypatch.setattr(run, "run", lambda config: seen.append(config) or 0)
     words = "--nodes 3 --bits none --local-steps geometric:8 --seed 5 --partition dirichlet:0.3"
+    words += " --rotation on"
     assert main(["train", "vision", *words.split(), "--out", "a", "--overwrite"]) == 0
     assert seen == [
         TrainConfig(
             task=VisionOptions(partition="dirichlet:0.3", seed=5),
             nodes=3,
             bits=None,
+            rotation=True,
             local_steps="geometric:8",
             seed=5,
             out=Path("a"),

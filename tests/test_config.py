@@ -17,6 +17,7 @@ def test_the_bits_of_the_config_are_those_of_the_code():
     [
         ({"mode": "nonblocking"}, "mode is 'nonblocking'.*did you mean \"non-blocking\""),
         ({"bits": 9}, "bits is 9, wanted one of none, 3, 4"),
+        ({"rotation": "on"}, "rotation is 'on', wanted True, False or None"),
         ({"local_steps": 0}, "local_steps is 0, wanted a whole number of at least 1"),
         ({"local_steps": "poisson:4"}, "local_steps is 'poisson:4'"),
         ({"seed": -1}, "seed is -1"),

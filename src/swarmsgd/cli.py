@@ -21,6 +21,7 @@ from typing import Annotated, Any, get_type_hints
 from swarmsgd.errors import ConfigError, SwarmError
 
 USAGE_ERROR = 2
+SWITCH = {"auto": None, "on": True, "off": False}
 
 DESCRIPTION = "Train neural networks without a barrier: asynchronous decentralized SGD."
 EXAMPLES = """\
@@ -153,6 +154,7 @@ def _add_bench(commands: Any) -> None:
     add("what", choices=["codec"], metavar="codec", help="what to measure")
     add("--size", type=int, default=11_700_000, help="parameters (default: 11700000)")
     add("--bits", default="8", help="bits a parameter, or none for float32 (default: 8)")
+    add("--rotation", choices=SWITCH, default="auto", help="rotate blocks first (default: auto)")
     add("--repeats", type=int, default=15, help="repeats to take medians of (default: 15)")
     add("--json", action="store_true", help="print one JSON object")
 
@@ -170,11 +172,13 @@ def _bench(given: argparse.Namespace) -> int:
         if getattr(given, name) < 1:
             raise ConfigError(f"--{name} is {getattr(given, name)}, wanted at least 1")
     bits = Config(bits=None if text == "none" else int(text)).bits
-    figures = bench(given.size, bits, given.repeats)
+    figures = bench(given.size, bits, given.repeats, rotation=SWITCH[given.rotation])
     if given.json:
         print(json.dumps({"size": given.size, "bits": bits, **figures}))
         return 0
-    print(f"{given.size:,} parameters, {given.bits} bits, {given.repeats} repeats")
+    code = "float32" if bits is None else f"{bits} bits"
+    rotated = "rotated" if figures["rotation"] else "not rotated"
+    print(f"{given.size:,} parameters, {code}, {rotated}, medians of {given.repeats}")
     print(f"  copy    {1e3 * figures['copy_s']:8.2f} ms")
     for name in ("offer", "answer", "mix"):
         print(f"  {name:<7} {1e3 * figures[f'{name}_s']:8.2f} ms  {figures[name]:6.2f} copies")
@@ -375,7 +379,7 @@ def _field_docs(cls: type) -> dict[str, str]:
 
 
 def _registry() -> Any:
-    """How tyro reads and shows what may be left out: `none`, or a value."""
+    """How tyro reads and shows what may be left out (`none`, or a value) or left to us (`auto`)."""
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
     from swarmsgd.config import BITS
@@ -399,6 +403,19 @@ def _registry() -> Any:
             instance_from_str=lambda words: None if words[0].lower() == "none" else kind(words[0]),
             is_instance=lambda value: value is None or isinstance(value, kind),
             str_from_instance=lambda value: ["none" if value is None else str(value)],
+        )
+
+    @registry.primitive_rule
+    def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        if info.type != bool | None:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="auto|on|off",
+            instance_from_str=lambda words: SWITCH[words[0]],
+            is_instance=lambda value: value is None or isinstance(value, bool),
+            str_from_instance=lambda value: [word for word, of in SWITCH.items() if of is value],
+            choices=tuple(SWITCH),
         )
 
     return registry

@@ -64,6 +64,9 @@ class Config:
     """non-blocking, blocking or matching."""
     bits: int | None = 8
     """Bits a parameter on the wire; None sends float32."""
+    rotation: bool | None = None
+    """Whether blocks are rotated before they are coded, which costs time and saves noise where
+    few parameters change much; None: at 6 bits and less."""
     seed: int = 0
     """Seeds the choice of partners and, for random graphs, the graph. Not the model."""
     broadcast_start: bool = True
@@ -81,6 +84,8 @@ class Config:
         if self.bits not in BITS:
             names = ", ".join("none" if b is None else str(b) for b in BITS)
             raise ConfigError(f"bits is {self.bits!r}, wanted one of {names}")
+        if self.rotation not in (None, False, True):
+            raise ConfigError(f"rotation is {self.rotation!r}, wanted True, False or None")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed is {self.seed!r}, wanted a whole number from 0 to 2^63 - 1")
         if not self.join_timeout_s > 0:

@@ -63,6 +63,10 @@ class RunConfig:
     bits: int | None = 8
     """Bits a parameter on the wire; none sends float32."""
 
+    rotation: bool | None = None
+    """Rotate blocks before they are coded: more time, less noise where few parameters change
+    much; auto does at 6 bits and less."""
+
     lr: float = 0.1
     """Learning rate of every node's SGD; tune it for each algorithm."""
 
@@ -97,7 +101,13 @@ class RunConfig:
                 got = getattr(self, name)
                 raise ConfigError(f"{name} is {got!r}, wanted a number {wanted}")
         one_of("schedule", self.schedule, SCHEDULES)
-        Config(local_steps=self.local_steps, mode=self.mode, bits=self.bits, seed=self.seed)
+        Config(
+            local_steps=self.local_steps,
+            mode=self.mode,
+            bits=self.bits,
+            rotation=self.rotation,
+            seed=self.seed,
+        )
         graphs.parse(self.graph, self.nodes, self.seed)
         object.__setattr__(self, "task", replace(self.task, seed=self.seed))
 

@@ -17,6 +17,7 @@ def test_a_bench_tells_seconds_copies_and_bytes(bits, bytes_each):
         "answer",
         "mix",
         "bytes",
+        "rotation",
     }
     for name in "offer", "answer", "mix":
         assert found[name] == pytest.approx(found[f"{name}_s"] / found["copy_s"])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from swarmsgd.codec import make_code
+from swarmsgd.codec import make_code, rotates
 from swarmsgd.codec.vectors import zeros
 from swarmsgd.core.code import Bytes
 
@@ -19,8 +19,9 @@ def bench(
     """Medians over `repeats` exchanges of a pair of models of `size` parameters.
 
     Keys: `copy_s`, `offer_s`, `answer_s`, `mix_s`, in seconds of this thread's processor time; the
-    last three in copies as `offer`, `answer` and `mix`; `bytes` of a payload a parameter. They are
-    measured in turn, so that what else the machine does hits all of them alike.
+    last three in copies as `offer`, `answer` and `mix`; `bytes` of a payload a parameter;
+    `rotation`, whether blocks were rotated. They are measured in turn, so that what else the
+    machine does hits all of them alike.
     """
     rng = np.random.default_rng(0)
     start_i = rng.standard_normal(size, np.float32)
@@ -57,6 +58,7 @@ def bench(
         **{f"{name}_s": median for name, median in medians.items()},
         **{name: medians[name] / medians["copy"] for name in ("offer", "answer", "mix")},
         "bytes": payload.size / size,
+        "rotation": rotates(bits, rotation),
     }
 
 

@@ -70,7 +70,7 @@ class Swarm:
             self._fleet.x_ND[rank],
             self.copy_ND[rank],
             self.pending_ND[rank],
-            make_code(self._fleet.dim, config.bits),
+            make_code(self._fleet.dim, config.bits, rotation=config.rotation),
         )
         matching = config.mode == "matching"
         return VirtualNode(

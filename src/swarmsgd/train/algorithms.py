@@ -77,6 +77,7 @@ class Swarm:
             local_steps=config.local_steps,
             mode=config.mode,
             bits=config.bits,
+            rotation=config.rotation,
             seed=config.seed,
             record=record,
         )

@@ -38,6 +38,7 @@ def join(
     local_steps: int | str = 4,
     mode: str = "non-blocking",
     bits: int | None = 8,
+    rotation: bool | None = None,
     seed: int = 0,
     broadcast_start: bool = True,
     join_timeout_s: float = 300.0,
@@ -73,6 +74,7 @@ def join(
         local_steps=local_steps,
         mode=mode,
         bits=bits,
+        rotation=rotation,
         seed=seed,
         broadcast_start=broadcast_start,
         join_timeout_s=join_timeout_s,
@@ -137,7 +139,7 @@ def connect(
             frozen = [p.data for p in model.parameters() if not p.requires_grad]
             tensors: list[torch.Tensor] = [arena.live, *frozen, *model.buffers()]
             collective.broadcast(rendezvous, tensors, timeout_s)
-        replica = Replica(arena, make_code(arena.dim, config.bits))
+        replica = Replica(arena, make_code(arena.dim, config.bits, rotation=config.rotation))
         neighbours = graph.neighbours(place.rank)
         transport = GlooTransport(
             place.rank,
@@ -178,6 +180,7 @@ def _settings(arena: Arena, config: Config, graph: Graph) -> dict[str, object]:
         "edges": zlib.crc32(graph.edge_array.tobytes()),
         "mode": config.mode,
         "bits": config.bits,
+        "rotation": config.rotation,
         "seed": config.seed,
         "broadcast_start": config.broadcast_start,
         "number of parameters": arena.dim,
