@@ -14,20 +14,36 @@ if TYPE_CHECKING:
     from swarmsgd import graphs as graphs
     from swarmsgd.config import Config as Config
     from swarmsgd.graphs import Graph as Graph
+    from swarmsgd.sim.config import SimConfig as SimConfig
+    from swarmsgd.sim.run import simulate as simulate
+    from swarmsgd.sim.world import World as World
     from swarmsgd.train.join import join as join
     from swarmsgd.train.swarm import Swarm as Swarm
 
 _WHERE = {
     "Config": "swarmsgd.config",
     "Graph": "swarmsgd.graphs",
+    "SimConfig": "swarmsgd.sim.config",
     "Swarm": "swarmsgd.train.swarm",
     "errors": "swarmsgd.errors",
     "graphs": "swarmsgd.graphs",
+    "World": "swarmsgd.sim.world",
     "join": "swarmsgd.train.join",
+    "simulate": "swarmsgd.sim.run",
 }
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Graph", "Swarm", "errors", "graphs", "join"]
+__all__ = [
+    "Config",
+    "Graph",
+    "SimConfig",
+    "Swarm",
+    "World",
+    "errors",
+    "graphs",
+    "join",
+    "simulate",
+]
 
 
 def __getattr__(name: str) -> Any:

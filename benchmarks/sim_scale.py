@@ -1,0 +1,99 @@
+"""How far the simulator goes: real seconds, events and memory against the number of nodes.
+
+    python benchmarks/sim_scale.py [--nodes 100 1000 10000 100000] [--keep]
+
+One process a size: SwarmSGD on `synthetic` (D = 64), H = 4, 8 bits, random 4-regular graph, jitter
+and links of 1 Gbit/s, 20 exchanges a node (10 that it starts, 10 that it answers). The exponent is
+that of a power law fitted to the seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+from bench import keep, said, table
+
+EXCHANGES = 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--nodes", type=int, nargs="+", default=[100, 1000, 10_000, 100_000])
+    parser.add_argument("--bits", default="8")
+    parser.add_argument("--one", type=int, help="run one size here and say its figures")
+    parser.add_argument("--keep", action="store_true", help="write the record")
+    options = parser.parse_args()
+    if options.one:
+        print("@" + json.dumps(one(options.one, options.bits)))
+        return
+    rows: list[list[object]] = [
+        ["nodes", "s", "of it setting up", "events/s", "us an exchange", "bytes a node", "GB"]
+    ]
+    figures = {}
+    for nodes in options.nodes:
+        command = [sys.executable, __file__, "--one", str(nodes), "--bits", options.bits]
+        f = said(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        figures[str(nodes)] = f
+        rows.append([
+            f"{nodes:,}", f"{f['all_s']:.1f}", f"{f['all_s'] - f['run_s']:.1f}",
+            f"{f['events'] / f['run_s']:,.0f}", f"{1e6 * f['run_s'] / f['exchanges']:.0f}",
+            f"{f['memory_a_node']:,.0f}", f"{f['memory'] / 1e9:.2f}",
+        ])  # fmt: skip
+        print(table([rows[0], rows[-1]]), flush=True)
+    if len(figures) > 1:
+        n, s = zip(*((int(n), f["run_s"]) for n, f in figures.items()), strict=True)
+        figures["exponent"] = float(np.polyfit(np.log(n), np.log(s), 1)[0])
+        print(f"seconds grow as nodes to the power {figures['exponent']:.3f}")
+    print(table(rows))
+    if options.keep:
+        keep("sim-scale", figures)
+
+
+def one(nodes: int, bits: str) -> dict[str, float]:
+    """Figures of one run in this process."""
+    import torch
+
+    from swarmsgd.codec import kernels
+    from swarmsgd.sim.config import SimConfig
+    from swarmsgd.sim.run import simulate
+    from swarmsgd.sim.world import World
+    from swarmsgd.tasks import SyntheticOptions
+
+    torch.set_num_threads(1)
+    kernels.prepare()
+    config = SimConfig(
+        task=SyntheticOptions(), nodes=nodes, exchanges_per_node=EXCHANGES, lr=0.02,
+        bits=None if bits == "none" else int(bits), graph="random-regular:4", evals=4,
+        world=World(step_jitter=0.2),
+    )  # fmt: skip
+    before = memory()
+    points: list[float] = []
+    begin = time.perf_counter()
+    result = simulate(config, watch=lambda _: points.append(time.perf_counter()))
+    all_s = time.perf_counter() - begin
+    summary = result.summary
+    return {
+        "all_s": all_s,
+        "run_s": points[-1] - points[0],  # from the first point of the curve to the last
+        "events": summary["events"],
+        "exchanges": summary["exchanges"],
+        "gamma": summary["gamma"],
+        "memory": memory(),
+        "memory_a_node": (memory() - before) / nodes,
+        "sent_a_node": summary["bytes_a_node"],
+    }
+
+
+def memory() -> float:
+    """The most bytes this process has held."""
+    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == "__main__":
+    main()
