@@ -6,6 +6,9 @@ No thread, no sleep: the test plays all training threads, hypothesis chooses who
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +20,7 @@ from swarmsgd.codec import make_code
 from swarmsgd.config import BITS
 from swarmsgd.core.arena import Arena
 from swarmsgd.core.node import Node
-from swarmsgd.observe.records import Recorder
+from swarmsgd.observe.records import Recorder, read
 from swarmsgd.train.replica import Replica
 from swarmsgd.train.worker import Worker
 from swarmsgd.transport.memory import MemoryNetwork
@@ -35,7 +38,14 @@ class Vector(nn.Module):
 class Stepped:
     """`count` workers on one stepped network; keeps the books of what the sum should be."""
 
-    def __init__(self, count: int, seed: int, bits: int | None, **faults: object) -> None:
+    def __init__(
+        self,
+        count: int,
+        seed: int,
+        bits: int | None,
+        records: Path | None = None,
+        **faults: object,
+    ) -> None:
         self.rng = np.random.default_rng(seed)
         self.network = MemoryNetwork(count, rng=self.rng, **faults)  # pyright: ignore
         self.models: list[Vector] = []
@@ -51,7 +61,7 @@ class Stepped:
                 self.network.transport(rank),
                 run=1,
                 pick=lambda _, candidates: int(self.rng.choice(candidates)) if candidates else None,
-                recorder=Recorder(None, rank),
+                recorder=Recorder(records and records / f"{rank}.jsonl", rank),
                 bits=bits,
                 clock=lambda: self.clock_s + self.network.now,
             )
@@ -192,8 +202,19 @@ def test_exchanges_alone_bring_consensus():
     seed=st.integers(0, 2**32), place=st.floats(0, 1, exclude_max=True), victim=st.integers(0, 40)
 )
 def test_a_flipped_bit_costs_at_most_its_exchange_and_its_link(bits, seed, place, victim):
-    """Anywhere in a message: nothing wrong is mixed, the peer is told, the others go on."""
-    swarm = Stepped(3, seed, bits)
+    """Anywhere in a message: nothing wrong is mixed, the peer is told why, the others go on."""
+    with tempfile.TemporaryDirectory() as folder:
+        swarm = Stepped(3, seed, bits, records=Path(folder))
+        try:
+            damage_one_message(swarm, place, victim)
+            check_who_was_told(Path(folder), 3, swarm)
+        finally:
+            for worker in swarm.workers:
+                worker._recorder.close()
+
+
+def damage_one_message(swarm: Stepped, place: float, victim: int) -> None:
+    """Thirty exchanges, in the course of which one bit of one message flips; check the numbers."""
     number = 0
 
     def damaging(worker: Worker):
@@ -224,6 +245,20 @@ def test_a_flipped_bit_costs_at_most_its_exchange_and_its_link(bits, seed, place
     assert swarm.drift() <= 1.05 * allowed + 1e-8 * swarm.scale
     assert sum(w.traffic.distrusted for w in swarm.workers) <= 1
     assert sum(len(w.node.membership.open) for w in swarm.workers) in (4, 6)  # one link at most
+
+
+def check_who_was_told(folder: Path, count: int, swarm: Stepped) -> None:
+    """Whoever was dropped has the reason of the node that dropped it in its own records."""
+    events = [
+        (rank, record["what"], record["peer"], record["text"])
+        for rank in range(count)
+        for record in read(folder / f"{rank}.jsonl")
+        if record["kind"] == "event"
+    ]
+    distrusted = [event for event in events if event[1] == "distrusted"]
+    assert len(distrusted) == sum(w.traffic.distrusted for w in swarm.workers)
+    for rank, _, peer, why in distrusted:
+        assert (peer, "left", rank, f"dropped by the peer: {why}") in events
 
 
 @pytest.mark.parametrize(("bits", "most"), [(None, 0.0), (8, 0.01), (6, 0.15)])

@@ -31,7 +31,16 @@ say(before=gamma_before, after=swarm.gamma, started=stats["started"], lost=stats
 
 
 @pytest.mark.parametrize(
-    ("mode", "bits"), [("non-blocking", "none"), ("non-blocking", "8"), ("blocking", "none")]
+    ("mode", "bits"),
+    [
+        ("non-blocking", "none"),
+        ("non-blocking", "8"),
+        ("non-blocking", "4"),
+        ("non-blocking", "3"),
+        ("blocking", "none"),
+        ("blocking", "4"),
+        ("blocking", "3"),
+    ],
 )
 def test_the_sum_of_models_is_conserved_over_hundreds_of_overlapping_exchanges(
     mode, bits, tmp_path
