@@ -95,10 +95,10 @@ def test_all_reduce_hides_as_much_as_half_of_the_compute(megabytes: int, step_s:
     assert plain == pytest.approx(np.full(4, 10 + 1.5 * megabytes + 0.6))
 
 
-def by_hand(dimension: int = 250_000, nodes: int = 4, **changes: Any) -> Fleet:
+def by_hand(nodes: int = 4, events: tuple[str, ...] = (), **changes: Any) -> Fleet:
     """A model of one megabyte, which a free link carries in a second."""
-    world = World(bandwidth_mbit_s=MEGABYTE_S, latency_ms=100)
-    return fleet_of(config(dimension, nodes=nodes, world=world, **changes))
+    world = World(bandwidth_mbit_s=MEGABYTE_S, latency_ms=100, events=events)
+    return fleet_of(config(250_000, nodes=nodes, world=world, **changes))
 
 
 def test_d_psgd_waits_for_its_neighbours_models_of_this_step():
@@ -208,16 +208,32 @@ class Diary:
 
 
 def test_a_node_takes_part_in_one_average_at_a_time_and_nobody_starves():
-    diary = Diary()  # a model takes 1.1 s, a step 10 ms: everybody wants the same partners
-    diary.fleet = by_hand(nodes=5, graph="star")
-    engine = Pairwise(diary.fleet, Ledger(5, None), diary)
-    for _ in engine.run():
-        pass
+    diary = diary_of(5)  # a model takes 1.1 s, a step 10 ms
     assert diary.steps == len(diary.averages) == 5 * 40
     for node in range(5):
         times = np.array([when for when, i, j in diary.averages if node in (i, j)])
         assert np.diff(times).min() > 1.1 - 1e-9
     assert all(0 in (i, j) for _, i, j in diary.averages)
+
+
+def diary_of(nodes: int, *events: str) -> Diary:
+    """What happens on a star whose nodes all want its centre."""
+    diary = Diary()
+    diary.fleet = by_hand(nodes=nodes, graph="star", events=events)
+    for _ in Pairwise(diary.fleet, Ledger(nodes, None), diary).run():
+        pass
+    return diary
+
+
+def test_who_waits_for_a_node_that_dies_goes_on_without_it():
+    diary = diary_of(4, "kill:0@5")
+    assert len(diary.averages) == 4  # at 1.1, 2.2, 3.3 and 4.4 s
+    assert diary.fleet.steps_N[1:].tolist() == [40, 40, 40]
+
+
+def test_an_average_does_not_outlive_one_of_its_ends():
+    diary = diary_of(2, "kill:0@1.05", "join:0@1.06")  # on its way from 1.0 to 1.1 s
+    assert min(when for when, _, _ in diary.averages) > 2.1
 
 
 def test_a_step_waits_for_its_average_and_the_wait_counts_as_blocked():

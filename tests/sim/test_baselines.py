@@ -43,10 +43,13 @@ def config(**changes: Any) -> SimConfig:
     return SimConfig(**(settings | changes))
 
 
+def fleet_of(settings: SimConfig) -> Fleet:
+    return Fleet(TASKS[settings.task_name].make(settings.task, settings.nodes, print), settings)
+
+
 def scattered(**changes: Any) -> Fleet:
     """A fleet whose models begin apart, for rules that are driven by hand."""
-    made = config(lr=STILL, **changes)
-    fleet = Fleet(TASKS[made.task_name].make(made.task, made.nodes, print), made)
+    fleet = fleet_of(config(**({"lr": STILL} | changes)))
     fleet.x_ND[:] = np.random.default_rng(1).standard_normal(fleet.x_ND.shape)
     return fleet
 
@@ -149,7 +152,15 @@ def test_sgd_is_one_model_whose_node_makes_all_the_steps():
     summary = result.summary
     assert summary["mean_of"] == [0] and summary["steps_of_nodes"] == [360, 360]
     assert summary["step_ms"] == pytest.approx(10) and summary["wall_s"] == pytest.approx(3.6)
-    assert result.fleet.lr(0) == pytest.approx(0, abs=1e-6)  # the schedule ends with the run
+
+
+def test_sgd_s_schedule_spans_all_its_steps():
+    settings = config(algorithm="sgd")
+    fleet = fleet_of(settings)
+    steps = ALGORITHMS["sgd"].make(fleet, Ledger(6, None)).run()
+    for _ in range(180):
+        next(steps)
+    assert fleet.lr(0) == pytest.approx(settings.lr / 2)
 
 
 # Local steps.
@@ -172,7 +183,7 @@ def test_lock_step_algorithms_do_not_ask_how_the_budget_is_counted():
 
 def run_by_hand(settings: SimConfig, **outer: float) -> Fleet:
     """DiLoCo with other outer settings."""
-    fleet = Fleet(TASKS[settings.task_name].make(settings.task, settings.nodes, print), settings)
+    fleet = fleet_of(settings)
     for _ in diloco(fleet, Ledger(settings.nodes, None), **outer).run():
         pass
     return fleet
@@ -187,7 +198,7 @@ def test_diloco_without_its_outer_optimizer_is_local_sgd():
 def test_diloco_s_outer_step_is_torch_s_nesterov():
     settings = config(local_steps=20, nodes=1, lr=0.02)  # three rounds
     fleet = run_by_hand(settings)
-    inner = Fleet(TASKS["synthetic"].make(settings.task, 1, print), settings)
+    inner = fleet_of(settings)
     outer = torch.from_numpy(inner.x_ND[0].copy()).requires_grad_()
     optimizer = torch.optim.SGD([outer], lr=0.7, momentum=0.9, nesterov=True)
     for _ in range(3):
@@ -271,6 +282,20 @@ def test_an_atomic_average_conserves_the_sum_of_the_models():
     assert np.allclose(fleet.x_ND.sum(0, dtype=np.float64), total_D, atol=1e-6)
 
 
+@pytest.mark.parametrize("mixing_of", [AdPsgd, lambda fleet: A2cid2(fleet, 1.0)])
+def test_a_step_applies_the_gradient_at_the_model_it_began_with(mixing_of: Any):
+    task = SyntheticOptions(dimension=8, noise=0, condition=1)  # the gradient is x - b
+    fleet = scattered(task=task, lr=0.1, momentum=0)
+    seen_D, now_D = fleet.x_ND[2].copy() + 1, fleet.x_ND[2].copy()
+    mixing_of(fleet).step(2, seen_D, 0.0)
+    center_D = fleet_center(task, 2)
+    assert np.allclose(fleet.x_ND[2], now_D - 0.1 * (seen_D - center_D), atol=1e-6)
+
+
+def fleet_center(task: SyntheticOptions, node: int) -> np.ndarray:
+    return TASKS["synthetic"].make(task, 6, print).centers_ND[node].numpy()
+
+
 def test_a2cid2_s_mixing_conserves_a_node_s_two_vectors_and_its_averages_each_sum():
     fleet = scattered(graph="ring")
     mixing = A2cid2(fleet, rate=1.0)
@@ -311,6 +336,13 @@ def test_a2cid2_s_constants_of_complete_graphs_and_rings_have_their_closed_forms
     assert chi_2 == pytest.approx(11 / (12 * rate))  # Foster: all edges alike
 
 
+def test_a2cid2_mixes_at_the_paper_s_rate():
+    mixing = A2cid2(scattered(nodes=12, graph="ring"), rate=1.0)
+    chi_1, chi_2 = 1 / (1 - np.cos(2 * np.pi / 12)), 11 / 12
+    assert mixing.eta == pytest.approx(0.5 / np.sqrt(chi_1 * chi_2))
+    assert mixing.alpha_tilde == pytest.approx(0.5 * np.sqrt(chi_1 / chi_2))
+
+
 def test_a2cid2_refuses_a_graph_whose_constants_would_take_too_long():
     with pytest.raises(ConfigError, match="3,000 nodes, wanted at most 2,048"):
         chis(graphs.ring(3000), 1.0)
@@ -319,7 +351,7 @@ def test_a2cid2_refuses_a_graph_whose_constants_would_take_too_long():
 @pytest.mark.parametrize("name", ["ad-psgd", "a2cid2"])
 def test_asynchronous_averages_bring_all_models_to_their_mean(name: str):
     settings = config(algorithm=name, graph="ring", lr=STILL, world=World(step_jitter=0.5))
-    fleet = Fleet(TASKS["synthetic"].make(settings.task, 6, print), settings)
+    fleet = fleet_of(settings)
     fleet.x_ND[:] = np.random.default_rng(1).standard_normal(fleet.x_ND.shape)
     mean_D, before = fleet.x_ND.mean(0), spread(fleet.x_ND)
     algorithm = ALGORITHMS[name].make(fleet, Ledger(6, None))
