@@ -97,12 +97,22 @@ class Lagging:
             ready = [s for s in self.streams if s.can_run()]
             if not ready:
                 return False
-            work = ready[self._choose(len(ready))].work.popleft()
-            if not isinstance(work, Event):
-                with torch.no_grad():
-                    work()
-            self._changed.notify_all()
+            self._run_next(ready[self._choose(len(ready))])
             return True
+
+    def run_transfers(self) -> None:
+        """All that can run while the current stream stands still."""
+        with self._changed:
+            for stream in self.streams:
+                while stream is not self.current and stream.can_run():
+                    self._run_next(stream)
+
+    def _run_next(self, stream: Stream) -> None:
+        work = stream.work.popleft()
+        if not isinstance(work, Event):
+            with torch.no_grad():
+                work()
+        self._changed.notify_all()
 
     def run_all(self) -> None:
         while self.run_one():

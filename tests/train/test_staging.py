@@ -5,7 +5,6 @@ does when. No GPU is needed: `lagging` stands in for one.
 from __future__ import annotations
 
 import logging
-import threading
 
 import numpy as np
 import pytest
@@ -14,18 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lagging import Lagging
 from test_conservation import DIM, Vector
-from torch import nn
 
-from swarmsgd import graphs
 from swarmsgd.codec import make_code
-from swarmsgd.config import Config
 from swarmsgd.core.arena import Arena
 from swarmsgd.core.node import Node
 from swarmsgd.errors import ModelError
 from swarmsgd.observe.records import Recorder
 from swarmsgd.train.replica import Replica
 from swarmsgd.train.staging import Direct, Staged, Way
-from swarmsgd.train.swarm import Connection, Swarm
 from swarmsgd.train.transfers import InOrder, Streams
 from swarmsgd.train.worker import Worker
 from swarmsgd.transport.memory import MemoryNetwork
@@ -218,6 +213,17 @@ def test_exchanges_of_models_on_devices_bring_consensus():
     assert swarm.drift() < 1e-6 * swarm.scale
 
 
+def answer_once(swarm: Lagged) -> None:
+    """Node 1 publishes and offers, node 0 answers, whatever its own device does meanwhile."""
+    swarm.train(1, 0.1)
+    swarm.devices[1].run_all()
+    swarm.exchange(1)
+    swarm.network.step()
+    swarm.exchange(0)
+    swarm.network.step()
+    swarm.exchange(1)
+
+
 def test_answers_between_the_reading_of_a_model_and_its_landing_are_kept():
     swarm = Lagged(2, 1, None, delay_s=0.0)
     here = swarm.workers[0]
@@ -246,11 +252,7 @@ def test_answers_between_the_reading_of_a_model_and_its_landing_are_kept():
 
 def test_a_device_that_does_nothing_holds_up_no_step_and_gathers_no_transfers():
     swarm = Lagged(2, 2, None, delay_s=0.0)
-    swarm.train(1, 0.0)
-    swarm.devices[1].run_all()
-    swarm.exchange(1)
-    swarm.network.step()
-    swarm.exchange(0)  # something is pending from now on
+    answer_once(swarm)  # something is pending from now on
     device = swarm.devices[0]
     for _ in range(200):
         swarm.train(0, 0.1)
@@ -262,13 +264,40 @@ def test_a_device_that_does_nothing_holds_up_no_step_and_gathers_no_transfers():
     assert swarm.drift() < 1e-6 * swarm.scale
 
 
+def test_no_change_is_sent_before_the_one_before_is_in_the_model():
+    """Else the exchange thread, which waits for what was sent, would wait for all the device."""
+    swarm = Lagged(2, 6, None, delay_s=0.0)
+    here, device = swarm.workers[0].replica, swarm.devices[0]
+    device.run_all()
+    answer_once(swarm)
+    with device.no_waiting():
+        assert here.has_pending and here.try_apply()
+    device.run_transfers()
+    answer_once(swarm)
+    assert device.waits == 0
+    with device.no_waiting():
+        assert here.has_pending and not here.try_apply()
+        device.run_all()
+        assert here.try_apply()
+    swarm.finish()
+    assert swarm.drift() < 1e-6 * swarm.scale
+
+
+def test_an_exchange_leaves_a_change_alone_that_is_still_being_sent():
+    swarm = Lagged(2, 7, None, delay_s=0.0)
+    here, device = swarm.workers[0].replica, swarm.devices[0]
+    answer_once(swarm)
+    with device.no_waiting():
+        assert here.try_apply()
+    answer_once(swarm)
+    assert device.waits == 1  # the exchange thread's, for the transfer
+    swarm.finish()
+    np.testing.assert_allclose(swarm.arenas[0].live.numpy(), here.copy_now(), atol=1e-5)
+
+
 def test_a_node_may_end_while_its_model_is_on_its_way():
     swarm = Lagged(2, 3, None, delay_s=0.0)
-    swarm.train(1, 0.0)
-    swarm.devices[1].run_all()
-    swarm.exchange(1)
-    swarm.network.step()
-    swarm.exchange(0)
+    answer_once(swarm)
     before = swarm.workers[0].replica.copy_now()
     swarm.train(0, 0.5)
     swarm.workers[0].replica.settle()
@@ -296,6 +325,8 @@ def test_a_model_that_is_not_finite_is_not_published_and_is_named():
         for each in swarm.workers:
             each.pump()
     assert worker.node.counts.completed == 1  # it offered what it had, and is still a peer
+    worker.replica.settle()
+    assert np.isfinite(worker.replica._host.pending).all()
     assert all(np.isfinite(w.replica.copy_now()).all() for w in swarm.workers)
 
 
@@ -348,102 +379,3 @@ def test_a_staged_model_whose_transfers_are_over_at_once_ends_with_the_bits_of_a
         return [arena.live.numpy().tobytes() for arena in arenas]
 
     assert models(Direct) == models(lambda arena: Staged(arena, InOrder(arena.live)))
-
-
-class Queued(torch.optim.Optimizer):
-    """Takes steps on a lagging device, and keeps their sum."""
-
-    def __init__(self, model: nn.Module, device: Lagging, rng: np.random.Generator) -> None:
-        super().__init__(model.parameters(), {})
-        self.device = device
-        self.taken = np.zeros(DIM)
-        self._rng = rng
-
-    def step(self, closure: object = None) -> float:  # pyright: ignore[reportIncompatibleMethodOverride]
-        move = self._rng.normal(scale=0.1, size=DIM).astype(np.float32)
-        self.taken += move
-        with self.device.stream(self.device.current):
-            self.param_groups[0]["params"][0].add_(torch.from_numpy(move))
-        return 0.0
-
-
-class Threaded:
-    """A node with a training thread, an exchange thread, and a device that has a thread too."""
-
-    def __init__(self, rank: int, network: MemoryNetwork, mode: str) -> None:
-        rng = np.random.default_rng([1, rank])
-        self.device = lagging(np.random.default_rng([2, rank]))
-        model = Vector(rng.normal(size=DIM))
-        self.arena = Arena(model)
-        self.start = self.arena.live.double().numpy().copy()
-        self.optimizer = Queued(model, self.device, rng)
-        way = Staged(self.arena, Streams(self.arena.live, self.device))
-        self.replica = Replica(self.arena, make_code(DIM, 8), way)
-        others = [j for j in range(3) if j != rank]
-        partners = np.random.default_rng([3, rank])
-        self.worker = Worker(
-            Node(rank, others),
-            self.replica,
-            network.transport(rank),
-            run=1,
-            pick=lambda _, candidates: int(partners.choice(candidates)) if candidates else None,
-            recorder=Recorder(None, rank),
-            bits=8,
-        )
-        self.worker.start()
-        connection = Connection(None, self.replica, self.worker, None)  # pyright: ignore[reportArgumentType]
-        self.swarm = Swarm(
-            model,
-            self.optimizer,
-            Config(local_steps=2, mode=mode),
-            graphs.complete(3),
-            rank,
-            self.arena,
-            connection,
-            Recorder(None, rank),
-        )
-
-    def train(self, exchanges: int) -> None:
-        counts = self.worker.node.counts
-        while counts.completed < exchanges and self.worker.node.membership.open:
-            if self.swarm.config.mode == "non-blocking":
-                with self.device.no_waiting():
-                    self.optimizer.step()
-            else:
-                self.optimizer.step()
-            self.device.wait_until(at_most=20)  # as a loop that looks at its loss
-
-    def leave(self) -> None:
-        """As `Connection.close`, without a store to say goodbye to."""
-        self.swarm._hook.remove()
-        self.swarm._left = True
-        self.worker.close()
-        self.replica.settle()
-
-
-@pytest.mark.parametrize("mode", ["non-blocking", "blocking"])
-def test_threads_devices_and_exchanges_at_full_speed_conserve_the_sum(mode):
-    network = MemoryNetwork(3, threaded=True)
-    nodes = [Threaded(rank, network, mode) for rank in range(3)]
-    failures: list[BaseException] = []
-
-    def run(node: Threaded) -> None:
-        try:
-            node.train(exchanges=15)
-        except BaseException as error:
-            failures.append(error)
-        finally:
-            node.leave()
-
-    threads = [threading.Thread(target=run, args=(node,)) for node in nodes]
-    with nodes[0].device.running(), nodes[1].device.running(), nodes[2].device.running():
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(120)
-    assert not failures, failures
-    counts = [node.worker.node.counts for node in nodes]
-    assert sum(c.completed for c in counts) > 20 and sum(c.lost for c in counts) == 0
-    expected = sum(node.start + node.optimizer.taken for node in nodes)
-    total = sum(node.arena.live.double().numpy() for node in nodes)
-    assert np.linalg.norm(total - expected) < 1e-5 * np.linalg.norm(expected)

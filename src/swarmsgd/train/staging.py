@@ -168,7 +168,7 @@ class Staged:
 
     def apply(self, host: Host) -> bool:
         """x += p on the device, p = 0; not while an earlier p is under way, or a publish."""
-        if self.landing or not (self._empty and self._added.query()):
+        if not (self._empty and self._added.query()):
             return False
         self._given, self._spare = self._spare, self._given
         host.pending = self._given.numpy()
