@@ -162,7 +162,10 @@ class Module:
 
 
 class QuadraticLearner:
-    """The synthetic task without autograd: microseconds a step, for many nodes."""
+    """The synthetic task without autograd: microseconds a step, for many nodes.
+
+    Its batches are the task's to the bit, its steps torch's to float rounding.
+    """
 
     num_buffers = 0
 

@@ -25,6 +25,10 @@ class Speeds:
             for node in factor.nodes:
                 self._slow.setdefault(node, []).append(factor)
 
+    def begin_life(self, node: int, life: int) -> None:
+        """Draw anew: what was drawn for steps that an earlier life did not come to is forgotten."""
+        self._rngs[node] = np.random.default_rng([self._seed, _JITTER, node, life])
+
     def step_s(self, node: int, now: float) -> float:
         """Seconds of the step that `node` begins at `now`; draws its jitter."""
         seconds = float(self.base_s_N[node])

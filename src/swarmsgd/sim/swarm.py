@@ -194,6 +194,7 @@ class Swarm:
         self.nodes[rank] = node = self._make(rank, incarnation, absent=dead)
         self._heal(node, self.nodes[neighbours[0]] if neighbours else before)
         self._network.revive(rank)
+        self._speeds.begin_life(rank, incarnation)
         for peer in neighbours:
             self.nodes[peer].lost(rank)  # if the news of its death has not come yet
             self.nodes[peer].endpoint.node.membership.joined(rank)
@@ -204,6 +205,7 @@ class Swarm:
     def _heal(self, node: VirtualNode, other: VirtualNode) -> None:
         """Begin as `other` is now: a neighbour, or without one this node as it was."""
         other.advance(self._agenda.now)
+        node.bursts = other.bursts  # rounds go on where they are
         fleet, rank = self._fleet, node.rank
         fleet.x_ND[rank] = fleet.x_ND[other.rank] + self.pending_ND[other.rank]
         fleet.v_ND[rank] = 0

@@ -80,10 +80,10 @@ class VirtualNode:
     """Drives one endpoint; the `Ports` of it. `stopped` is called when it has made its steps."""
 
     __slots__ = (
-        "_agenda", "_blocking", "_budget", "_burst", "_bursts", "_ends", "_fleet", "_in_burst",
+        "_agenda", "_blocking", "_budget", "_burst", "_ends", "_fleet", "_in_burst",
         "_last_end", "_lengths", "_network", "_pace", "_pick", "_plan", "_recorder", "_released",
         "_rng", "_rounds", "_speeds", "_stopped", "_waiting", "_watched", "alive", "blocked_s",
-        "compute_s", "done",
+        "bursts", "compute_s", "done",
         "endpoint", "exchanges", "initiated", "rank", "vectors",
     )  # fmt: skip
 
@@ -117,7 +117,6 @@ class VirtualNode:
         self.exchanges = 0
         self.initiated = 0
         self._lengths = lengths
-        self._rng = np.random.default_rng([seed, node.rank])
         self._pick = pick
         self._budget = budget
         self._pace = pace
@@ -129,11 +128,14 @@ class VirtualNode:
         self._stopped = stopped
         self._blocking = mode != "non-blocking"
         self._rounds = mode == "matching"
+        # In matching mode a round is equally long for all, or they would not make the same number.
+        self._rng = np.random.default_rng([seed] if self._rounds else [seed, node.rank])
         self._ends: deque[float] = deque()
         self._last_end = 0.0
         self._burst = 0
         self._in_burst = 0
-        self._bursts = 0
+        self.bursts = 0
+        """Bursts that have ended; the number of the round in matching mode."""
         self._waiting = False
         """A burst ended but an exchange is still waited for."""
         self._released = True
@@ -255,7 +257,7 @@ class VirtualNode:
             )
         self._in_burst = 0
         self._burst = self._lengths.draw(self._rng)
-        number, self._bursts = self._bursts, self._bursts + 1
+        number, self.bursts = self.bursts, self.bursts + 1
         peer = self._pick(number, self.endpoint.node.membership.candidates(now))
         self._released = False
         if peer is None:
@@ -297,7 +299,7 @@ class VirtualNode:
     def _watch(self) -> None:
         """Come back when patience may have run out: one entry a node, put off when it comes."""
         deadline = self.endpoint.deadline
-        if deadline is not None and deadline < self._watched:
+        if self.alive and deadline is not None and deadline < self._watched:
             self._watched = deadline
             self._agenda.at(deadline, self._look, deadline)
 

@@ -73,7 +73,9 @@ class Swarm:
         self._arena = arena
         self._connection = connection
         self._lengths = LocalSteps.parse(config.local_steps)
-        self._rng = np.random.default_rng([config.seed, rank])
+        # In matching mode a round is equally long for all, or they would not make the same number.
+        whose = [] if config.mode == "matching" else [rank]
+        self._rng = np.random.default_rng([config.seed, *whose])
         self._burst_length = self._lengths.draw(self._rng)
         self._timing = Timing()
         self._steps = 0
