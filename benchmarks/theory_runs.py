@@ -134,13 +134,15 @@ class Run:
         Where exchanges take no time, there is none under way then.
         """
         due: list[float] = []
-        times = list(bursts)
-        for at in times:
+        left = 0
+        for at in bursts:
+            left += 1
             self.ledger.clock.at(at * self.burst_s, due.append, at)
         for _ in self.swarm.run():
             if due:
                 yield due.pop()
-                if times[-1] <= self.ledger.clock.now / self.burst_s:
+                left -= 1
+                if not left:
                     return
 
     def counters(self) -> tuple[float, float, float]:
