@@ -97,7 +97,7 @@ def test_a_slow_link_makes_bursts_longer_and_exchanges_fewer_and_costs_no_time()
     assert ends == pytest.approx([2.0, 2.0])
     # A message is 4 KB: 8 ms at 4 Mbit/s, and 0.33 s over the slow link.
     assert (quick[2].initiated_N >= 40).all()  # of 50: at times several want the same link
-    assert 2 <= slow[2].initiated_N[0] <= 5
+    assert 1 <= slow[2].initiated_N[0] <= 5
     assert slow[1].steps_N.tolist() == [200] * 4
     assert slow[2].bytes_sent_N[0] < 0.5 * quick[2].bytes_sent_N[0]
 

@@ -6,7 +6,6 @@ import json
 import math
 import multiprocessing
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,11 +16,11 @@ from typing import Any, TextIO
 
 from swarmsgd.errors import ConfigError, ModelError
 from swarmsgd.observe.curves import read_run
-from swarmsgd.observe.folder import REPORT, check_folder, make_folder
+from swarmsgd.observe.folder import OWN_FILES, REPORT, check_folder, make_folder
 from swarmsgd.observe.page import write_page
 from swarmsgd.observe.report import compare_page
 from swarmsgd.sim.command import INTERRUPTED
-from swarmsgd.sim.comparison import Comparison, read_comparison
+from swarmsgd.sim.comparison import Comparison, folder_of, read_comparison
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.run import simulate, write_result
 from swarmsgd.tasks import TASKS
@@ -65,17 +64,23 @@ def compare(
     folder = out or Path("runs") / time.strftime(f"compare-{Path(recipe).stem}-%Y%m%d-%H%M%S")
     check_folder(folder, overwrite=overwrite)
     _fetch(comparison)
-    make_folder(folder, json.dumps(vars(comparison), indent=2, default=str))
+    config = json.dumps(vars(comparison), indent=2, default=str)
+    make_folder(folder, config, (*OWN_FILES, TABLE, TUNING, CHOSEN))
     return Comparing(comparison, folder, jobs or os.cpu_count() or 1, file or sys.stdout).all()
 
 
 def _fetch(comparison: Comparison) -> None:
     """Load the data once, so that runs do not fetch them at the same time."""
+    made: set[str] = set()
     for label in comparison.variants:
         config = comparison.config(label, comparison.seeds[0], 1.0)
-        if config.task_name != "synthetic":
-            TASKS[config.task_name].make(config.task, config.nodes, _notice)
-            return
+        name = f"{config.task} {config.nodes}"
+        if name not in made:
+            made.add(name)
+            try:
+                TASKS[config.task_name].make(config.task, config.nodes, _notice)
+            except ConfigError as error:
+                raise ConfigError(f"variant {label!r}: {error}") from None
 
 
 def _notice(line: str) -> None:
@@ -148,7 +153,7 @@ class Comparing:
         return {label: results[label] for label in self._comparison.variants if label in results}
 
     def _of(self, label: str, seed: int) -> Path:
-        return self._folder / re.sub(r"[^A-Za-z0-9.-]+", "-", label) / f"seed-{seed}"
+        return self._folder / folder_of(label) / f"seed-{seed}"
 
     def _each(self, jobs: Sequence[Job], what: str) -> Iterator[tuple[Job, dict[str, Any] | None]]:
         """Run them; summaries as they come, None for one that diverged."""

@@ -19,12 +19,14 @@ Read from TOML::
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from swarmsgd.config import closest
 from swarmsgd.errors import ConfigError
@@ -55,6 +57,10 @@ class Comparison:
             raise ConfigError("the recipe has no [variants.NAME]: give one at least")
         if not self.seeds:
             raise ConfigError("seeds is empty: give one at least")
+        for name, values in (("seeds", self.seeds), ("rates", self.rates)):
+            if len(set(values)) < len(values):
+                raise ConfigError(f"{name} is {list(values)!r}: give each number once")
+        _check_labels(list(self.variants))
         if self.tuning_seed in self.seeds:
             raise ConfigError(f"tuning_seed {self.tuning_seed} is one of seeds: take another")
         for label, options in self.variants.items():
@@ -103,10 +109,29 @@ def recipe_names() -> list[str]:
     return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name[-5:] == ".toml")
 
 
+def folder_of(label: str) -> str:
+    """Name of the folder with the runs of a variant."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", label).lstrip(".") or "variant"
+
+
+def _check_labels(labels: list[str]) -> None:
+    taken: dict[str, str] = {}
+    for label in labels:
+        other = taken.setdefault(folder_of(label).lower(), label)
+        if other != label:
+            raise ConfigError(
+                f"variants {other!r} and {label!r} would share the folder {folder_of(label)}: "
+                "tell them apart by letters, digits or dots"
+            )
+
+
 def _text(name: str) -> tuple[str, str]:
     path = Path(name)
     if path.is_file():
-        return path.read_text(), str(path)
+        try:
+            return path.read_text(encoding="utf-8"), str(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read {path}: {error}") from None
     known = recipe_names()
     if name in known:
         return (resources.files(RECIPES) / f"{name}.toml").read_text(), f"recipe {name}"
@@ -143,22 +168,51 @@ def _check_options(label: str, options: dict[str, Any]) -> None:
     if "task" not in options:
         raise ConfigError(f"variant {label!r} has no task: give one of {', '.join(TASKS)} in [all]")
     one_of("task", options["task"], TASKS)
-    known = [
-        f.name
+    known = {
+        f.name: get_type_hints(cls)[f.name]
         for cls in (TASKS[options["task"]].options, World, SimConfig)
         for f in fields(cls)
         if f.default is not MISSING and f.name not in ("seed", "out", "overwrite")
-    ]
+    }
     for name, value in options.items():
         if name != "task" and name not in known:
             raise ConfigError(
-                f"variant {label!r}: there is no option {name!r}{closest(name, known)}; "
+                f"variant {label!r}: there is no option {name!r}{closest(name, list(known))}; "
                 "`swarmsgd simulate TASK --help` lists them, with _ for -"
             )
-        if isinstance(value, list):
-            options[name] = tuple(value)
-        if value == "none":
-            options[name] = None
+        if name != "task":
+            options[name] = _typed(f"variant {label!r}: {name}", value, known[name])
+
+
+def _typed(what: str, value: Any, hint: Any) -> Any:
+    """A value of the file as what the option holds. Raises ConfigError if it is of another kind."""
+    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    if value == "none" and NoneType in kinds:
+        return None
+    if isinstance(value, list) and all(isinstance(v, str) for v in value):
+        value = tuple(value)
+    for kind in kinds:
+        if kind is Path and isinstance(value, str):
+            return Path(value)
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if isinstance(value, get_origin(kind) or kind) and isinstance(value, bool) <= (
+            kind is bool
+        ):
+            return value
+    wanted = " or ".join(_KINDS.get(get_origin(kind) or kind, str(kind)) for kind in kinds)
+    raise ConfigError(f"{what} is {value!r}, wanted {wanted}")
+
+
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text in quotes",
+    bool: "true or false",
+    tuple: "a list of texts",
+    Path: "a path in quotes",
+    NoneType: '"none"',
+}
 
 
 def _take(options: dict[str, Any], cls: type) -> dict[str, Any]:

@@ -1,0 +1,183 @@
+"""`swarmsgd simulate`: what it prints, writes and refuses."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from swarmsgd.cli import main
+from swarmsgd.observe.records import read
+from swarmsgd.observe.schema import unknown
+from swarmsgd.sim.summary import FIELDS
+from swarmsgd.train.summary import FIELDS as REAL_FIELDS
+
+SMALL = ("--dimension", "8", "--samples-per-node", "40", "--epochs", "1", "--evals", "4")
+
+
+def simulate(folder: Path, *options: str, task: str = "synthetic") -> int:
+    small = SMALL if task == "synthetic" else ()
+    return main(["simulate", task, *small, "--out", str(folder), *options])
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_a_run_prints_its_curve_and_leaves_its_files(tmp_path: Path, capsys: Any):
+    assert simulate(tmp_path / "a", "--nodes", "3") == 0
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    assert said.err == ""
+    assert lines[0].startswith("synthetic, 3 nodes, swarm, complete, H 4, non-blocking, 8 bits")
+    assert lines[1].split()[:3] == ["epoch", "virtual", "s"]
+    assert [line.split()[0] for line in lines[2:7]] == ["0.00", "0.25", "0.50", "0.75", "1.00"]
+    assert lines[7].startswith("mean model loss ")
+    assert lines[-1] == f"written to {tmp_path / 'a'}; report.html there has the plots"
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+        "config.json", "curve.jsonl", "model.safetensors",
+        "node-0.jsonl", "node-1.jsonl", "node-2.jsonl", "report.html", "summary.json",
+    ]  # fmt: skip
+    assert list(load_file(tmp_path / "a" / "model.safetensors")) == ["x"]
+
+
+@pytest.mark.parametrize("algorithm", ["swarm", "allreduce", "ad-psgd", "sgd"])
+def test_every_line_of_the_records_and_every_figure_is_documented(algorithm: str, tmp_path: Path):
+    world = ("--events", "kill:1@0.1", "join:1@0.2") if algorithm == "swarm" else ()
+    assert simulate(tmp_path / "a", "--algorithm", algorithm, *world) == 0
+    lines = 0
+    for path in (tmp_path / "a").glob("*.jsonl"):
+        for record in read(path):
+            lines += 1
+            assert not unknown(record), record
+    assert lines >= 5
+    summary = summary_of(tmp_path / "a")
+    documented = {*FIELDS, *REAL_FIELDS, "excess", "distance"}
+    assert set(summary) <= documented
+    assert set(FIELDS) <= set(summary)
+
+
+def test_the_config_in_the_folder_names_all_that_was_asked_for(tmp_path: Path):
+    assert simulate(tmp_path / "a", "--stragglers", "1:2", "--bits", "none") == 0
+    written = json.loads((tmp_path / "a" / "config.json").read_text())
+    assert written["world"]["stragglers"] == ["1:2"]
+    assert written["bits"] is None and written["task"] == "synthetic"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--stragglers", "9:2"), "stragglers speaks of node 9, but the run has nodes 0 to 3"),
+        (("--stragglers", "x"), "stragglers: cannot read 'x', wanted NODES:FACTOR"),
+        (("--events", "kill:0-3@1"), "events: no node is left from second 1 on"),
+        (("--latency-ms", "-1"), "latency_ms is -1.0, wanted a number of at least 0"),
+        (("--algorithm", "swam"), "wanted one of swarm, sgd, allreduce"),
+        (("--budget", "all"), "budget is 'all', wanted one of each, together"),
+        (("--evals", "0"), "evals is 0, wanted a whole number of at least 1"),
+        (("--score-nodes", "-1"), "score_nodes is -1, wanted a whole number of at least 0"),
+        (("--exchanges-per-node", "0"), "exchanges_per_node is 0.0, wanted a number above 0"),
+        (("--graph", "rinf"), "did you mean "),
+        (("--nodes", "0"), "nodes is 0, wanted a whole number of at least 1"),
+        (("--mode", "bloking"), 'did you mean "blocking"?'),
+    ],
+)
+def test_a_mistake_is_told_in_one_line_and_leaves_nothing_behind(
+    options: tuple[str, ...], told: str, tmp_path: Path, capsys: Any
+):
+    assert simulate(tmp_path / "a", *options) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("swarmsgd: error: ") and said.err.count("\n") == 1
+    assert told in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_wrong_with_the_data_leaves_nothing_behind_either(tmp_path: Path, capsys: Any):
+    options = ("--dataset", "digits", "--model", "mlp", "--nodes", "2000")
+    assert simulate(tmp_path / "a", *options, task="vision") != 0
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_use_is_left_alone_unless_told_otherwise(tmp_path: Path, capsys: Any):
+    assert simulate(tmp_path, "--nodes", "3") == 0
+    (tmp_path / "notes.txt").write_text("mine")
+    before = (tmp_path / "summary.json").read_bytes()
+    assert simulate(tmp_path, "--nodes", "2") == 2
+    assert "which is not empty" in capsys.readouterr().err
+    assert (tmp_path / "summary.json").read_bytes() == before
+    assert simulate(tmp_path, "--nodes", "2", "--overwrite") == 0
+    assert summary_of(tmp_path)["nodes"] == 2
+    assert not (tmp_path / "node-2.jsonl").exists()
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_above_256_nodes_only_the_curve_is_recorded(tmp_path: Path):
+    options = ("--nodes", "257", "--graph", "ring", "--exchanges-per-node", "1", "--evals", "1")
+    assert simulate(tmp_path / "a", *options) == 0
+    assert not list((tmp_path / "a").glob("node-*.jsonl"))
+    assert len(list(read(tmp_path / "a" / "curve.jsonl"))) == 2
+
+
+def test_a_run_without_scores_of_single_nodes_says_nothing_of_them(tmp_path: Path, capsys: Any):
+    assert simulate(tmp_path / "a", "--score-nodes", "0") == 0
+    assert "single nodes" not in capsys.readouterr().out
+    assert summary_of(tmp_path / "a")["worst_node_accuracy"] is None
+
+
+def test_what_comes_after_the_end_is_noted(tmp_path: Path, capsys: Any):
+    late = ("--events", "kill:1@99", "--slow-links", "0:2@50-60", "--stragglers", "0:2@0-1")
+    assert simulate(tmp_path / "a", *late) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 2
+    assert notes[0].startswith("note: kill:1@99 begins after the end of the run at 0.80 s")
+    assert notes[1].startswith("note: 0:2@50-60 begins after")
+
+
+@pytest.mark.parametrize("algorithm", ["swarm", "allreduce", "ad-psgd"])
+def test_a_run_that_diverges_says_so_and_keeps_its_curve(
+    algorithm: str, tmp_path: Path, capsys: Any
+):
+    options = ("--lr", "1000", "--algorithm", algorithm)
+    assert simulate(tmp_path / "a", *options) == 1
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1 and "training diverged. Try a" in said.err
+    assert next(iter(read(tmp_path / "a" / "curve.jsonl")))["samples"] == 0
+    assert not (tmp_path / "a" / "summary.json").exists()
+
+
+def test_the_example_of_the_help_runs(tmp_path: Path):
+    options = ("--nodes", "8", "--stragglers", "3:4@0.1-0.2", "--events", "kill:5@0.15")
+    assert simulate(tmp_path / "a", *options, "cut:0-1@0.2-0.3") == 0
+    assert summary_of(tmp_path / "a")["mean_of"] == [0, 1, 2, 3, 4, 6, 7]
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_was_recorded(tmp_path: Path):
+    folder = tmp_path / "a"
+    command = [sys.executable, "-m", "swarmsgd", "simulate", "synthetic", "--epochs", "1e6"]
+    command += ["--samples-per-node", "1000", "--evals", "1000000", "--out", str(folder)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    try:
+        assert process.stdout is not None
+        for _ in range(6):  # the title, the headings, points of the curve
+            assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert err == "swarmsgd: interrupted: what was recorded is kept\n"
+    assert "written to" in out
+    summary = summary_of(folder)
+    assert summary["interrupted"] == "SIGINT"
+    points = list(read(folder / "curve.jsonl"))
+    assert len(points) >= 4 and points[-1]["samples"] == summary["samples"]
+    assert (folder / "report.html").exists() and (folder / "model.safetensors").exists()
