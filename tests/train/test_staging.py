@@ -295,6 +295,37 @@ def test_an_exchange_leaves_a_change_alone_that_is_still_being_sent():
     np.testing.assert_allclose(swarm.arenas[0].live.numpy(), here.copy_now(), atol=1e-5)
 
 
+def test_settling_waits_for_a_change_under_way_and_adds_what_came_since():
+    swarm = Lagged(2, 8, None, delay_s=0.0)
+    here, device = swarm.workers[0].replica, swarm.devices[0]
+    device.run_all()
+    answer_once(swarm)
+    with device.no_waiting():
+        assert here.try_apply()
+    device.run_transfers()
+    answer_once(swarm)
+    here.settle()
+    assert not here.has_pending
+    np.testing.assert_allclose(swarm.arenas[0].live.numpy(), here.copy_now(), atol=1e-5)
+
+
+def test_a_landing_keeps_what_was_offered_for_a_late_reply():
+    swarm = Lagged(2, 9, None, delay_s=0.0)
+    here = swarm.workers[0]
+    swarm.train(0, 0.1)
+    swarm.devices[0].run_all()
+    swarm.exchange(0)
+    assert here.node.held is not None
+    swarm.arenas[0].live.add_(1.0)
+    swarm.expected += 1.0
+    assert here.replica.try_publish()  # as after patience has run out
+    swarm.devices[0].run_all()
+    assert here.replica.land()
+    swarm.finish()
+    assert here.node.counts.completed == 1 and here.traffic.distrusted == 0
+    assert swarm.drift() < 1e-6 * swarm.scale
+
+
 def test_a_node_may_end_while_its_model_is_on_its_way():
     swarm = Lagged(2, 3, None, delay_s=0.0)
     answer_once(swarm)
