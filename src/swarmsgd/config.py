@@ -19,6 +19,9 @@ MODES: dict[str, str] = {
 BITS: tuple[int | None, ...] = (None, 3, 4, 5, 6, 7, 8, 16)
 """Bits a coordinate on the wire; None is float32."""
 
+_LENGTHS = 5
+"""Sets these generators apart from others that are seeded with (run, node)."""
+
 
 def closest(name: str, known: list[str]) -> str:
     """`; did you mean "..."?` for the known name most like `name`, or ""."""
@@ -45,6 +48,15 @@ class LocalSteps:
             f'local_steps is {text!r}, wanted a whole number of at least 1 or "geometric:4": '
             "the number of optimizer steps between two exchanges"
         )
+
+    @staticmethod
+    def generator(seed: int, node: int, *, rounds: bool) -> np.random.Generator:
+        """What one node's lengths are drawn from.
+
+        In matching mode (`rounds`) that is the same for all nodes: a round is equally long for
+        each, or they would not make the same number of them.
+        """
+        return np.random.default_rng([seed, _LENGTHS, 0 if rounds else 1 + node])
 
     def draw(self, rng: np.random.Generator) -> int:
         """The length of the next burst, in steps, at least 1."""

@@ -196,6 +196,22 @@ def test_exchanges_alone_bring_consensus():
     assert swarm.drift() < 1e-5 * swarm.scale
 
 
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_offers_that_cross_are_mixed_once_and_bring_consensus(count):
+    swarm = Stepped(count, 5, None)
+    before = np.var([w.replica.copy_now() for w in swarm.workers], axis=0).sum()
+    for _ in range(8):
+        for rank in range(count):  # all offer before anyone has heard of another's
+            swarm.train(rank, 0.0)
+        while swarm.deliver():
+            pass
+    after = np.var([w.replica.copy_now() for w in swarm.workers], axis=0).sum()
+    assert after < before / 1e3
+    assert swarm.drift() <= 1e-8 * swarm.scale
+    assert swarm.unfinished() == 0
+    assert sum(w.node.counts.refused for w in swarm.workers) > 0
+
+
 @pytest.mark.parametrize("bits", [None, 8, 4])
 @settings(max_examples=60, deadline=None)
 @given(

@@ -235,7 +235,8 @@ class Endpoint:
                     raise
                 return
             case Kind.REFUSE:
-                self._ports.note("refused", peer, messages.text_of(message))
+                if message.sections:
+                    self._ports.note("refused", peer, messages.text_of(message))
                 self._handle(machine.Refused(peer, exchange), now)
             case Kind.DONE:
                 self._handle(machine.Done(peer, exchange.counter), now)

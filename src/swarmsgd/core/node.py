@@ -6,7 +6,9 @@
     IDLE ──Start──▶ EXPECTING ──Offered──▶ IDLE      matching mode, the higher node id of a pair
 
 An answer can be owed in any state: the partner of an exchange is never interrupted, it answers at
-once. One exchange is initiated at a time. An overdue one goes back to IDLE but stays *held*: its
+once. Only of two offers that cross, i's to j and j's to i, the lower node declines the other's:
+mixed both, each end would add half the distance twice, and the models would change places. One
+exchange is initiated at a time. An overdue one goes back to IDLE but stays *held*: its
 reply still counts until the next offer overwrites what was sent; then it is lost, and counted.
 
 The machine never touches a vector or a byte. The driver keeps each incoming message under its
@@ -28,6 +30,9 @@ MATCHING_PATIENCE_S = 60.0
 """Matching mode exists to compare runs bit for bit: it waits for a slow peer rather than skip a
 round.
 """
+
+CROSSED = ""
+"""Why the lower of two nodes whose offers cross declines one: nothing that a person should know."""
 
 
 class State(enum.Enum):
@@ -298,6 +303,9 @@ class Node:
             )
         self.membership.heard(peer)
         if not self._matching:
+            if self._held is not None and peer == self._peer and self.rank < peer:
+                # The peer offered before it had answered ours. Both mixed would swap the models.
+                return [Refuse(peer, exchange, CROSSED)]
             return self._answer(peer, exchange)
         if exchange.counter > self._round:
             self._deferred[peer] = exchange

@@ -8,13 +8,16 @@ import numpy as np
 
 from swarmsgd.graphs.graph import Graph, matching_schedule
 
+_PARTNERS = 2
+"""Sets these generators apart from others that are seeded with (run, node)."""
+
 Pick = Callable[[int, tuple[int, ...]], int | None]
 """Given the number of the burst and who can be asked, the partner to ask, or None."""
 
 
 def random_partner(seed: int, node: int) -> Pick:
     """A uniform choice among the neighbours that can be asked (section 2)."""
-    rng = np.random.default_rng([seed, node, 1])
+    rng = np.random.default_rng([seed, _PARTNERS, node])
 
     def pick(_burst: int, candidates: tuple[int, ...]) -> int | None:
         return candidates[int(rng.integers(len(candidates)))] if candidates else None

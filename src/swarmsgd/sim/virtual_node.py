@@ -128,8 +128,7 @@ class VirtualNode:
         self._stopped = stopped
         self._blocking = mode != "non-blocking"
         self._rounds = mode == "matching"
-        # In matching mode a round is equally long for all, or they would not make the same number.
-        self._rng = np.random.default_rng([seed] if self._rounds else [seed, node.rank])
+        self._rng = lengths.generator(seed, node.rank, rounds=self._rounds)
         self._ends: deque[float] = deque()
         self._last_end = 0.0
         self._burst = 0

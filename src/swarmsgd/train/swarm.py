@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -73,9 +72,7 @@ class Swarm:
         self._arena = arena
         self._connection = connection
         self._lengths = LocalSteps.parse(config.local_steps)
-        # In matching mode a round is equally long for all, or they would not make the same number.
-        whose = [] if config.mode == "matching" else [rank]
-        self._rng = np.random.default_rng([config.seed, *whose])
+        self._rng = self._lengths.generator(config.seed, rank, rounds=config.mode == "matching")
         self._burst_length = self._lengths.draw(self._rng)
         self._timing = Timing()
         self._steps = 0
