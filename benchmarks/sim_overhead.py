@@ -43,9 +43,9 @@ def main() -> None:
         for name, bits in (("swarm, 8 bits", 8), ("swarm, float32", None))
     }  # fmt: skip
     seconds: dict[str, list[float]] = {"bare": []}
+    first = configs["swarm, 8 bits"]
     for _ in range(options.rounds):
-        config = configs["swarm, 8 bits"]
-        seconds["bare"].append(bare(task, config))
+        seconds["bare"].append(bare(task, first))
         for name, config in configs.items():
             summary = simulate(config, task=task).summary
             seconds.setdefault(name, []).append(summary["host_s"])
@@ -56,7 +56,7 @@ def main() -> None:
         rows.append([name, f"{median:.2f}", f"{median / bare_s - 1:+.1%}"])
     print(table(rows))
     if options.keep:
-        keep("sim-overhead", {"seconds": seconds, "steps": steps_of(task, config)})
+        keep("sim-overhead", {"seconds": seconds, "steps": steps_of(task, first)})
 
 
 def steps_of(task: Task, config: SimConfig) -> int:

@@ -3,10 +3,10 @@
     python benchmarks/sim_steps.py [--keep] [--out steps.html]
 
 The message is that of the 0.1 M CNN (D = 99,782), a step computes for 10 ms with 10 % jitter; the
-gradients are those of a quadratic, since times do not depend on them. Nodes: 8, 16, 32, 64; links of
-1 Gbit/s and 100 Mbit/s; with and without one node that is four times slower. `overhead` is the time
-the others need over the computing of a usual node: waiting and, where an algorithm waits for it, the
-straggler. Under a straggler, samples are counted together: the fast nodes make more steps.
+gradients are those of a quadratic, since times do not depend on them. Nodes: 8, 16, 32, 64; links
+of 1 Gbit/s and 100 Mbit/s; with and without one node that is four times slower. In brackets: what
+comes on top of the 10 ms. Under a straggler, samples are counted together: who need not wait for it
+makes more steps.
 """
 
 from __future__ import annotations
