@@ -143,7 +143,8 @@ def _hadamard(x: Tensor) -> Tensor:
     size = half = x.shape[-1]
     while half > 1:  # the longest strides first, which is part of the definition: it rounds so
         half //= 2
-        first, second = x.unflatten(-1, (-1, 2, half)).unbind(-2)
+        pairs = x.reshape(*x.shape[:-1], -1, 2, half)
+        first, second = pairs[..., 0, :], pairs[..., 1, :]
         x = torch.stack([first + second, first - second], -2).flatten(-3)
     return x * float(torch.tensor(size**-0.5, dtype=torch.float32))
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from swarmsgd.codec import kernels, publishing
+from swarmsgd.codec import kernels, publishing, vectors
 from swarmsgd.core.arena import Arena
 from swarmsgd.core.code import Vector
 from swarmsgd.core.lattice import blocks_of
@@ -37,8 +37,10 @@ class Host:
     @classmethod
     def of(cls, live: torch.Tensor, pending: Vector) -> Host:
         """For a node that begins with x = c = live. Every page is touched here."""
-        copy = live.detach().to("cpu", copy=True).numpy()
-        return cls(copy, pending, copy.copy(), np.zeros(blocks_of(copy.size), np.float32))
+        copy = vectors.empty(live.numel())
+        np.copyto(copy, live.detach().to("cpu").numpy())
+        burst_max = np.zeros(blocks_of(copy.size), np.float32)
+        return cls(copy, pending, vectors.zeros(copy.size), burst_max)
 
     def keep_offered(self) -> None:
         """Before c changes: what is offered stays at hand for its reply."""
@@ -103,9 +105,7 @@ class Direct:
 
     def pending(self) -> Vector:
         """Zeros; the pages are there, and not met in the first exchange."""
-        pending = np.empty_like(self._live)
-        pending.fill(0)
-        return pending
+        return vectors.zeros(self._live.size)
 
     def apply(self, host: Host) -> bool:
         """x += p; p = 0."""
