@@ -61,6 +61,7 @@ def summarise(
         "local_steps": str(config.local_steps),
         "mode": config.mode if swarm else None,
         "bits": config.bits if swarm else None,
+        "rotation": config.rotation if swarm else None,
         "seed": config.seed,
         "lr": config.lr,
         "schedule": config.schedule,
