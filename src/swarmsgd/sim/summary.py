@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from swarmsgd.codec import rotates
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.fleet import Fleet
 from swarmsgd.sim.ledger import Ledger
@@ -61,7 +62,7 @@ def summarise(
         "local_steps": str(config.local_steps),
         "mode": config.mode if swarm else None,
         "bits": config.bits if swarm else None,
-        "rotation": config.rotation if swarm else None,
+        "rotation": rotates(config.bits, config.rotation) if swarm else None,
         "seed": config.seed,
         "lr": config.lr,
         "schedule": config.schedule,

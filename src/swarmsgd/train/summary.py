@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from swarmsgd.codec import rotates
 from swarmsgd.observe.view import NodeView, RunView
 from swarmsgd.train.processes import NodeEnd, Outcome
 from swarmsgd.train.recipe import TrainConfig
@@ -25,7 +26,7 @@ FIELDS: Mapping[str, tuple[str, str]] = {
     "local_steps": ("text", "optimizer steps between two exchanges"),
     "mode": ("text", "non-blocking, blocking or matching"),
     "bits": ("count", "bits a parameter on the wire; null is float32"),
-    "rotation": ("flag", "whether blocks are rotated before they are coded; null: where it pays"),
+    "rotation": ("flag", "whether blocks are rotated before they are coded"),
     "seed": ("number", "seed of the run"),
     "lr": ("number", "learning rate at the start"),
     "schedule": ("text", "how it went on"),
@@ -80,7 +81,7 @@ def summarise(config: TrainConfig, view: RunView, outcome: Outcome) -> dict[str,
         "local_steps": str(config.local_steps) if swarm else None,
         "mode": config.mode if swarm else None,
         "bits": config.bits if swarm else None,
-        "rotation": config.rotation if swarm else None,
+        "rotation": rotates(config.bits, config.rotation) if swarm else None,
         "seed": config.seed,
         "lr": config.lr,
         "schedule": config.schedule,
