@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ from swarmsgd.errors import ModelError, ProtocolError
 
 Figures = npt.NDArray[np.float32]
 """[P] one value a block."""
+
+_LOCAL = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,11 @@ def _arguments(payload: Payload) -> tuple[object, ...]:
 
 
 def _scratch() -> Vector:
-    return empty(kernels.SCRATCH)
+    """Room for a kernel to work in: one for each thread, since a call uses it alone."""
+    scratch = getattr(_LOCAL, "scratch", None)
+    if scratch is None:
+        scratch = _LOCAL.scratch = empty(kernels.SCRATCH)
+    return scratch
 
 
 def _mixed(form: Format, got: Payload, distance_sq: float, forms: npt.NDArray[np.uint8]) -> Mixed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from collections.abc import Callable
@@ -95,6 +96,7 @@ class _Run:
         now = 0.0
         with Recorder(path, -1, clock=lambda: self.ledger.clock.now) as self.recorder:
             algorithm = ALGORITHMS[self.config.algorithm].make(self.fleet, self.ledger)
+            gc.freeze()  # what many nodes consist of stays to the end: it need not be searched
             try:
                 self.point(algorithm, now)
                 for now in algorithm.run():
@@ -103,6 +105,7 @@ class _Run:
             except KeyboardInterrupt:
                 self.interrupted = True
             finally:
+                gc.unfreeze()
                 self.ledger.close()
             if not self.curve or self.curve[-1]["samples"] < self.fleet.samples:
                 self.point(algorithm, now)
