@@ -2,7 +2,7 @@
 
     python benchmarks/sim_scale.py [--nodes 100 1000 10000 100000] [--keep]
 
-One process a size: SwarmSGD on `synthetic` (D = 64), H = 4, 8 bits, random 4-regular graph, jitter
+One process a size: SwarmSGD on `synthetic` (D = 64), H = 4, float32, random 4-regular graph, jitter
 and links of 1 Gbit/s, 20 exchanges a node (10 that it starts, 10 that it answers). The exponent is
 that of a power law fitted to the seconds.
 """
@@ -25,7 +25,7 @@ EXCHANGES = 20
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, nargs="+", default=[100, 1000, 10_000, 100_000])
-    parser.add_argument("--bits", default="8")
+    parser.add_argument("--bits", default="none")
     parser.add_argument("--one", type=int, help="run one size here and say its figures")
     parser.add_argument("--keep", action="store_true", help="write the record")
     options = parser.parse_args()
