@@ -11,6 +11,7 @@ from still import INSTANT, config, finish, spread, swarm_of
 from swarmsgd.config import MODES
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.run import Result, simulate
+from swarmsgd.sim.swarm import Swarm
 from swarmsgd.sim.world import World
 from swarmsgd.tasks import TASKS, SyntheticOptions, VisionOptions
 
@@ -96,7 +97,8 @@ def test_a_slow_link_makes_bursts_longer_and_exchanges_fewer_and_costs_no_time()
     ends = [finish(quick[0]), finish(slow[0])]
     assert ends == pytest.approx([2.0, 2.0])
     # A message is 4 KB: 8 ms at 4 Mbit/s, and 0.33 s over the slow link.
-    assert (quick[2].initiated_N >= 30).all()  # of 50: at times several want the same link
+    # Of 50: at times several want the same link. Offers that cross are one exchange.
+    assert all(node.endpoint.node.counts.started >= 40 for node in quick[0].nodes)
     assert 1 <= slow[2].initiated_N[0] <= 5
     assert slow[1].steps_N.tolist() == [200] * 4
     assert slow[2].bytes_sent_N[0] < 0.5 * quick[2].bytes_sent_N[0]
@@ -189,7 +191,7 @@ def test_more_evals_than_steps_score_each_step_once():
 def test_exchanges_per_node_says_in_how_many_a_node_takes_part(mode: str, wanted: int):
     swarm, _, ledger = swarm_of(INSTANT, mode=mode, exchanges_per_node=20.0)
     finish(swarm)
-    assert 0.8 * wanted <= ledger.exchanges_N.mean() <= wanted  # offers that cross are one exchange
+    assert ledger.exchanges_N.sum() == wanted * 6 - 2 * declined(swarm)
 
 
 def test_geometric_bursts_have_the_mean_that_was_asked_for_and_vary():
@@ -325,12 +327,17 @@ def test_a_run_that_is_over_is_not_disturbed_by_what_would_happen_later():
 # Big.
 
 
+def declined(swarm: Swarm) -> int:
+    """Offers declined because they crossed another, whose exchange stands for both."""
+    return sum(node.endpoint.node.counts.refused for node in swarm.nodes)
+
+
 def test_done_nodes_tell_nobody_where_nobody_waits_for_them():
     swarm, _, ledger = swarm_of(INSTANT, nodes=300, exchanges_per_node=4.0)
     finish(swarm)
     messages = sum(node.endpoint.traffic.messages_sent for node in swarm.nodes)
     assert messages == 2 * 600  # an offer and its reply for each burst
-    assert ledger.initiated_N.sum() > 500
+    assert ledger.initiated_N.sum() + declined(swarm) == 600
 
 
 def test_a_node_keeps_one_watch_for_its_patience():
