@@ -30,7 +30,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "sim": {"core", "codec", "graphs", "config", "recipe", "observe", "tasks", "errors"},
     "testing": {"core", "transport", "errors"},
-    "cli": {"train", "sim", "recipe", "tasks", "graphs", "config", "observe", "codec", "errors"},
+    "flags": {"recipe", "tasks", "graphs", "config"},
+    "cli": {"train", "sim", "tasks", "config", "codec", "errors", "flags"},
     "__init__": {"graphs", "config", "train", "sim", "errors"},
     "__main__": {"cli"},
 }

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from swarmsgd import graphs
-from swarmsgd.cli import flags_of, main
+from swarmsgd.cli import main
 from swarmsgd.config import MODES
+from swarmsgd.flags import flags_of
 from swarmsgd.recipe import SCHEDULES
 from swarmsgd.tasks import DATASETS, MODELS, PARTITIONS, TASKS, VisionOptions
 from swarmsgd.train.algorithms import ALGORITHMS

@@ -1,27 +1,22 @@
 """The command `swarmsgd`: parse, call, print.
 
-The options of `swarmsgd train` are the fields of its config dataclasses, their help is the
-docstrings there, and the choices come from the tables of the package: nothing is listed twice.
+The options of `swarmsgd train` and `simulate` are the fields of their configs: see `flags`.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import dataclasses
 import importlib.machinery
-import inspect
 import os
 import sys
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Any
 
+from swarmsgd import flags
 from swarmsgd.errors import ConfigError, SwarmError
 
 USAGE_ERROR = 2
-SWITCH = {"auto": None, "on": True, "off": False}
 
 DESCRIPTION = "Train neural networks without a barrier: asynchronous decentralized SGD."
 EXAMPLES = """\
@@ -154,7 +149,12 @@ def _add_bench(commands: Any) -> None:
     add("what", choices=["codec"], metavar="codec", help="what to measure")
     add("--size", type=int, default=11_700_000, help="parameters (default: 11700000)")
     add("--bits", default="8", help="bits a parameter, or none for float32 (default: 8)")
-    add("--rotation", choices=SWITCH, default="auto", help="rotate blocks first (default: auto)")
+    add(
+        "--rotation",
+        choices=flags.SWITCH,
+        default="auto",
+        help="rotate blocks first (default: auto)",
+    )
     add("--repeats", type=int, default=15, help="repeats to take medians of (default: 15)")
     add("--json", action="store_true", help="print one JSON object")
 
@@ -172,7 +172,7 @@ def _bench(given: argparse.Namespace) -> int:
         if getattr(given, name) < 1:
             raise ConfigError(f"--{name} is {getattr(given, name)}, wanted at least 1")
     bits = Config(bits=None if text == "none" else int(text)).bits
-    figures = bench(given.size, bits, given.repeats, rotation=SWITCH[given.rotation])
+    figures = bench(given.size, bits, given.repeats, rotation=flags.SWITCH[given.rotation])
     if given.json:
         print(json.dumps({"size": given.size, "bits": bits, **figures}))
         return 0
@@ -295,9 +295,11 @@ def _train(name: str, arguments: list[str]) -> int:
 
     options = TASKS[name].options
     choices = {"algorithm": [(name, entry.help) for name, entry in ALGORITHMS.items()]}
-    epilog = f"{_choices(choices, TrainConfig, options)}\n{TRAIN_EPILOG.format(task=name)}"
-    given = _parse(f"swarmsgd train {name}", arguments, epilog, TrainConfig, options)
-    return run(TrainConfig(task=options(**_of(options, given)), **_of(TrainConfig, given)))
+    epilog = f"{flags.choices(choices, TrainConfig, options)}\n{TRAIN_EPILOG.format(task=name)}"
+    given = flags.parse(f"swarmsgd train {name}", arguments, epilog, TrainConfig, options)
+    return run(
+        TrainConfig(task=options(**flags.of(options, given)), **flags.of(TrainConfig, given))
+    )
 
 
 def _simulate(name: str, arguments: list[str]) -> int:
@@ -313,136 +315,8 @@ def _simulate(name: str, arguments: list[str]) -> int:
         "budget": list(BUDGETS.items()),
         "events": list(EVENTS.items()),
     }
-    epilog = f"{_choices(choices, SimConfig, World, options)}\n{SIMULATE_EPILOG.format(task=name)}"
-    given = _parse(f"swarmsgd simulate {name}", arguments, epilog, SimConfig, World, options)
-    task, world = options(**_of(options, given)), World(**_of(World, given))
-    return run(SimConfig(task=task, world=world, **_of(SimConfig, given)))
-
-
-def _parse(prog: str, arguments: list[str], epilog: str, *classes: type) -> dict[str, Any]:
-    """The values of the options that are the fields of `classes`; `epilog` follows their help."""
-    import tyro
-
-    try:
-        flags = tyro.cli(
-            flags_of(*classes),
-            prog=prog,
-            description=inspect.getdoc(classes[0]),
-            args=arguments,
-            registry=_registry(),
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-    except SystemExit as end:
-        if not end.code:  # the help was printed
-            print(epilog)
-        raise
-    return vars(flags)
-
-
-def _of(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    names = {field.name for field in dataclasses.fields(cls)}
-    return {name: value for name, value in given.items() if name in names}
-
-
-def flags_of(*classes: type) -> type:
-    """One flat dataclass of all fields of `classes` that have a default, the first of a name
-    counts, with their docstrings as help. It checks nothing: that is left to the classes.
-    """
-    import tyro
-
-    flags: dict[str, tuple[str, Any, dataclasses.Field[Any]]] = {}
-    for cls in classes:
-        docs, hints = _field_docs(cls), get_type_hints(cls)
-        for field in dataclasses.fields(cls):
-            if field.default is not dataclasses.MISSING and field.name not in flags:
-                help_ = tyro.conf.arg(help=docs[field.name])
-                annotation = Annotated[hints[field.name], help_]
-                default = dataclasses.field(default=field.default)
-                flags[field.name] = (field.name, annotation, default)
-    return dataclasses.make_dataclass("Flags", list(flags.values()), kw_only=True)
-
-
-def _field_docs(cls: type) -> dict[str, str]:
-    """Name and docstring of the fields of a dataclass and of those it extends, from the source."""
-    docs: dict[str, str] = {}
-    for owner in reversed([c for c in cls.__mro__ if dataclasses.is_dataclass(c)]):
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
-        assert isinstance(tree, ast.ClassDef)
-        for field, after in zip(tree.body, tree.body[1:], strict=False):
-            match field, after:
-                case (
-                    ast.AnnAssign(target=ast.Name(id=name)),
-                    ast.Expr(value=ast.Constant(value=str(text))),
-                ):
-                    docs[name] = " ".join(text.split())
-    return docs
-
-
-def _registry() -> Any:
-    """How tyro reads and shows what may be left out (`none`, or a value) or left to us (`auto`)."""
-    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
-
-    from swarmsgd.config import BITS
-
-    bits = "|".join("none" if bits is None else str(bits) for bits in BITS)
-    kinds: dict[Any, tuple[type, str]] = {
-        int | None: (int, bits),
-        float | None: (float, "NUMBER"),
-        Path | None: (Path, "PATH"),
-    }
-    registry = ConstructorRegistry()
-
-    @registry.primitive_rule
-    def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-        if info.type not in kinds:
-            return None
-        kind, metavar = kinds[info.type]
-        return PrimitiveConstructorSpec(
-            nargs=1,
-            metavar=metavar,
-            instance_from_str=lambda words: None if words[0].lower() == "none" else kind(words[0]),
-            is_instance=lambda value: value is None or isinstance(value, kind),
-            str_from_instance=lambda value: ["none" if value is None else str(value)],
-        )
-
-    @registry.primitive_rule
-    def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-        if info.type != bool | None:
-            return None
-        return PrimitiveConstructorSpec(
-            nargs=1,
-            metavar="auto|on|off",
-            instance_from_str=lambda words: SWITCH[words[0]],
-            is_instance=lambda value: value is None or isinstance(value, bool),
-            str_from_instance=lambda value: [word for word, of in SWITCH.items() if of is value],
-            choices=tuple(SWITCH),
-        )
-
-    return registry
-
-
-def _choices(more: Mapping[str, Iterable[tuple[str, str]]], *classes: type) -> str:
-    """What the options that name something can be, from the tables."""
-    from swarmsgd import config, graphs, recipe, tasks
-
-    tables: dict[str, Iterable[tuple[str, str]]] = {
-        "dataset": ((name, entry.help) for name, entry in tasks.DATASETS.items()),
-        "model": ((name, entry.help) for name, entry in tasks.MODELS.items()),
-        "partition": (
-            (usage, text)
-            for usage, text in (e.help.split(": ", 1) for e in tasks.PARTITIONS.values())
-        ),
-        "graph": ((kind.usage, kind.help) for kind in graphs.GRAPHS.values()),
-        "mode": config.MODES.items(),
-        "schedule": ((name, entry.help) for name, entry in recipe.SCHEDULES.items()),
-        **more,
-    }
-    known = {f.name for cls in classes for f in dataclasses.fields(cls)}
-    blocks: list[str] = []
-    for option, rows in tables.items():
-        if option in known:
-            rows = list(rows)
-            width = max(len(name) for name, _ in rows)
-            lines = [f"  {name:<{width}}  {text}" for name, text in rows]
-            blocks.append("\n".join([f"--{option}:", *lines]))
-    return "\n".join(blocks) + "\n"
+    names = flags.choices(choices, SimConfig, World, options)
+    epilog = f"{names}\n{SIMULATE_EPILOG.format(task=name)}"
+    given = flags.parse(f"swarmsgd simulate {name}", arguments, epilog, SimConfig, World, options)
+    task, world = options(**flags.of(options, given)), World(**flags.of(World, given))
+    return run(SimConfig(task=task, world=world, **flags.of(SimConfig, given)))
