@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from swarmsgd import graphs
 from swarmsgd.config import Config, closest
@@ -38,6 +38,9 @@ class RunConfig:
     Checked when made: raises ConfigError for anything that would stop the run later. What
     `algorithm` may be is for the driver to say: each has a table of its own.
     """
+
+    PARTS: ClassVar[Mapping[str, type]] = {}
+    """Fields that are dataclasses themselves, besides the task's options."""
 
     task: TaskOptions
     """The options of the task; it gets this run's seed."""
@@ -127,14 +130,15 @@ class RunConfig:
     def to_json(self) -> str:
         """As the text of `config.json`."""
         values = {name: value for name, value in asdict(self).items() if name != "task"}
-        return json.dumps(
-            {"task": self.task_name, "options": asdict(self.task), **values}, indent=2, default=str
-        )
+        found = _plain({"task": self.task_name, "options": asdict(self.task), **values})
+        return json.dumps(found, indent=2, default=str, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """From what `to_json` wrote."""
-        values: dict[str, Any] = json.loads(text)
+        values: dict[str, Any] = _revived(json.loads(text))
+        for name, part in cls.PARTS.items():
+            values[name] = part(**values[name])
         options: dict[str, Any] = values.pop("options")
         for owner, name in ((values, "out"), (options, "data")):
             if owner.get(name) is not None:
@@ -142,6 +146,22 @@ class RunConfig:
         task = TASKS[values.pop("task")].options(**options)
         known = {field.name for field in fields(cls)}
         return cls(task=task, **{name: value for name, value in values.items() if name in known})
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can hold it: it has no infinity."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return "inf" if value == math.inf else value
+
+
+def _revived(value: Any) -> Any:
+    """What `_plain` and JSON were given; their lists were tuples."""
+    if isinstance(value, dict):
+        return {name: _revived(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return tuple(value)
+    return math.inf if value == "inf" else value
 
 
 def whole(name: str, got: int, least: int) -> None:

@@ -1,6 +1,7 @@
 """`swarmsgd simulate`: what it prints, writes and refuses."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -13,7 +14,10 @@ from safetensors.torch import load_file
 from swarmsgd.cli import main
 from swarmsgd.observe.records import read
 from swarmsgd.observe.schema import unknown
+from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.summary import FIELDS
+from swarmsgd.sim.world import World
+from swarmsgd.tasks import SyntheticOptions
 from swarmsgd.train.summary import FIELDS as REAL_FIELDS
 
 SMALL = ("--dimension", "8", "--samples-per-node", "40", "--epochs", "1", "--evals", "4")
@@ -43,6 +47,14 @@ def test_a_run_prints_its_curve_and_leaves_its_files(tmp_path: Path, capsys: Any
         "node-0.jsonl", "node-1.jsonl", "node-2.jsonl", "report.html", "summary.json",
     ]  # fmt: skip
     assert list(load_file(tmp_path / "a" / "model.safetensors")) == ["x"]
+
+
+def test_a_config_comes_back_from_its_file_as_it_was():
+    world = World(stragglers=("3:4@1-2",), events=("kill:1@2",), bandwidth_mbit_s=math.inf)
+    made = SimConfig(task=SyntheticOptions(), nodes=5, bits=None, world=world, out=Path("a"))
+    text = made.to_json()
+    assert SimConfig.from_json(text) == made
+    assert "Infinity" not in text  # that is no JSON
 
 
 @pytest.mark.parametrize("algorithm", ["swarm", "allreduce", "ad-psgd", "sgd"])

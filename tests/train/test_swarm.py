@@ -247,6 +247,16 @@ swarmsgd.join(model, torch.optim.SGD(model.parameters(), lr=0.1), mode=mode)
     )
 
 
+def test_settings_that_come_to_the_same_are_no_disagreement():
+    body = """
+model = Vector(10)
+rotation = False if RANK == 1 else None  # at 8 bits blocks are not rotated unless one asks
+with swarmsgd.join(model, torch.optim.SGD(model.parameters(), lr=0.1), rotation=rotation): pass
+say(joined=True)
+"""
+    assert all(said["joined"] for said in run(body, 2))
+
+
 def test_a_nan_stops_the_node_that_has_it_and_harms_nobody():
     body = """
 model = Vector(100)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from swarmsgd.config import LocalSteps
 from swarmsgd.errors import ConfigError
@@ -21,6 +22,8 @@ BUDGETS: Mapping[str, str] = {
 @dataclass(frozen=True, kw_only=True)
 class SimConfig(RunConfig):
     """One simulated run. What it shares with `swarmsgd train` means the same."""
+
+    PARTS: ClassVar[Mapping[str, type]] = {"world": World}
 
     world: World
     """The world it happens in."""

@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from swarmsgd import graphs
-from swarmsgd.codec import kernels, make_code
+from swarmsgd.codec import kernels, make_code, rotates
 from swarmsgd.config import Config
 from swarmsgd.core import messages
 from swarmsgd.core.arena import Arena
@@ -180,7 +180,7 @@ def _settings(arena: Arena, config: Config, graph: Graph) -> dict[str, object]:
         "edges": zlib.crc32(graph.edge_array.tobytes()),
         "mode": config.mode,
         "bits": config.bits,
-        "rotation": config.rotation,
+        "rotation": rotates(config.bits, config.rotation),
         "seed": config.seed,
         "broadcast_start": config.broadcast_start,
         "number of parameters": arena.dim,
