@@ -130,7 +130,7 @@ class RunConfig:
     def to_json(self) -> str:
         """As the text of `config.json`."""
         values = {name: value for name, value in asdict(self).items() if name != "task"}
-        found = _plain({"task": self.task_name, "options": asdict(self.task), **values})
+        found = plain({"task": self.task_name, "options": asdict(self.task), **values})
         return json.dumps(found, indent=2, default=str, allow_nan=False)
 
     @classmethod
@@ -148,15 +148,15 @@ class RunConfig:
         return cls(task=task, **{name: value for name, value in values.items() if name in known})
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """As JSON can hold it: it has no infinity."""
     if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
+        return {name: plain(inner) for name, inner in value.items()}
     return "inf" if value == math.inf else value
 
 
 def _revived(value: Any) -> Any:
-    """What `_plain` and JSON were given; their lists were tuples."""
+    """What `plain` and JSON were given; their lists were tuples."""
     if isinstance(value, dict):
         return {name: _revived(inner) for name, inner in value.items()}
     if isinstance(value, list):

@@ -57,6 +57,13 @@ def test_a_config_comes_back_from_its_file_as_it_was():
     assert "Infinity" not in text  # that is no JSON
 
 
+def test_an_unlimited_link_is_written_as_json_can(tmp_path: Path):
+    assert simulate(tmp_path / "a", "--bandwidth-mbit-s", "inf") == 0
+    for name in ("config.json", "summary.json"):
+        json.loads((tmp_path / "a" / name).read_text(), parse_constant=pytest.fail)
+    assert summary_of(tmp_path / "a")["world"]["bandwidth_mbit_s"] == "inf"
+
+
 @pytest.mark.parametrize("algorithm", ["swarm", "allreduce", "ad-psgd", "sgd"])
 def test_every_line_of_the_records_and_every_figure_is_documented(algorithm: str, tmp_path: Path):
     world = ("--events", "kill:1@0.1", "join:1@0.2") if algorithm == "swarm" else ()

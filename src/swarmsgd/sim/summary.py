@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from swarmsgd.codec import rotates
+from swarmsgd.recipe import plain
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.fleet import Fleet
 from swarmsgd.sim.ledger import Ledger
@@ -94,7 +95,7 @@ def summarise(
         "step_ms": 1000 * virtual_s * len(steps) / max(1, int(steps.sum())),
         "steps_of_nodes": [int(steps.min()), int(steps.max())],
         "bytes_a_node": float(ledger.bytes_sent_N.mean()),
-        "world": vars(config.world).copy(),
+        "world": plain(vars(config.world)),
         "host_s": host_s,
         "gradient_host_s": fleet.gradient_s,
         "score_host_s": score_s,
