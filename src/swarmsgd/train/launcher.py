@@ -327,13 +327,20 @@ def _start_guard() -> subprocess.Popen[bytes]:
 def _host_store(listener: socket.socket, master_addr: str) -> TCPStore:
     from torch.distributed import TCPStore
 
-    store = TCPStore(
-        master_addr,
-        listener.getsockname()[1],
-        is_master=True,
-        timeout=timedelta(seconds=other_hosts.STORE_CALL_S),
-        wait_for_workers=False,
-        master_listen_fd=listener.fileno(),
-    )
+    def host(**backend: bool) -> TCPStore:
+        return TCPStore(
+            master_addr,
+            listener.getsockname()[1],
+            is_master=True,
+            timeout=timedelta(seconds=other_hosts.STORE_CALL_S),
+            wait_for_workers=False,
+            master_listen_fd=listener.fileno(),
+            **backend,
+        )
+
+    try:
+        store = host()
+    except NotImplementedError:  # torch 2.6: its libuv backend cannot take over a descriptor
+        store = host(use_libuv=False)
     listener.detach()  # the store owns the descriptor now
     return store
