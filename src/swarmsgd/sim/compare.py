@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import multiprocessing
@@ -226,7 +227,10 @@ def run_job(job: Job) -> dict[str, Any]:
     result = simulate(job.config, folder=job.folder)
     if job.folder is not None:
         write_result(result, job.folder)
-    return result.summary
+    summary = result.summary
+    del result
+    gc.collect()  # a run is a circle of references that holds the data: hundreds of MB each time
+    return summary
 
 
 def _line(job: Job, summary: dict[str, Any] | None) -> str:
