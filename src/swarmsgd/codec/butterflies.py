@@ -12,7 +12,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
-from swarmsgd.codec.intrinsics import intrinsic
+from swarmsgd.codec.intrinsics import intrinsic, unknown
 
 LANES = 16
 _FLOAT, _WORD = ir.FloatType(), ir.IntType(32)
@@ -34,13 +34,33 @@ def _times_signs(builder: Any, row: Any, word: Any) -> Any:
     return builder.bitcast(builder.xor(builder.bitcast(row, _WORDS), minus), _FLOATS)
 
 
+def _everywhere(builder: Any, value: Any) -> Any:
+    """A row with this value in every lane."""
+    one = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), value, _WORD(0))
+    return builder.shuffle_vector(one, one, ir.Constant(_WORDS, [0] * LANES))
+
+
+def _times_plus(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """a b + c in one instruction if there is one: for an exact product a b, rounded once anyway."""
+    product = builder.fmul(a, b, flags=("contract",))
+    return builder.fadd(product, c, flags=("contract",))
+
+
 def _between(builder: Any, rows: list[Any]) -> None:
-    """The transform over the numbers of the rows, the highest bit first."""
+    """The transform over the numbers of the rows, the highest bit first.
+
+    Some processors add in two of their units and multiply and add in two others. So that all four
+    work, every other difference is made with a product by a -1 that LLVM does not recognise.
+    """
+    minus = _everywhere(builder, unknown(builder, -1.0))
     for bit in 8, 4, 2, 1:
         for low in range(LANES):
             if not low & bit:
                 a, b = rows[low], rows[low | bit]
-                rows[low], rows[low | bit] = builder.fadd(a, b), builder.fsub(a, b)
+                rows[low] = builder.fadd(a, b)
+                rows[low | bit] = (
+                    _times_plus(builder, b, minus, a) if bit in (8, 2) else builder.fsub(a, b)
+                )
 
 
 def _within(builder: Any, row: Any) -> Any:
@@ -49,9 +69,7 @@ def _within(builder: Any, row: Any) -> Any:
         order = ir.Constant(_WORDS, [lane ^ bit for lane in range(LANES)])
         signs = ir.Constant(_FLOATS, [-1.0 if lane & bit else 1.0 for lane in range(LANES)])
         other = builder.shuffle_vector(row, row, order)
-        row = builder.fadd(
-            builder.fmul(row, signs, flags=("contract",)), other, flags=("contract",)
-        )
+        row = _times_plus(builder, row, signs, other)
     return row
 
 
@@ -104,8 +122,7 @@ def _compact(flip: bool) -> Any:
             values, signs, at, scale = arguments
             rows = _load(context, builder, values_kind, values, at, LANES)
             _between(builder, rows)
-            one = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), scale, _WORD(0))
-            scales = builder.shuffle_vector(one, one, ir.Constant(_WORDS, [0] * LANES))
+            scales = _everywhere(builder, scale)
             sixteenth = builder.lshr(at, ir.Constant(at.type, 4))
             for r in range(LANES):
                 row = builder.fmul(_within(builder, rows[r]), scales)

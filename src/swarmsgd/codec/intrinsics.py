@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 from llvmlite import ir
@@ -130,6 +131,17 @@ def loose_sum(_typing, total, term):
         return builder.fadd(*arguments, flags=("reassoc",))
 
     return total(total, term), build
+
+
+def unknown(builder: Any, value: float) -> Any:
+    """For building other intrinsics: this float32, of which LLVM does not know what it is.
+
+    It comes through a register that an empty piece of assembly may have changed.
+    """
+    word = ir.IntType(32)
+    bits = word(int.from_bytes(struct.pack("<f", value), "little"))
+    same = builder.asm(ir.FunctionType(word, [word]), "", "=r,0", [bits], False)
+    return builder.bitcast(same, ir.FloatType())
 
 
 @intrinsic
