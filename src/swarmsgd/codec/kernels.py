@@ -97,8 +97,8 @@ def _room(scratch, number):
 
 @nb.njit
 def _ask_for(body, start, stop):
-    """The cache lines that are written soon."""
-    for line in range(start, stop, 64):
+    """The cache lines that are written soon: one more than fit if a line begins before `start`."""
+    for line in range(start, stop + 63, 64):
         fetch(body, line)
 
 
@@ -132,9 +132,9 @@ def offer(bits, rotated, scratch, copy, stream, body, starts, forms, cells, chec
         mine = borrowed(copy, start, min(start + BLOCK, copy.size))
         own = mine
         if rotated:
-            _ask_for(body, starts[block], starts[block + 1])
             own = borrowed(turned, 0, mine.size)
             rotate(mine, own, borrowed(copy, start + BLOCK, start + BLOCK))
+            _ask_for(body, starts[block], starts[block + 1])
         if forms[block] == RAW:
             if magnitude_bits(own) > largest:
                 return False
@@ -257,6 +257,7 @@ def answer(
             move(body, starts[block], mine, 0, 4 * mine.size)
             total += add_to(mine, theirs, coming)
             continue
+        _ask_for(body, starts[block], starts[block + 1])
         into = _written(body, starts[block], mine.size, bits, colours)
         offset = offset_of(stream, block)
         part = 0.0
