@@ -27,11 +27,9 @@ class ExactCode:
 
     def offer(self, copy: Vector, seed: int, allocate: Allocate) -> Bytes:
         """Copy `copy` to the payload. ModelError if a value cannot be exchanged."""
-        blocks = self._format.blocks
-        forms = np.full(blocks, kernels.RAW, np.uint8)
-        cells = np.zeros(blocks, np.float32)
+        form = self._format
         self._offered = None
-        payload, self._offered = passes.offer(self._format, forms, cells, copy, seed, allocate)
+        payload, self._offered = passes.offer(form, form.usual_forms, 0.0, copy, seed, allocate)
         return payload
 
     def answer(

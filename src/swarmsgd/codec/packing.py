@@ -27,20 +27,24 @@ import struct
 import zlib
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from swarmsgd.codec import figures as blockwise
 from swarmsgd.codec.kernels import CODED, LEFT_OUT, RAW
 from swarmsgd.core.code import Allocate, Bytes
-from swarmsgd.core.lattice import BLOCK, LARGEST_CELL, SMALLEST_CELL, blocks_of
+from swarmsgd.core.lattice import BLOCK, blocks_of, stream
 from swarmsgd.errors import ProtocolError
 
 MAGIC = b"SWL1"
 OFFER, REPLY = 1, 2
 
 _HEAD = struct.Struct("<4sBBBBIIQQ")
-_CRC = slice(12, 16)
+_CRC = struct.Struct("<I")
+_CRC_AT = 12
+_CHECK, _CELL = np.dtype("<u4"), np.dtype("<f4")
 _NAMES = {OFFER: "offer", REPLY: "reply"}
 
 
@@ -78,6 +82,13 @@ class Format:
         return lengths
 
     @cached_property
+    def usual_forms(self) -> npt.NDArray[np.uint8]:
+        """[P] of blocks that are sent as the format says."""
+        forms = np.full(self.blocks, CODED if self.bits else RAW, np.uint8)
+        forms.setflags(write=False)
+        return forms
+
+    @cached_property
     def _usual_starts(self) -> npt.NDArray[np.int64]:
         starts = _ends((self.lengths * (self.bits or 32) + 7) // 8)
         starts.setflags(write=False)
@@ -90,11 +101,10 @@ class Format:
 
     def starts(self, forms: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         """[P + 1] where each block of these forms begins in the body, then the body's size."""
-        raw = forms == RAW
-        if not self.bits or not raw.any():
+        if not self.bits or RAW not in forms.tobytes():
             return self._usual_starts
         coded = (self.lengths * self.bits + 7) // 8
-        return _ends(np.where(raw, 4 * self.lengths, coded))
+        return _ends(np.where(forms == RAW, 4 * self.lengths, coded))
 
 
 def _ends(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -104,12 +114,15 @@ def _ends(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return ends
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """The parts of one payload; `seal` writes the figures of one that was made by `new`."""
 
     bytes: Bytes
     seed: int
+    stream: int
+    """What the offsets are made of."""
+    figures: Bytes
+    """A copy of all that lies before the body, with 0 for its CRC; the next three are in it."""
     checks: npt.NDArray[np.uint32]
     cells: npt.NDArray[np.float32]
     forms: npt.NDArray[np.uint8]
@@ -125,82 +138,58 @@ def new(
     size = form.figures_size
     data = allocate(size + int(starts[-1]))
     seed &= 0xFFFFFFFFFFFFFFFF
-    head = _HEAD.pack(MAGIC, kind, form.bits, form.rotated, 0, BLOCK, 0, form.dim, seed)
-    data[: _HEAD.size] = np.frombuffer(head, np.uint8)
-    return Payload(
-        data,
-        seed,
-        np.zeros(form.blocks, np.uint32),
-        np.zeros(form.blocks, np.float32),
-        forms,
-        starts,
-        data[size:],
-    )
+    figures = np.zeros(size, np.uint8)
+    _HEAD.pack_into(figures, 0, MAGIC, kind, form.bits, form.rotated, 0, BLOCK, 0, form.dim, seed)
+    checks, cells, own = _parts(form, figures)
+    own[:] = forms
+    return Payload(data, seed, stream(seed), figures, checks, cells, own, starts, data[size:])
 
 
 def seal(payload: Payload) -> Bytes:
     """Write the figures and the head's CRC; the payload's bytes."""
-    figures = _figures(payload)
-    end = _HEAD.size + figures.size
-    payload.bytes[_HEAD.size : end] = figures
-    crc = zlib.crc32(payload.bytes[:end].data)
-    payload.bytes[_CRC] = np.frombuffer(crc.to_bytes(4, "little"), np.uint8)
+    figures = payload.figures
+    payload.bytes[: figures.size] = figures
+    _CRC.pack_into(payload.bytes, _CRC_AT, zlib.crc32(figures))
     return payload.bytes
 
 
-def _figures(payload: Payload) -> Bytes:
-    blocks = payload.forms.size
-    return np.concatenate(
-        [
-            payload.checks.astype("<u4").view(np.uint8),
-            payload.cells.astype("<f4").view(np.uint8),
-            payload.forms,
-            np.zeros(-blocks % 4, np.uint8),
-        ]
+def _parts(
+    form: Format, figures: Bytes
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """Checks, cells and forms."""
+    cells_at = _HEAD.size + 4 * form.blocks
+    forms_at = cells_at + 4 * form.blocks
+    return (
+        figures[_HEAD.size : cells_at].view(_CHECK),
+        figures[cells_at:forms_at].view(_CELL),
+        figures[forms_at : forms_at + form.blocks],
     )
 
 
 def parse(form: Format, kind: int, data: Bytes) -> Payload:
-    """Views of a payload that came in. ProtocolError if no peer of this run can have sent it."""
-    if data.size < form.figures_size:
-        raise _refused(kind, f"has {data.size} bytes, its figures alone take {form.figures_size}")
-    magic, got_kind, bits, rotated, zero, block, crc, dim, seed = _HEAD.unpack(
-        data[: _HEAD.size].tobytes()
-    )
-    figures = data[: form.figures_size].copy()
-    figures[_CRC] = 0
+    """A payload that came in. ProtocolError if no peer of this run can have sent it."""
+    size = form.figures_size
+    if data.size < size:
+        raise _refused(kind, f"has {data.size} bytes, its figures alone take {size}")
+    magic, got_kind, bits, rotated, zero, block, crc, dim, seed = _HEAD.unpack_from(data)
     if magic != MAGIC:
         raise _refused(kind, f"begins with {magic!r}, wanted {MAGIC!r}")
     wanted = (kind, form.bits, int(form.rotated), BLOCK, form.dim)
     got = (got_kind, bits, rotated, block, dim)
     if got != wanted or zero:
         raise _refused(kind, f"has (kind, bits, rotated, block, dim) {got}, wanted {wanted}")
-    if zlib.crc32(figures.data) != crc:
+    figures = data[:size].copy()  # which also begins where figures may begin
+    _CRC.pack_into(figures, _CRC_AT, 0)
+    if zlib.crc32(figures) != crc:
         raise _refused(kind, "has a head that fails its CRC")
-    blocks = form.blocks
-    cells_at = _HEAD.size + 4 * blocks
-    forms_at = cells_at + 4 * blocks
-    forms = figures[forms_at : forms_at + blocks]
+    checks, cells, forms = _parts(form, figures)
     starts = form.starts(forms)
-    if data.size != form.figures_size + starts[-1]:
-        size = form.figures_size + starts[-1]
-        raise _refused(kind, f"has {data.size} bytes, its head says {size}")
-    cells = figures[cells_at:forms_at].view("<f4")
-    coded = forms == CODED
-    in_reach = (cells >= SMALLEST_CELL) & (cells <= LARGEST_CELL)
-    usual, other = form.forms(kind)
-    known = (forms == usual) | (forms == other)
-    if not known.all() or not (in_reach | ~coded).all():
+    whole = size + int(starts[-1])
+    if data.size != whole:
+        raise _refused(kind, f"has {data.size} bytes, its head says {whole}")
+    if not blockwise.possible(forms, cells, *form.forms(kind)):
         raise _refused(kind, "has a form or a cell that no block can have")
-    return Payload(
-        data,
-        seed,
-        figures[_HEAD.size : cells_at].view("<u4"),
-        cells,
-        forms,
-        starts,
-        data[form.figures_size :],
-    )
+    return Payload(data, seed, stream(seed), figures, checks, cells, forms, starts, data[size:])
 
 
 def _refused(kind: int, what: str) -> ProtocolError:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from swarmsgd.codec import kernels, packing
-from swarmsgd.codec.kernels import CODED, LEFT_OUT, RAW
+from swarmsgd.codec import figures, kernels, packing
 from swarmsgd.codec.packing import Format, Payload
 from swarmsgd.codec.vectors import empty
 from swarmsgd.core.code import Allocate, Bytes, Mixed, Vector
-from swarmsgd.core.lattice import BLOCK, EXCHANGEABLE, cells_in_reach, stream
+from swarmsgd.core.lattice import BLOCK, EXCHANGEABLE, cells_in_reach
 from swarmsgd.errors import ModelError, ProtocolError
 
 Figures = npt.NDArray[np.float32]
@@ -22,8 +21,7 @@ Figures = npt.NDArray[np.float32]
 _LOCAL = threading.local()
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """What a mix tells about each block."""
 
     mixed: Mixed
@@ -31,11 +29,10 @@ class Seen:
     """[P] max-norm distance of the two ends, -1 where the block was left out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Offered:
+class Offered(NamedTuple):
     """What is kept of an offer: its lattice point can be made again, and proved to be the same."""
 
-    seed: int
+    stream: int
     forms: npt.NDArray[np.uint8]
     cells: Figures
     checks: npt.NDArray[np.uint32]
@@ -44,7 +41,7 @@ class Offered:
 def offer(
     form: Format,
     forms: npt.NDArray[np.uint8],
-    cells: Figures,
+    cells: Figures | float,
     copy: Vector,
     seed: int,
     allocate: Allocate,
@@ -58,7 +55,7 @@ def offer(
     out.cells[:] = cells
     if not kernels.offer(form.bits, form.rotated, _scratch(), copy, *_arguments(out)):
         raise _not_exchangeable(copy, form)
-    return packing.seal(out), Offered(out.seed, out.forms, out.cells, out.checks)
+    return packing.seal(out), Offered(out.stream, out.forms, out.cells, out.checks)
 
 
 def answer(
@@ -67,8 +64,7 @@ def answer(
     """Decode an offer next to `copy`, encode the reply, add (Q_i - Q_j)/2 to copy and pending."""
     _require(form.dim, copy, pending)
     got = packing.parse(form, packing.OFFER, offer)
-    forms = np.full(form.blocks, CODED if form.bits else RAW, np.uint8)
-    out = packing.new(form, packing.REPLY, seed, forms, allocate)
+    out = packing.new(form, packing.REPLY, seed, form.usual_forms, allocate)
     seen = np.empty(form.blocks, np.float32)
     reach = np.float32(cells_in_reach(form.bits) if form.bits else 0)
     distance_sq = kernels.answer(
@@ -82,7 +78,8 @@ def answer(
         *_arguments(out),
         seen,
     )
-    return packing.seal(out), Seen(_mixed(form, got, distance_sq, forms), seen)
+    _, _, *rest = figures.tally(got.forms, got.cells, seen, form.lengths)
+    return packing.seal(out), Seen(Mixed(distance_sq, form.blocks, *rest), seen)
 
 
 def mix(
@@ -106,7 +103,7 @@ def mix(
         form.bits,
         form.rotated,
         _scratch(),
-        stream(ours.seed),
+        ours.stream,
         ours.forms,
         ours.cells,
         ours.checks,
@@ -116,22 +113,23 @@ def mix(
         pending,
         seen,
     )
-    if changed := int((seen == kernels.CHANGED).sum()):
+    changed, wrong, *rest = figures.tally(got.forms, got.cells, seen, form.lengths)
+    if changed:
         raise ProtocolError(
             f"{changed} of {form.blocks} blocks of the model that was offered changed before the "
             "reply was mixed, so those were not mixed: a bug of ours, please report it"
         )
-    if wrong := int((seen == kernels.WRONG).sum()):
+    if wrong:
         raise ProtocolError(
             f"{wrong} of {form.blocks} blocks of this reply do not decode next to what was "
             "offered, though a partner chooses them so that they do; close the link"
         )
-    return Seen(_mixed(form, got, distance_sq, got.forms), seen)
+    return Seen(Mixed(distance_sq, form.blocks, *rest), seen)
 
 
 def _arguments(payload: Payload) -> tuple[object, ...]:
     return (
-        stream(payload.seed),
+        payload.stream,
         payload.body,
         payload.starts,
         payload.forms,
@@ -146,22 +144,6 @@ def _scratch() -> Vector:
     if scratch is None:
         scratch = _LOCAL.scratch = empty(kernels.SCRATCH)
     return scratch
-
-
-def _mixed(form: Format, got: Payload, distance_sq: float, forms: npt.NDArray[np.uint8]) -> Mixed:
-    """`forms` says what was mixed, `got` what came in."""
-    mixed = forms != LEFT_OUT
-    coded = mixed & (got.forms == CODED)
-    cells = got.cells[coded]
-    middle = cells.size // 2
-    return Mixed(
-        distance_sq,
-        form.blocks,
-        left_out=form.blocks - int(np.count_nonzero(mixed)),
-        float32_blocks=int(np.count_nonzero(got.forms == RAW)),
-        noise_sq=float(np.dot(form.lengths[coded], np.square(cells, dtype=np.float64))) / 12,
-        cell=float(np.partition(cells, middle)[middle]) if cells.size else 0.0,
-    )
 
 
 def _require(dim: int, *vectors: Vector) -> None:

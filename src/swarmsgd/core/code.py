@@ -16,8 +16,7 @@ added that fails a check.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +27,7 @@ Allocate = Callable[[int], Bytes]
 """Given a number of bytes, returns a writable uint8 array of exactly that length."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mixed:
+class Mixed(NamedTuple):
     """What one end saw while it mixed: all sums are over the coordinates that were mixed."""
 
     distance_sq: float
