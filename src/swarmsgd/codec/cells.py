@@ -12,9 +12,12 @@ after `PATIENCE` failures in a row the block goes as float32, which always decod
 
 from __future__ import annotations
 
+import numba as nb
 import numpy as np
 import numpy.typing as npt
+from numba.core import types
 
+from swarmsgd.codec.compiled import BYTES, VECTOR, kernel
 from swarmsgd.codec.kernels import CODED, RAW
 from swarmsgd.core.lattice import LARGEST_CELL
 
@@ -27,6 +30,13 @@ _BURSTS = 3
 _MARGINS = {3: 1.15, 4: 1.25, 5: 1.4, 6: 1.5, 7: 1.75, 8: 2.0, 16: 8.0}
 """By bits: fewer leave less room, since the noise grows with the square of the margin."""
 
+# The rows of what is known, one column a block: distances, newest first, with the burst of that
+# time; bursts, newest first; failures in a row. A distance of -1 is for none yet.
+_THEN = _DISTANCES
+_BURST = _THEN + _DISTANCES
+_FAILURES = _BURST + _BURSTS
+_KNOWN = types.Array(types.float32, 2, "C")
+
 
 class Cells:
     """What one node knows about the distances of one vector's blocks to other nodes."""
@@ -34,27 +44,22 @@ class Cells:
     def __init__(self, blocks: int, bits: int) -> None:
         self._reach = ((1 << bits) - 1) / 2
         self._margin = _MARGINS[bits]
-        # Newest first, with the burst of that time; -1 is for none yet.
-        self._distances = np.full((_DISTANCES, blocks), -1, np.float32)
-        self._burst_then = np.zeros((_DISTANCES, blocks), np.float32)
-        self._bursts = np.zeros((_BURSTS, blocks), np.float32)
-        self._failures = np.zeros(blocks, np.uint8)
+        self._known = np.zeros((_FAILURES + 1, blocks), np.float32)
+        self._known[:_DISTANCES] = -1
         self._offered = np.zeros(blocks, np.float32)
 
     def choose(self) -> tuple[npt.NDArray[np.uint8], Figures]:
         """Forms and cells of the next offer: float32 for blocks of which nothing is known yet."""
-        cells = self.predict() * np.float32(self._margin / self._reach)
-        known = (self._distances[0] >= 0) & (self._failures < PATIENCE) & (cells <= LARGEST_CELL)
-        return np.where(known, CODED, RAW).astype(np.uint8), np.where(known, cells, 0)
+        cells = self.predict()
+        forms = np.empty(cells.size, np.uint8)
+        _choose(self._known, self._margin / self._reach, forms, cells)
+        return forms, cells
 
     def predict(self) -> Figures:
         """[P] the max-norm distance expected at the next exchange, without margin."""
-        now = self._bursts.max(0)
-        then = np.minimum(self._burst_then, now)
-        further = self._distances + (now - then)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            larger = np.fmin(self._distances * (now / then), further)
-        return np.where(self._distances >= 0, larger, 0).max(0)
+        expected = np.empty(self._known.shape[1], np.float32)
+        _predict(self._known, expected)
+        return expected
 
     def offered(self, cells: Figures) -> None:
         """The cells that the offer really has, as wide as float32 needs them."""
@@ -62,23 +67,85 @@ class Cells:
 
     def burst(self, burst_max: Figures) -> None:
         """The largest |change| of the burst just ended."""
-        self._bursts = np.concatenate([burst_max[None], self._bursts[:-1]])
+        _burst(self._known, burst_max)
 
     def saw(self, distance: Figures) -> None:
         """Max-norm distances that an exchange found; negative in blocks that were left out."""
-        seen = distance >= 0
-        now = self._bursts.max(0)
-        self._distances = _push(self._distances, distance, seen)
-        self._burst_then = _push(self._burst_then, now, seen)
+        _saw(self._known, distance)
 
     def replied(self, distance: Figures) -> None:
         """As `saw`, for one's own offer: a block left out had too narrow a cell."""
-        failed = distance < 0
-        wider = 2 * self._offered * np.float32(self._reach / self._margin)
-        self.saw(np.where(failed & (wider > 0), wider, distance))
-        self._failures = np.where(failed, self._failures + 1, 0).astype(np.uint8)
+        _replied(self._known, self._offered, self._reach / self._margin, distance)
 
 
-def _push(newest_first: Figures, value: Figures, where: npt.NDArray[np.bool_]) -> Figures:
-    pushed = np.concatenate([value[None], newest_first[:-1]])
-    return np.where(where, pushed, newest_first)
+@kernel(types.void(_KNOWN, VECTOR))
+def _predict(known, expected):
+    for block in range(expected.size):
+        now = _largest_burst(known, block)
+        largest = np.float32(0)
+        for k in range(_DISTANCES):
+            distance, then = known[k, block], min(known[_THEN + k, block], now)
+            if distance >= 0:
+                larger = distance + (now - then)
+                if then > 0:
+                    larger = np.fmin(larger, distance * (now / then))
+                largest = np.maximum(largest, larger)
+        expected[block] = largest
+
+
+@kernel(types.void(_KNOWN, types.float32, BYTES, VECTOR))
+def _choose(known, cells_in_distance, forms, cells):
+    """Forms, and cells from the distances that are expected."""
+    for block in range(cells.size):
+        cell = cells[block] * cells_in_distance
+        trusted = known[0, block] >= 0 and known[_FAILURES, block] < PATIENCE
+        coded = trusted and cell <= LARGEST_CELL
+        forms[block] = CODED if coded else RAW
+        cells[block] = cell if coded else np.float32(0)
+
+
+@kernel(types.void(_KNOWN, VECTOR))
+def _burst(known, burst_max):
+    for block in range(burst_max.size):
+        _push(known, _BURST, _BURSTS, block, burst_max[block])
+
+
+@kernel(types.void(_KNOWN, VECTOR))
+def _saw(known, distance):
+    for block in range(distance.size):
+        _remember(known, block, distance[block])
+
+
+@kernel(types.void(_KNOWN, VECTOR, types.float32, VECTOR))
+def _replied(known, offered, distance_in_cells, distance):
+    for block in range(distance.size):
+        if distance[block] < 0:
+            if offered[block] > 0:  # as float32 it fails for another reason than its cell
+                _remember(known, block, np.float32(2) * offered[block] * distance_in_cells)
+            known[_FAILURES, block] += np.float32(1)
+        else:
+            _remember(known, block, distance[block])
+            known[_FAILURES, block] = 0
+
+
+@nb.njit
+def _largest_burst(known, block):
+    largest = known[_BURST, block]
+    for k in range(_BURST + 1, _BURST + _BURSTS):
+        largest = max(largest, known[k, block])
+    return largest
+
+
+@nb.njit
+def _remember(known, block, distance):
+    if distance >= 0:
+        _push(known, 0, _DISTANCES, block, distance)
+        _push(known, _THEN, _DISTANCES, block, _largest_burst(known, block))
+
+
+@nb.njit
+def _push(known, first, count, block, value):
+    """value on top of `count` rows; the last falls out."""
+    for k in range(first + count - 1, first, -1):
+        known[k, block] = known[k - 1, block]
+    known[first, block] = value

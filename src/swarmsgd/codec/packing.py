@@ -139,7 +139,9 @@ def new(
     data = allocate(size + int(starts[-1]))
     seed &= 0xFFFFFFFFFFFFFFFF
     figures = np.zeros(size, np.uint8)
-    _HEAD.pack_into(figures, 0, MAGIC, kind, form.bits, form.rotated, 0, BLOCK, 0, form.dim, seed)
+    _HEAD.pack_into(
+        figures.data, 0, MAGIC, kind, form.bits, form.rotated, 0, BLOCK, 0, form.dim, seed
+    )
     checks, cells, own = _parts(form, figures)
     own[:] = forms
     return Payload(data, seed, stream(seed), figures, checks, cells, own, starts, data[size:])
@@ -149,7 +151,7 @@ def seal(payload: Payload) -> Bytes:
     """Write the figures and the head's CRC; the payload's bytes."""
     figures = payload.figures
     payload.bytes[: figures.size] = figures
-    _CRC.pack_into(payload.bytes, _CRC_AT, zlib.crc32(figures))
+    _CRC.pack_into(payload.bytes.data, _CRC_AT, zlib.crc32(figures.data))
     return payload.bytes
 
 
@@ -171,7 +173,7 @@ def parse(form: Format, kind: int, data: Bytes) -> Payload:
     size = form.figures_size
     if data.size < size:
         raise _refused(kind, f"has {data.size} bytes, its figures alone take {size}")
-    magic, got_kind, bits, rotated, zero, block, crc, dim, seed = _HEAD.unpack_from(data)
+    magic, got_kind, bits, rotated, zero, block, crc, dim, seed = _HEAD.unpack_from(data.data)
     if magic != MAGIC:
         raise _refused(kind, f"begins with {magic!r}, wanted {MAGIC!r}")
     wanted = (kind, form.bits, int(form.rotated), BLOCK, form.dim)
@@ -179,8 +181,8 @@ def parse(form: Format, kind: int, data: Bytes) -> Payload:
     if got != wanted or zero:
         raise _refused(kind, f"has (kind, bits, rotated, block, dim) {got}, wanted {wanted}")
     figures = data[:size].copy()  # which also begins where figures may begin
-    _CRC.pack_into(figures, _CRC_AT, 0)
-    if zlib.crc32(figures) != crc:
+    _CRC.pack_into(figures.data, _CRC_AT, 0)
+    if zlib.crc32(figures.data) != crc:
         raise _refused(kind, "has a head that fails its CRC")
     checks, cells, forms = _parts(form, figures)
     starts = form.starts(forms)
