@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from swarmsgd.core.arena import Arena
+from swarmsgd.sim import quadratic
 from swarmsgd.tasks import (
     Batch,
     Score,
@@ -174,6 +175,7 @@ class QuadraticLearner:
         self._seed = seed
         self._curvature = task.curvature_D.numpy()
         self._centers = task.centers_ND.numpy()
+        self._scale = np.float32(task.options.noise)
         self._rngs: dict[int, np.random.Generator] = {}
         self.dim = task.options.dimension
 
@@ -181,23 +183,16 @@ class QuadraticLearner:
         return self._task.make_model(self._seed).x.detach().numpy().copy(), np.zeros(0, np.float32)
 
     def gradient(self, node: int, x: Vector, buffers: Vector, out: Vector) -> float:
-        return self._gradient(node, x, self._noise(node, 1)[0], out)
+        noise = self._noise(node, 1)[0]
+        return quadratic.gradient(x, self._centers[node], self._curvature, noise, out)
 
     def steps(self, node: int, x: Vector, v: Vector, buffers: Vector, rule: Rule) -> float:
-        loss = 0.0
-        g = np.empty(self.dim, np.float32)
-        for lr, noise in zip(rule.rates, self._noise(node, len(rule.rates)), strict=True):
-            loss += self._gradient(node, x, noise, g)
-            if rule.weight_decay:
-                g += np.float32(rule.weight_decay) * x
-            if rule.momentum:
-                v *= np.float32(rule.momentum)
-                v += g
-                np.multiply(v, np.float32(-lr), out=g)
-            else:
-                g *= np.float32(-lr)
-            x += g
-        return loss
+        rates = np.array(rule.rates)
+        noise = self._noise(node, rates.size)
+        center, curvature = self._centers[node], self._curvature
+        return quadratic.steps(
+            x, v, center, curvature, noise, rates, rule.momentum, rule.weight_decay
+        )
 
     def _noise(self, node: int, count: int) -> Vector:
         """[count, D] as `count` batches of the task hold it."""
@@ -205,15 +200,8 @@ class QuadraticLearner:
         if rng is None:
             rng = self._rngs[node] = node_generator(self._task.options.seed, node)
         drawn = rng.standard_normal((count, self.dim), dtype=np.float32)
-        drawn *= np.float32(self._task.options.noise)
+        drawn *= self._scale
         return drawn
-
-    def _gradient(self, node: int, x: Vector, noise: Vector, out: Vector) -> float:
-        off = x - self._centers[node]
-        np.multiply(off, self._curvature, out=out)
-        loss = 0.5 * float(out @ off) + float(noise @ x)
-        out += noise
-        return loss
 
     def evaluate(self, x: Vector, buffers: Vector, *, mean: bool) -> Score:
         return self._task.evaluate(self._model(x))
