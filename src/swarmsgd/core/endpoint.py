@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from swarmsgd.core import messages
 from swarmsgd.core import node as machine
@@ -70,8 +70,7 @@ class Ports(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(NamedTuple):
     """One exchange as one of its ends saw it."""
 
     role: str
@@ -167,10 +166,10 @@ class Endpoint:
     @property
     def deadline(self) -> float | None:
         """When `tick` has something to do at the latest, if it has."""
-        times = [*self._parting.values()]
-        if self.node.deadline is not None:
-            times.append(self.node.deadline)
-        return min(times, default=None)
+        due = self.node.deadline
+        if not self._parting:
+            return due
+        return min([*self._parting.values(), math.inf if due is None else due])
 
     # What a driver says.
 

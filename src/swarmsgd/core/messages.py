@@ -31,7 +31,6 @@ import json
 import struct
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -42,9 +41,11 @@ from swarmsgd.errors import ProtocolError
 VERSION = 1
 MAGIC = b"SWRM"
 ALIGN = 64
-_HEADER = struct.Struct("<4sHBBQIIIIQQ12xI")
+_COVERED = struct.Struct("<4sHBBQIIIIQQ12x")
+"""The part of the header that its CRC is of, which follows."""
+_HEADER = struct.Struct(_COVERED.format + "I")
 _SECTION = struct.Struct("<HBxIQ")
-_COVERED = _HEADER.size - 4
+_SEED = struct.Struct("<IIQB")
 
 
 class Kind(enum.IntEnum):
@@ -62,6 +63,9 @@ class Kind(enum.IntEnum):
     """
     BYE = 5
     """To all: the sender leaves and closes the link."""
+
+
+_KINDS = {kind.value: kind for kind in Kind}
 
 
 class ExchangeId(NamedTuple):
@@ -85,8 +89,7 @@ class Section(NamedTuple):
     payload: Bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A parsed message; section payloads are views into the buffer it was parsed from."""
 
     kind: Kind
@@ -162,7 +165,7 @@ class Draft:
             )
         buffer = self._take(self._end) if self._buffer is None else self._buffer
         head = _pack(kind, run, sender, incarnation, exchange, self._table, self._end - self._start)
-        buffer[: len(head)] = np.frombuffer(head, np.uint8)
+        buffer.data[: len(head)] = head
         return buffer
 
 
@@ -196,8 +199,9 @@ def parse(buffer: Bytes) -> Message:
         raise ProtocolError(
             f"message of {len(buffer)} bytes is shorter than a header of {_HEADER.size}: torn"
         )
+    data = buffer.data
     magic, version, kind, count, run, sender, incarnation, *exchange, body, crc = (
-        _HEADER.unpack_from(buffer.data)
+        _HEADER.unpack_from(data)
     )
     if magic != MAGIC:
         raise ProtocolError(f"message starts with {magic!r}, wanted {MAGIC!r}: not a swarmsgd peer")
@@ -212,19 +216,19 @@ def parse(buffer: Bytes) -> Message:
         raise ProtocolError(
             f"message of {len(buffer)} bytes, its header announces {start + body}: torn"
         )
-    if crc != _crc(buffer[:_COVERED].tobytes(), buffer[_HEADER.size : table_end].tobytes()):
+    if crc != _crc(data[: _COVERED.size], data[_HEADER.size : table_end]):
         raise ProtocolError("message header fails its checksum: damaged on the way")
-    if kind not in Kind.__members__.values():
+    if kind not in _KINDS:
         raise ProtocolError(f"message of unknown kind {kind}, wanted 1 to {max(Kind)}")
     sections: list[Section] = []
     at = start
     for offset in range(_HEADER.size, table_end, _SECTION.size):
-        vector, bits, zero, nbytes = _SECTION.unpack_from(buffer.data, offset)
+        vector, bits, zero, nbytes = _SECTION.unpack_from(data, offset)
         if zero or at + _aligned(nbytes) > len(buffer):
             raise ProtocolError(f"section {len(sections)} does not fit its message: damaged")
         sections.append(Section(vector, bits, buffer[at : at + nbytes]))
         at += _aligned(nbytes)
-    return Message(Kind(kind), run, sender, incarnation, ExchangeId(*exchange), tuple(sections))
+    return Message(_KINDS[kind], run, sender, incarnation, ExchangeId(*exchange), tuple(sections))
 
 
 def _pack(
@@ -237,13 +241,14 @@ def _pack(
     body: int,
 ) -> bytes:
     rows = b"".join(_SECTION.pack(vector, bits, 0, nbytes) for vector, bits, nbytes in table)
-    fields = (MAGIC, VERSION, kind, len(table), run, sender, incarnation, *exchange, body)
-    head = _HEADER.pack(*fields, 0)
-    head = _HEADER.pack(*fields, _crc(head[:_COVERED], rows)) + rows
+    head = _COVERED.pack(
+        MAGIC, VERSION, kind, len(table), run, sender, incarnation, *exchange, body
+    )
+    head += _crc(head, rows).to_bytes(4, "little") + rows
     return head + bytes(_aligned(len(head)) - len(head))
 
 
-def _crc(head: bytes, table: bytes) -> int:
+def _crc(head: bytes | memoryview, table: bytes | memoryview) -> int:
     return zlib.crc32(table, zlib.crc32(head))
 
 
@@ -255,4 +260,4 @@ def offset_seed(exchange: ExchangeId, kind: Kind) -> int:
     """The 32-bit seed of the code's offsets in one leg of one exchange: the same in every
     driver.
     """
-    return zlib.crc32(struct.pack("<IIQB", *exchange, kind))
+    return zlib.crc32(_SEED.pack(*exchange, kind))
