@@ -122,7 +122,8 @@ class Network:
         now = self._agenda.now
         if self._is_cut(pair):
             return 0.0
-        up, down = (self._capacity / self._slowness(node, now) for node in pair)
+        up = self._capacity / self._slowness(source, now)
+        down = self._capacity / self._slowness(target, now)
         return min(up / self._moving(self._out[source]), down / self._moving(self._into[target]))
 
     def _moving(self, transfers: dict[Pair, _Transfer]) -> int:
