@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarmsgd.codec import make_code
-from swarmsgd.codec.cells import Cells
+from swarmsgd.codec.cells import PATIENCE, Cells
 from swarmsgd.codec.kernels import CODED, RAW, apply_and_publish
 from swarmsgd.core.lattice import BITS, BLOCK
 
@@ -32,6 +32,27 @@ def test_nothing_is_coded_before_a_distance_is_known():
     assert (cells.choose()[0] == RAW).all()
     cells.saw(of(1, -1, 2))
     np.testing.assert_array_equal(cells.choose()[0], [CODED, RAW, CODED])
+
+
+def test_after_a_common_start_the_first_cells_are_for_a_burst():
+    cells = Cells(3, 8, common_start=True)
+    cells.burst(of(1, 3, 0))
+    np.testing.assert_array_equal(cells.predict(), [1, 3, 0])
+    assert (cells.choose()[0] == CODED).all()
+    cells.burst(of(1, 1, 0))
+    cells.saw(of(0.5, -1, 0.1))
+    np.testing.assert_allclose(cells.predict(), [0.5, 3, 0.1])  # seen, or what it was before
+
+
+def test_a_common_start_that_was_none_ends_in_float32():
+    cells = Cells(1, 8, common_start=True)
+    for _ in range(PATIENCE):
+        cells.burst(of(1))
+        forms, chosen = cells.choose()
+        assert (forms == CODED).all()
+        cells.offered(chosen)
+        cells.replied(of(-1))
+    assert (cells.choose()[0] == RAW).all()
 
 
 @pytest.mark.parametrize("bits", BITS)

@@ -16,11 +16,14 @@ def rotates(bits: int | None, rotation: bool | None) -> bool:
     return rotation and bits is not None
 
 
-def make_code(dim: int, bits: int | None, *, rotation: bool | None = None) -> Code:
+def make_code(
+    dim: int, bits: int | None, *, rotation: bool | None = None, common_start: bool = False
+) -> Code:
     """The code of a run: float32 if `bits` is None. `dim` is D; all nodes must choose alike.
 
-    `rotation` is as for `rotates`.
+    `rotation` is as for `rotates`. With a `common_start` the models are known to begin equal, so
+    that the first offers need no float32.
     """
     if bits is None:
         return ExactCode(dim)
-    return LatticeCode(dim, bits, rotation=rotates(bits, rotation))
+    return LatticeCode(dim, bits, rotation=rotates(bits, rotation), common_start=common_start)

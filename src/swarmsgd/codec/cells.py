@@ -3,7 +3,9 @@
 Nothing here is set by a user. A block's distance to the next partner is taken to be the largest of
 the last few that exchanges found, in either role. If bursts have grown since one of them was found,
 it counts for more: as many times as the bursts have, but at most by the difference of the bursts,
-which is how much further one of them carries a model. A margin comes on top.
+which is how much further one of them carries a model. A margin comes on top. Before anything was
+found, nodes that began with equal models are taken to be a burst apart (first bursts go much the
+same way); of others nothing is known, and the block goes as float32.
 
 Too narrow a cell costs one exchange of one block; too wide a one costs noise in the models, so the
 prediction never grows on anything but what was seen. A cell that was too narrow is doubled, and
@@ -31,7 +33,8 @@ _MARGINS = {3: 1.15, 4: 1.25, 5: 1.4, 6: 1.5, 7: 1.75, 8: 2.0, 16: 8.0}
 """By bits: fewer leave less room, since the noise grows with the square of the margin."""
 
 # The rows of what is known, one column a block: distances, newest first, with the burst of that
-# time; bursts, newest first; failures in a row. A distance of -1 is for none yet.
+# time; bursts, newest first; failures in a row. A distance of -1 is for none yet, and with a burst
+# of -1 all began equal.
 _THEN = _DISTANCES
 _BURST = _THEN + _DISTANCES
 _FAILURES = _BURST + _BURSTS
@@ -41,11 +44,13 @@ _KNOWN = types.Array(types.float32, 2, "C")
 class Cells:
     """What one node knows about the distances of one vector's blocks to other nodes."""
 
-    def __init__(self, blocks: int, bits: int) -> None:
+    def __init__(self, blocks: int, bits: int, *, common_start: bool = False) -> None:
         self._reach = ((1 << bits) - 1) / 2
         self._margin = _MARGINS[bits]
         self._known = np.zeros((_FAILURES + 1, blocks), np.float32)
         self._known[:_DISTANCES] = -1
+        if common_start:
+            self._known[_THEN] = -1
         self._offered = np.zeros(blocks, np.float32)
 
     def choose(self) -> tuple[npt.NDArray[np.uint8], Figures]:
@@ -82,7 +87,7 @@ class Cells:
 def _predict(known, expected):
     for block in range(expected.size):
         now = _largest_burst(known, block)
-        largest = np.float32(0)
+        largest = now if known[_THEN, block] < 0 else np.float32(0)
         for k in range(_DISTANCES):
             distance, then = known[k, block], min(known[_THEN + k, block], now)
             if distance >= 0:
@@ -98,7 +103,8 @@ def _choose(known, cells_in_distance, forms, cells):
     """Forms, and cells from the distances that are expected."""
     for block in range(cells.size):
         cell = cells[block] * cells_in_distance
-        trusted = known[0, block] >= 0 and known[_FAILURES, block] < PATIENCE
+        known_of = known[0, block] >= 0 or known[_THEN, block] < 0
+        trusted = known_of and known[_FAILURES, block] < PATIENCE
         coded = trusted and cell <= LARGEST_CELL
         forms[block] = CODED if coded else RAW
         cells[block] = cell if coded else np.float32(0)

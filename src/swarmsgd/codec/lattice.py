@@ -19,17 +19,20 @@ class LatticeCode:
     Its error depends on the distance of the two models only, not on their size. An offered block
     that the partner cannot decode is left out by both ends. `rotation` spreads heavy-tailed or
     sparse differences over their block, for some time per coordinate: worth it at 6 bits and less.
+    With a `common_start`, models equal but for the first bursts, nothing goes as float32 at first.
 
     Calls of one object must not overlap, as for the vectors they are handed.
     """
 
-    def __init__(self, dim: int, bits: int, rotation: bool = False) -> None:
+    def __init__(
+        self, dim: int, bits: int, *, rotation: bool = False, common_start: bool = False
+    ) -> None:
         if dim < 1:
             raise ConfigError(f"a code needs at least one coordinate, got {dim}")
         if bits not in BITS:
             raise ConfigError(f"got {bits} bits a coordinate, wanted one of {BITS}, or none")
         self._format = Format.shared(dim, bits, rotation)
-        self._cells = Cells(self._format.blocks, bits)
+        self._cells = Cells(self._format.blocks, bits, common_start=common_start)
         self._offered: passes.Offered | None = None
         kernels.prepare()
 

@@ -70,7 +70,12 @@ class Swarm:
             self._fleet.x_ND[rank],
             self.copy_ND[rank],
             self.pending_ND[rank],
-            make_code(self._fleet.dim, config.bits, rotation=config.rotation),
+            make_code(
+                self._fleet.dim,
+                config.bits,
+                rotation=config.rotation,
+                common_start=incarnation == 0 and not config.world.absent_at_start,
+            ),
         )
         matching = config.mode == "matching"
         return VirtualNode(

@@ -139,7 +139,13 @@ def connect(
             frozen = [p.data for p in model.parameters() if not p.requires_grad]
             tensors: list[torch.Tensor] = [arena.live, *frozen, *model.buffers()]
             collective.broadcast(rendezvous, tensors, timeout_s)
-        replica = Replica(arena, make_code(arena.dim, config.bits, rotation=config.rotation))
+        code = make_code(
+            arena.dim,
+            config.bits,
+            rotation=config.rotation,
+            common_start=config.broadcast_start,
+        )
+        replica = Replica(arena, code)
         neighbours = graph.neighbours(place.rank)
         transport = GlooTransport(
             place.rank,
