@@ -66,6 +66,7 @@ def run(nodes: int, folder: Path, jobs: int, *, alone: bool) -> dict[str, Any]:
             label: {
                 seed: {name: one[name] for name in (*wanted, "bytes_a_node", "gamma")}
                 for seed, one in runs.items()
+                if one is not None
             }
             for label, runs in chosen["runs"].items()
         },

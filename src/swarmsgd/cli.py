@@ -72,7 +72,7 @@ exit code: 0; 1 if training diverged; 2 for wrong usage; 130 for Ctrl-C (what wa
 
 examples:
   swarmsgd simulate {task} --nodes 64 --graph ring --bandwidth-mbit-s 100
-  swarmsgd simulate {task} --stragglers 3:4@1-2 --events kill:5@1.5 cut:0-1@2-3
+  swarmsgd simulate {task} --stragglers 3:4@1-2 --events kill:2@1.5 cut:0-1@2-3
   swarmsgd simulate {task} --algorithm allreduce --stragglers 3:4
 """
 COMPARE_EPILOG = """\

@@ -55,19 +55,19 @@ def links(nodes: int = 4, **world: Any) -> Links:
 
 
 def test_a_ring_sends_twice_all_but_one_share_and_has_a_latency_a_round():
-    assert links().ring_end(10, 1e6) == pytest.approx(10 + 2 * 3 / 4 * 1.0 + 6 * 0.1)
-    assert links(nodes=1).ring_end(10, 1e6) == 10
+    assert links().allreduce_end(10, 1e6) == pytest.approx(10 + 2 * 3 / 4 * 1.0 + 4 * 0.1)
+    assert links(nodes=1).allreduce_end(10, 1e6) == 10
 
 
 def test_a_ring_is_as_slow_as_its_slowest_link_at_every_moment():
-    assert links(slow_links=("2:2",)).ring_end(0, 1e6) == pytest.approx(3.0 + 0.6)
+    assert links(slow_links=("2:2",)).allreduce_end(0, 1e6) == pytest.approx(3.0 + 0.4)
     half_way = links(slow_links=("2:2@0.5-1.5",))  # of 1.5 s at full speed, 1 s at half speed
-    assert half_way.ring_end(0, 1e6) == pytest.approx(2.0 + 0.6)
+    assert half_way.allreduce_end(0, 1e6) == pytest.approx(2.0 + 0.4)
 
 
 def test_a_ring_waits_for_the_end_of_a_cut():
-    assert links(events=("cut:1-2@1-7",)).ring_end(0, 1e6) == pytest.approx(1.5 + 6 + 0.6)
-    assert links(events=("cut:0-3@1-7",)).ring_end(0, 1e6) == pytest.approx(1.5 + 0.6)
+    assert links(events=("cut:1-2@1-7",)).allreduce_end(0, 1e6) == pytest.approx(1.5 + 6 + 0.4)
+    assert links(events=("cut:0-3@1-7",)).allreduce_end(0, 1e6) == pytest.approx(1.5 + 0.4)
 
 
 def test_transfers_share_what_both_ends_have_and_wait_for_cuts_between_them():
@@ -79,12 +79,12 @@ def test_transfers_share_what_both_ends_have_and_wait_for_cuts_between_them():
 
 def test_unlimited_links_take_no_time():
     free = Links(World(**INSTANT), 4)
-    assert free.ring_end(3, 1e9) == 3
+    assert free.allreduce_end(3, 1e9) == 3
     ends = free.sent(np.array([0]), np.array([1]), np.array([2.0]), 1e9, np.ones(1))
     assert ends == pytest.approx([2.0])
 
 
-@pytest.mark.parametrize(("megabytes", "step_s"), [(1, 10), (4, 10 + 6 + 0.6 - 5)])
+@pytest.mark.parametrize(("megabytes", "step_s"), [(1, 10), (4, 10 + 6 + 0.4 - 5)])
 def test_all_reduce_hides_as_much_as_half_of_the_compute(megabytes: int, step_s: float):
     world = World(bandwidth_mbit_s=MEGABYTE_S, latency_ms=100)
     begin, computed = np.zeros(4), np.array([9.0, 10, 4, 6])
@@ -92,7 +92,7 @@ def test_all_reduce_hides_as_much_as_half_of_the_compute(megabytes: int, step_s:
     ends = Collective(world, 4, dim, overlap=True).ends(begin, computed)
     assert ends == pytest.approx(np.full(4, step_s))
     plain = Collective(world, 4, dim).ends(begin, computed)
-    assert plain == pytest.approx(np.full(4, 10 + 1.5 * megabytes + 0.6))
+    assert plain == pytest.approx(np.full(4, 10 + 1.5 * megabytes + 0.4))
 
 
 def by_hand(nodes: int = 4, events: tuple[str, ...] = (), **changes: Any) -> Fleet:

@@ -11,6 +11,7 @@ import pytest
 
 from swarmsgd.cli import main
 from swarmsgd.errors import ConfigError
+from swarmsgd.sim.compare import COLUMNS, markdown
 from swarmsgd.sim.comparison import folder_of, parse, read_comparison, recipe_names
 
 RECIPE = """
@@ -81,6 +82,8 @@ def test_recipes_that_come_with_the_package_can_be_read(name: str):
         (made(seeds=[0.5]), "seeds is [0.5], wanted numbers"),
         (made(seeds=[1, 1]), "seeds is [1, 1]: give each number once"),
         (made(seeds=[-1]), "variant 'a': seed is -1, wanted a whole number of at least 0"),
+        (made(seeds=[0, -1]), "variant 'a': seed is -1, wanted a whole number of at least 0"),
+        (made(tuning_seed=-5), "variant 'a': seed is -5, wanted a whole number of at least 0"),
         (made(seeds=[1000]), "tuning_seed 1000 is one of seeds: take another"),
         (made(rates=[]), "variant 'a': it has no lr, and the recipe no rates to choose from"),
         (made(rates=[0.1, 0.1]), "rates is [0.1, 0.1]: give each number once"),
@@ -91,6 +94,8 @@ def test_recipes_that_come_with_the_package_can_be_read(name: str):
         (made(all=3), "all is 3, wanted a table: [all]"),
         (made(all={}), "variant 'a' has no task: give one of vision, synthetic in [all]"),
         (made(all={"task": "vison"}), 'did you mean "vision"?'),
+        (made(all={"task": ["vision"]}), "variant 'a': task is ['vision'], wanted a text"),
+        (made(all={"task": 3}), "variant 'a': task is 3, wanted a text in quotes"),
         (variant(nods=3), "variant 'a': there is no option 'nods'; did you mean \"nodes\"?"),
         (variant(latency=3), "did you mean \"latency_ms\"?"),
         (variant(algorithm="swam"), "variant 'a': algorithm is 'swam', wanted one of swarm"),
@@ -156,6 +161,16 @@ def test_a_label_makes_a_folder_inside_the_comparisons():
     assert folder_of("swarm, 8 bits") == "swarm-8-bits"
     assert folder_of("..") == "variant"
     assert folder_of("../x") == "-x"
+
+
+def test_a_variant_of_which_a_seed_diverged_has_no_means():
+    figures = {field: 0.5 for field, _, _ in COLUMNS.values()}
+    table = markdown({"a": 0.1, "b": 0.1}, {"a": {0: figures, 1: None}, "b": {0: figures}})
+    broken, whole = table.splitlines()[2:]
+    assert broken.split("|")[3:] == [f" {'-':<{len(c) - 2}} " for c in broken.split("|")[3:-2]] + [
+        " 50.00 diverged ", ""
+    ]  # fmt: skip
+    assert whole.split("|")[3].strip() == "50.00"
 
 
 @pytest.mark.slow

@@ -9,6 +9,8 @@ import torch
 from still import INSTANT, config, finish, spread, swarm_of
 
 from swarmsgd.config import MODES
+from swarmsgd.errors import ModelError
+from swarmsgd.observe.records import read
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.run import Result, simulate
 from swarmsgd.sim.swarm import Swarm
@@ -330,6 +332,29 @@ def test_a_run_that_is_over_is_not_disturbed_by_what_would_happen_later():
 def declined(swarm: Swarm) -> int:
     """Offers declined because they crossed another, whose exchange stands for both."""
     return sum(node.endpoint.node.counts.refused for node in swarm.nodes)
+
+
+@pytest.mark.parametrize("algorithm", ["d-psgd", "sgp", "ad-psgd"])
+def test_what_baselines_exchange_is_counted_and_what_happens_has_its_time(
+    algorithm: str, tmp_path: Path
+):
+    world = {"latency_ms": 1, "events": ("kill:1@0.125",)}
+    simulate(config(world, nodes=3, algorithm=algorithm), folder=tmp_path)
+    (killed,) = (r for r in read(tmp_path / "node-1.jsonl") if r.get("what") == "killed")
+    assert killed["t"] == 0.125
+    *_, last = read(tmp_path / "curve.jsonl")
+    assert last["exchanges"] > 0
+
+
+def test_a_run_that_ends_before_its_first_step_has_no_time_of_a_step():
+    made = config({"events": ("kill:1@0.001",)}, nodes=3, algorithm="allreduce")
+    assert simulate(made).summary["step_ms"] is None
+
+
+def test_a_run_that_diverges_breaks_off_its_curve(tmp_path: Path):
+    with pytest.raises(ModelError, match="diverged"):
+        simulate(config(nodes=2, lr=1e30), folder=tmp_path)
+    assert [r["loss"] is None for r in read(tmp_path / "curve.jsonl")][-1]
 
 
 def test_done_nodes_tell_nobody_where_nobody_waits_for_them():

@@ -33,7 +33,8 @@ def final_table(runs: Sequence[RunCurve], score: str) -> Table:
         columns=["", *shown],
         rows=rows,
         note="Means over the seeds, bold where best. The score is the mean model's at the last "
-        "point; step is the virtual time of a local step, waiting its share spent on other nodes; "
+        "point; step is the run's virtual time over the local steps of a node; waiting is what "
+        "nodes that had not finished spent on others, as a share of computing and waiting; "
         "sent is of all nodes together; Γ is the sum over nodes of the squared distance to the "
         "mean model.",
     )
@@ -72,7 +73,7 @@ def _to_target(runs: Sequence[RunCurve], score: str) -> dict[str, list[str]]:
 def _step_columns(runs: Sequence[RunCurve]) -> dict[str, list[str]]:
     splits = [step_split(run) for run in runs]
     return {
-        "step": [NONE if s is None else f"{digits(sum(s))} ms" for s in splits],
+        "step": [_cell(run.figure("step_ms"), lambda ms: f"{digits(ms)} ms") for run in runs],
         "waiting": [NONE if s is None else percent(s[1] / sum(s), 0) for s in splits],
     }
 

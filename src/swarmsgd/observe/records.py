@@ -31,6 +31,8 @@ _log = logging.getLogger("swarmsgd")
 class Recorder:
     """Writes one node's lines to `path`; with None it drops them.
 
+    Lines are stamped with the seconds since `start`, by default since this was made.
+
     Any thread may write. Lines gather in memory and go to the file when one is written more than
     a second after the last flush, at once for the kinds in `URGENT`, and on `flush` and `close`. A
     writer never waits for another thread's flush. A file that exists is continued: a node that was
@@ -46,6 +48,7 @@ class Recorder:
         node: int,
         *,
         clock: Callable[[], float] = time.monotonic,
+        start: float | None = None,
     ) -> None:
         self.path = None if path is None else Path(path)
         self.node = node
@@ -53,8 +56,8 @@ class Recorder:
         """Why lines were lost, if any were."""
         self.lost_lines = 0
         self._clock = clock
-        self._start = clock()
-        self._flushed_at = self._start
+        self._start = clock() if start is None else start
+        self._flushed_at = clock()
         self._lines: list[bytes] = []
         self._size = 0
         self._lock = threading.Lock()

@@ -147,7 +147,8 @@ def step_figure(runs: Sequence[RunCurve]) -> Figure | None:
     for run, (colour, _) in _with_looks(runs):
         split = step_split(run)
         if split is not None:
-            text = f"{digits(sum(split))} ms, {percent(split[1] / sum(split), 0)} waiting"
+            waiting = percent(split[1] / sum(split), 0)
+            text = f"{digits(run.figure('step_ms') or 0)} ms, {waiting} waiting"
             rows.append(
                 Bar(label=run.label, first=split[0], second=split[1], text=text, colour=colour)
             )
@@ -156,7 +157,7 @@ def step_figure(runs: Sequence[RunCurve]) -> Figure | None:
     return bars(
         rows,
         title="Virtual time of a local step",
-        subtitle="solid: computing; pale: waiting for other nodes",
+        subtitle="solid: computing; pale: waiting for others; who has finished does neither",
         x_title="ms a step, mean over nodes",
         pieces=("computing (ms)", "waiting (ms)"),
     )

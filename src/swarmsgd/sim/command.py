@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+import torch
+
 from swarmsgd.observe.console import bytes_text
 from swarmsgd.observe.curves import read_run
 from swarmsgd.observe.folder import REPORT, check_folder, make_folder
@@ -42,6 +44,7 @@ def run(config: SimConfig, *, file: TextIO | None = None) -> int:
         print(text, file=out, flush=True)
 
     check(config)
+    torch.set_num_threads(1)  # as the nodes of a real run have, and the same bits on every machine
     folder = config.out or Path("runs") / time.strftime(f"sim-{config.task_name}-%Y%m%d-%H%M%S")
     check_folder(folder, overwrite=config.overwrite)
     # Made first, so that whatever is wrong with the data shows now.
@@ -122,9 +125,11 @@ def totals(summary: Mapping[str, Any]) -> str:
         nodes = f" (single nodes {worst:.2%} to {best:.2%})"
     score = summary["mean_accuracy"]
     reached = f"loss {summary['mean_loss']:.4f}" if score is None else f"{score:.2%}"
+    step_ms = summary["step_ms"]
+    step = "no whole step" if step_ms is None else f"{step_ms:.2f} ms a step"
     return (
         f"mean model {reached}{nodes}, gamma {summary['gamma']:.4g}\n"
-        f"{summary['wall_s']:,.2f} virtual s, {summary['step_ms']:.2f} ms a step, waiting "
+        f"{summary['wall_s']:,.2f} virtual s, {step}, waiting "
         f"{summary['synchronization']:.1%} of computing, {bytes_text(summary['bytes_a_node'])} "
         f"sent a node; simulated in {summary['host_s'] + summary['score_host_s']:.1f} s"
     )

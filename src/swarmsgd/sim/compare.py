@@ -40,6 +40,9 @@ COLUMNS = {
 }
 """Heading -> field of the summary, factor, digits."""
 
+Results = dict[str, dict[int, dict[str, Any] | None]]
+"""Label -> seed -> summary; None of a run that diverged."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -139,19 +142,22 @@ class Comparing:
         (self._folder / TUNING).write_text(json.dumps(finite, indent=1) + "\n")
         return rates
 
-    def _run(self, rates: dict[str, float]) -> dict[str, dict[int, dict[str, Any]]]:
-        """Label -> seed -> summary of the runs that ended well."""
+    def _run(self, rates: dict[str, float]) -> Results:
+        """Of the variants of which a run ended well."""
         jobs = [
             Job(label, self._comparison.config(label, seed, rates[label]), self._of(label, seed))
             for label in self._comparison.variants
             if label in rates
             for seed in self._comparison.seeds
         ]
-        results: dict[str, dict[int, dict[str, Any]]] = {}
+        results: Results = {}
         for job, summary in self._each(jobs, "runs"):
-            if summary is not None:
-                results.setdefault(job.label, {})[job.config.seed] = summary
-        return {label: results[label] for label in self._comparison.variants if label in results}
+            results.setdefault(job.label, {})[job.config.seed] = summary
+        return {
+            label: results[label]
+            for label in self._comparison.variants
+            if any(summary is not None for summary in results.get(label, {}).values())
+        }
 
     def _of(self, label: str, seed: int) -> Path:
         return self._folder / folder_of(label) / f"seed-{seed}"
@@ -186,26 +192,25 @@ class Comparing:
             self._say(f"  {job.label}: {error}")
             return None
 
-    def _report(
-        self, rates: dict[str, float], results: dict[str, dict[int, dict[str, Any]]]
-    ) -> None:
+    def _report(self, rates: dict[str, float], results: Results) -> None:
         if not results:
             return
-        text = markdown(rates, results)
+        text, seeds = markdown(rates, results), self._comparison.seeds
         (self._folder / TABLE).write_text(text + "\n")
         (self._folder / CHOSEN).write_text(json.dumps({"rates": rates, "runs": results}, indent=1))
         curves = [
-            read_run(label, str(next(iter(runs.values()))["algorithm"]), self._folders(label, runs))
-            for label, runs in results.items()
+            read_run(
+                label,
+                self._comparison.config(label, seeds[0], rates[label]).algorithm,
+                [self._of(label, seed) for seed in seeds],
+            )
+            for label in results
         ]
         write_page(self._folder / REPORT, compare_page(curves, self._comparison.title))
         self._say("")
         self._say(text)
         seconds = time.perf_counter() - self._begin
         self._say(f"\nwritten to {self._folder} in {seconds:.0f} s; {REPORT} there has the plots")
-
-    def _folders(self, label: str, runs: dict[int, dict[str, Any]]) -> list[Path]:
-        return [self._of(label, seed) for seed in sorted(runs)]
 
     def _say(self, text: str) -> None:
         print(text, file=self._out, flush=True)
@@ -233,6 +238,13 @@ def run_job(job: Job) -> dict[str, Any]:
     return summary
 
 
+def _accuracy(summary: dict[str, Any] | None) -> str:
+    if summary is None:
+        return "diverged"
+    accuracy = summary["mean_accuracy"]
+    return "-" if accuracy is None else f"{100 * accuracy:.2f}"
+
+
 def _line(job: Job, summary: dict[str, Any] | None) -> str:
     head = f"{job.label}, seed {job.config.seed}, lr {job.config.lr:g}"
     if summary is None:
@@ -243,17 +255,19 @@ def _line(job: Job, summary: dict[str, Any] | None) -> str:
     return f"{head}: {reached}, {summary['wall_s']:.2f} virtual s"
 
 
-def markdown(rates: dict[str, float], results: dict[str, dict[int, dict[str, Any]]]) -> str:
-    """Final figures as a Markdown table: means over seeds, and the accuracies of each."""
+def markdown(rates: dict[str, float], results: Results) -> str:
+    """Final figures as a Markdown table: means over seeds, and the accuracies of each. There are no
+    means where a seed diverged: those of the others would flatter.
+    """
     rows = [["variant", "rate", *COLUMNS, "accuracies"]]
     for label, runs in results.items():
         row = [label, f"{rates[label]:g}"]
+        ended = [summary for summary in runs.values() if summary is not None]
         for field, factor, digits in COLUMNS.values():
-            values = [s[field] for s in runs.values() if s[field] is not None]
-            mean = factor * sum(values) / len(values) if values else None
-            row.append("-" if mean is None else f"{mean:,.{digits}f}")
-        accuracies = [runs[seed]["mean_accuracy"] for seed in sorted(runs)]
-        row.append(" ".join("-" if a is None else f"{100 * a:.2f}" for a in accuracies))
+            values = [summary[field] for summary in ended if summary[field] is not None]
+            whole = values and len(ended) == len(runs)
+            row.append(f"{factor * sum(values) / len(values):,.{digits}f}" if whole else "-")
+        row.append(" ".join(_accuracy(runs[seed]) for seed in sorted(runs)))
         rows.append(row)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [

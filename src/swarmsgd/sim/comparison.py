@@ -68,7 +68,8 @@ class Comparison:
                 if "lr" not in options and not self.rates:
                     raise ConfigError("it has no lr, and the recipe no rates to choose from")
                 for lr in self.rates or (None,):
-                    check(self.config(label, self.seeds[0], lr))
+                    for seed in (*self.seeds, self.tuning_seed):
+                        check(self.config(label, seed, lr))
             except ConfigError as error:
                 raise ConfigError(f"variant {label!r}: {error}") from None
 
@@ -167,7 +168,7 @@ def parse(found: Mapping[str, Any]) -> Comparison:
 def _check_options(label: str, options: dict[str, Any]) -> None:
     if "task" not in options:
         raise ConfigError(f"variant {label!r} has no task: give one of {', '.join(TASKS)} in [all]")
-    one_of("task", options["task"], TASKS)
+    one_of("task", _typed(f"variant {label!r}: task", options["task"], str), TASKS)
     known = {
         f.name: get_type_hints(cls)[f.name]
         for cls in (TASKS[options["task"]].options, World, SimConfig)
@@ -189,8 +190,8 @@ def _typed(what: str, value: Any, hint: Any) -> Any:
     kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
     if value == "none" and NoneType in kinds:
         return None
-    if isinstance(value, list) and all(isinstance(v, str) for v in value):
-        value = tuple(value)
+    if isinstance(value, list) and any(get_origin(kind) is tuple for kind in kinds):
+        value = tuple(value) if all(isinstance(v, str) for v in value) else value
     for kind in kinds:
         if kind is Path and isinstance(value, str):
             return Path(value)

@@ -29,7 +29,7 @@ class SimConfig(RunConfig):
     """The world it happens in."""
 
     exchanges_per_node: float | None = None
-    """Another way to say how long: exchanges a node takes part in, on average."""
+    """Instead of epochs: exchanges a node takes part in, on average, rounded up to whole bursts."""
 
     budget: str = "each"
     """each: every node makes its share of steps; together: the fast ones make more."""

@@ -25,6 +25,7 @@ class Ledger:
         self.exchanges_N = np.zeros(num_nodes, np.int64)
         """Exchanges mixed, at either end; or messages mixed, in algorithms without pairs."""
         self.initiated_N = np.zeros(num_nodes, np.int64)
+        """Those of them that are counted once for both ends: what curve and summary add up."""
         self.lost_N = np.zeros(num_nodes, np.int64)
         self.blocked_s_N = np.zeros(num_nodes)
         """Virtual seconds spent waiting for others."""
@@ -50,7 +51,9 @@ class Ledger:
         found = self._recorders.get(node)
         if found is None:
             path = None if self._folder is None else record_path(self._folder, node)
-            found = self._recorders[node] = Recorder(path, node, clock=lambda: self.clock.now)
+            found = self._recorders[node] = Recorder(
+                path, node, clock=lambda: self.clock.now, start=0.0
+            )
         return found
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import save
 
+from swarmsgd.errors import ModelError
 from swarmsgd.observe.folder import CURVE, MODEL, SUMMARY
 from swarmsgd.observe.records import Recorder
 from swarmsgd.recipe import one_of
@@ -104,6 +105,9 @@ class _Run:
                         self.point(algorithm, now)
             except KeyboardInterrupt:
                 self.interrupted = True
+            except ModelError:  # the curve breaks off here
+                self.recorder.write("curve", time_s=now, samples=self.fleet.samples, loss=None)
+                raise
             finally:
                 gc.unfreeze()
                 self.ledger.close()

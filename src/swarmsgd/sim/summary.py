@@ -92,7 +92,7 @@ def summarise(
         "blocked_s": float(blocked.mean()) if worked.any() else 0.0,
         "compute_s": float(compute.mean()) if worked.any() else 0.0,
         "synchronization": float(blocked.sum() / compute.sum()) if compute.sum() else 0.0,
-        "step_ms": 1000 * virtual_s * len(steps) / max(1, int(steps.sum())),
+        "step_ms": 1000 * virtual_s * len(steps) / int(steps.sum()) if steps.any() else None,
         "steps_of_nodes": [int(steps.min()), int(steps.max())],
         "bytes_a_node": float(ledger.bytes_sent_N.mean()),
         "world": plain(vars(config.world)),

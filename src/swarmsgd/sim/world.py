@@ -1,7 +1,7 @@
 """The world a simulated run happens in: how fast nodes compute, what links carry, what goes wrong.
 
-Frozen values with units in their names, checked when made; `swarmsgd.sim.speeds`, `network` and
-`engine` act on them.
+Frozen values with units in their names, checked when made; `swarmsgd.sim.speeds` and
+`network` act on them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FACTOR = re.compile(rf"(?P<nodes>{_NODES}):(?P<factor>{_NUMBER}){_SPAN}?$")
 _EVENT = re.compile(rf"(?P<what>[a-z]+):(?P<nodes>{_NODES}){_SPAN}$")
 
 EVENTS = {
-    "kill": "NODES stop for good at that second; their neighbours notice by their lost links",
+    "kill": "NODES stop at that second; their neighbours notice by their lost links",
     "join": "NODES come at that second and begin with a live neighbour's model",
     "cut": "between two seconds nothing passes between NODES and all others",
 }
@@ -150,7 +150,7 @@ def _factor(option: str, text: str) -> Factor:
         )
     start, end = _span(option, text, match)
     factor = float(match["factor"])
-    if factor <= 0:
+    if not 0 < factor < math.inf:
         raise ConfigError(f"{option}: the factor of {text!r} is {factor:g}, wanted one above 0")
     return Factor(nodes_of(option, match["nodes"]), factor, start, end)
 

@@ -1,6 +1,6 @@
 """Large-batch SGD: every step is made with the mean of all nodes' gradients, by all-reduce.
 
-The batch is n times a node's. Time: a ring all-reduce (`costs.Links.ring_end`) that overlaps with
+The batch is n times a node's. Time: an all-reduce (`costs.Links.allreduce_end`) that overlaps with
 the second half of the slowest node's compute, as a backward pass does at best:
 step = compute + max(0, all-reduce - compute / 2). Perfect overlap is a favour to this baseline.
 """

@@ -59,12 +59,12 @@ class Links:
 
         return self._finish(starts_E, nbytes, rates)
 
-    def ring_end(self, start_s: float, nbytes: float) -> float:
+    def allreduce_end(self, start_s: float, nbytes: float) -> float:
         """When an all-reduce of vectors of `nbytes` that begins at `start_s` is over.
 
-        Around a ring, in 2 (n - 1) rounds of `nbytes` / n each: 2 (n - 1)/n `nbytes` through the
-        slowest node's link, and 2 (n - 1) latencies. With many nodes and a small model the
-        latencies are most of it; a tree would have about 2 log2(n) of them.
+        2 (n - 1)/n `nbytes` through the slowest node's link, as around a ring, and 2 log2(n)
+        latencies, as by recursive halving and doubling (Thakur, Rabenseifner, Gropp 2005), which
+        has both if n is a power of two: a favour to other n.
         """
         n = self._num_nodes
         if n == 1:
@@ -74,8 +74,8 @@ class Links:
             cut = any(0 < inside.sum() < n for inside in self._cut_off(now))
             return np.array([0.0 if cut else self.capacity_N(now).min()])
 
-        sent = self._finish(np.array([start_s]), ring_bytes(n, nbytes), rates)
-        return float(sent[0]) + ring_rounds(n) * self.latency_s
+        sent = self._finish(np.array([start_s]), allreduce_bytes(n, nbytes), rates)
+        return float(sent[0]) + allreduce_rounds(n) * self.latency_s
 
     def _cut_off(self, now: float) -> list[npt.NDArray[np.bool_]]:
         """[N] for each cut that lasts now: which nodes are on its inside."""
@@ -104,24 +104,24 @@ class Links:
         return ends
 
 
-def ring_rounds(num_nodes: int) -> int:
-    """How many latencies an all-reduce around a ring has, one after another."""
-    return 2 * (num_nodes - 1)
+def allreduce_rounds(num_nodes: int) -> int:
+    """How many latencies an all-reduce has, one after another."""
+    return 2 * (num_nodes - 1).bit_length()
 
 
-def ring_bytes(num_nodes: int, nbytes: float) -> float:
-    """What each node sends in an all-reduce of vectors of `nbytes` around a ring."""
+def allreduce_bytes(num_nodes: int, nbytes: float) -> float:
+    """What each node sends in an all-reduce of vectors of `nbytes`."""
     return 2 * (num_nodes - 1) / num_nodes * nbytes
 
 
 class Collective:
-    """All nodes wait for the slowest, then for a ring all-reduce of one vector [D]."""
+    """All nodes wait for the slowest, then for an all-reduce of one vector [D]."""
 
     def __init__(self, world: World, num_nodes: int, dim: int, *, overlap: bool = False) -> None:
         self._links = Links(world, num_nodes)
         self._nbytes = FLOAT_BYTES * dim
         self._overlap = overlap
-        self.sent_bytes = ring_bytes(num_nodes, self._nbytes)
+        self.sent_bytes = allreduce_bytes(num_nodes, self._nbytes)
         """By each node in a round."""
 
     def ends(self, begin_N: Times, computed_N: Times) -> Times:
@@ -132,5 +132,5 @@ class Collective:
         """
         ready = float(computed_N.max())
         start = float((begin_N + computed_N).max()) / 2 if self._overlap else ready
-        end = max(ready, self._links.ring_end(start, self._nbytes))
+        end = max(ready, self._links.allreduce_end(start, self._nbytes))
         return np.full(len(computed_N), end)

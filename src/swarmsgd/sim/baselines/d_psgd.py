@@ -83,5 +83,6 @@ class DPsgd:
 
     def count(self, ledger: Ledger) -> None:
         ledger.exchanges_N[:] = self._rounds * self._graph.degrees
+        ledger.initiated_N[:] = ledger.exchanges_N
         sent_N = ledger.exchanges_N * (FLOAT_BYTES * self._fleet.dim)
         ledger.bytes_sent_N[:] = ledger.bytes_received_N[:] = sent_N

@@ -10,7 +10,7 @@ optimizer is this simulator's SGD with momentum, the paper's is AdamW; its state
 as in the paper. The outer step multiplies the rate at which the mean moves by up to
 0.7 / (1 - 0.9) = 7, so with short bursts lr must be smaller than Local SGD's.
 
-Time: as of Local SGD, the slowest node's H steps and a ring all-reduce.
+Time: as of Local SGD, the slowest node's H steps and an all-reduce.
 """
 
 from __future__ import annotations

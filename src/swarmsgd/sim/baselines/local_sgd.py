@@ -3,7 +3,7 @@
 Stich, "Local SGD Converges Fast and Communicates Little" (ICLR 2019, arXiv 1805.09767),
 Algorithm 1. H is `local_steps`. Momentum stays local and is not averaged.
 
-Time: the slowest node's H steps, then a ring all-reduce of the models, which nothing overlaps with:
+Time: the slowest node's H steps, then an all-reduce of the models, which nothing overlaps with:
 they are not known before.
 """
 

@@ -116,6 +116,6 @@ class PushSum:
 
     def count(self, ledger: Ledger) -> None:
         if self._fleet.num_nodes > 1:
-            ledger.exchanges_N[:] = self._rounds
+            ledger.exchanges_N[:] = ledger.initiated_N[:] = self._rounds
             sent = self._rounds * FLOAT_BYTES * self._fleet.dim
             ledger.bytes_sent_N[:] = ledger.bytes_received_N[:] = sent

@@ -25,14 +25,17 @@ class Sgd:
         self._ledger = ledger
         self._speeds = Speeds(config.world, config.nodes, config.seed)
         fleet.joint_schedule = True  # one model: the rate goes with all the steps
+        happenings = [h for h in config.world.happenings if 0 in h.nodes]
+        late = 0 in config.world.absent_at_start
+        self._begin_s = min(h.start_s for h in happenings if h.what == "join") if late else 0.0
         self._killed_s = min(
-            (h.start_s for h in config.world.happenings if h.what == "kill" and 0 in h.nodes),
+            (h.start_s for h in happenings if h.what == "kill"),
             default=np.inf,
         )
 
     def run(self) -> Iterator[float]:
         """Yields the virtual time after each step."""
-        now = 0.0
+        now = self._begin_s
         for step in range(self._fleet.budget):
             seconds = self._speeds.step_s(0, now)
             if now + seconds > self._killed_s:
