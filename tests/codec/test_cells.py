@@ -34,14 +34,52 @@ def test_nothing_is_coded_before_a_distance_is_known():
     np.testing.assert_array_equal(cells.choose()[0], [CODED, RAW, CODED])
 
 
-def test_after_a_common_start_the_first_cells_are_for_a_burst():
+def test_after_a_common_start_the_first_cells_are_for_a_burst_of_either_end():
     cells = Cells(3, 8, common_start=True)
     cells.burst(of(1, 3, 0))
-    np.testing.assert_array_equal(cells.predict(), [1, 3, 0])
-    assert (cells.choose()[0] == CODED).all()
+    np.testing.assert_array_equal(cells.predict(), [2, 6, 0])
+    np.testing.assert_array_equal(cells.choose()[0], [CODED, CODED, RAW])
     cells.burst(of(1, 1, 0))
     cells.saw(of(0.5, -1, 0.1))
-    np.testing.assert_allclose(cells.predict(), [0.5, 3, 0.1])  # seen, or what it was before
+    np.testing.assert_allclose(cells.predict(), [0.5, 6, 0.1])  # seen, or what it was before
+
+
+@pytest.mark.parametrize("burst", ["normal", "signs", "sparse"])
+@pytest.mark.parametrize(
+    ("bits", "rotation"), [(8, False), (16, False), (4, False), (6, True), (4, True), (8, True)]
+)
+def test_after_a_common_start_first_bursts_are_mixed_at_once(bits, rotation, burst):
+    rng = np.random.default_rng(0)
+    dim = 4 * BLOCK
+    model = rng.standard_normal(dim)
+    i, j = (Node(model, make_code(dim, bits, rotation=rotation, common_start=True)) for _ in "ij")
+    for node in i, j:
+        change = {
+            "normal": lambda: rng.standard_normal(dim),
+            "signs": lambda: np.sign(rng.standard_normal(dim)),
+            "sparse": lambda: rng.standard_normal(dim) * (rng.random(dim) < 0.01),
+        }[burst]()
+        live = node.copy + (1e-3 * change).astype(np.float32)
+        burst_max = np.zeros(4, np.float32)
+        apply_and_publish(live, np.zeros_like(live), node.copy, burst_max)
+        node.code.published(burst_max)
+    offer = i.offer(0)
+    mixed = i.mix(j.answer(offer, 0)[0])
+    assert mixed.left_out <= (
+        burst == "sparse"
+    )  # whose largest change of another end may be larger
+    assert (offer.size < 1.2 * dim * bits / 8) == (not rotation)
+
+
+def test_rotated_distances_grow_as_bursts_do_and_no_slower():
+    grown = []
+    for rotated in False, True:
+        cells = Cells(1, 4, rotated=rotated)
+        cells.burst(of(1))
+        cells.saw(of(4))  # signs: rotated they are normal, four times as large at most
+        cells.burst(of(3))
+        grown.append(cells.predict()[0])
+    assert grown == [6, 12]
 
 
 def test_a_common_start_that_was_none_ends_in_float32():

@@ -293,3 +293,31 @@ def test_an_offer_that_comes_twice_is_no_offer():
     desk.endpoint.received(0, second, 0.2)
     assert desk.endpoint.traffic.distrusted == 1
     assert sorted(desk.given) == sorted([id(first), id(second)])
+
+
+def test_a_kept_offer_that_proves_damaged_costs_its_sender_the_link_and_not_this_node():
+    desk, other = Desk(1, matching=True), Desk(0, matching=True)
+    other.endpoint.start(1, 0.0, round=3)
+    offer = other.last()
+    offer[150] ^= 1  # in the figures of the payload, which are not read before its round
+    desk.endpoint.received(0, offer, 0.1)
+    desk.endpoint.start(0, 0.2, round=3)
+    assert desk.releases == 1
+    assert desk.endpoint.traffic.distrusted == 1
+    assert desk.kinds() == [(0, Kind.BYE)] and desk.given == [id(offer)]
+
+
+def test_refusals_of_what_was_never_offered_are_not_noted_and_long_ones_cut():
+    desk = Desk()
+    say = {"run": RUN, "sender": 1, "incarnation": 0}
+    for counter in range(5):
+        exchange = ExchangeId(0, 0, counter + 7)
+        refusal = messages.control(Kind.REFUSE, exchange=exchange, text="no", **say)
+        desk.endpoint.received(1, refusal, 0.0)
+    assert desk.notes == []
+    desk.endpoint.start(1, 0.1)
+    exchange = messages.parse(desk.last()).exchange
+    refusal = messages.control(Kind.REFUSE, exchange=exchange, text="a\n" * 100_000, **say)
+    desk.endpoint.received(1, refusal, 0.2)
+    ((what, peer, text),) = desk.notes
+    assert (what, peer) == ("refused", 1) and len(text) <= 1000 and "\n" not in text

@@ -19,6 +19,7 @@ from swarmsgd.core.node import (
     Start,
     State,
     Tick,
+    Unsent,
 )
 from swarmsgd.errors import ProtocolError
 
@@ -183,3 +184,38 @@ class TestMatching:
         node.handle(Replied(1, ExchangeId(0, 0, 4)), 0.1)
         with pytest.raises(ProtocolError, match="rounds only grow"):
             node.handle(Start(1, 4), 0.2)
+
+    def test_a_newer_early_offer_takes_the_place_of_the_older_which_is_refused(self):
+        node = Node(1, [0], matching=True)
+        first, second = ExchangeId(0, 0, 4), ExchangeId(0, 0, 6)
+        assert node.handle(Offered(0, first), 0.0) == []
+        effects = node.handle(Offered(0, second), 0.1)
+        assert effects == [Refuse(0, first, "round 4 is over here")]
+        with pytest.raises(ProtocolError, match=r"offered .* after"):
+            node.handle(Offered(0, ExchangeId(0, 0, 5)), 0.2)
+
+    def test_a_round_that_the_partner_is_past_is_not_waited_for(self):
+        node = Node(1, [0], matching=True)
+        node.handle(Offered(0, ExchangeId(0, 0, 4)), 0.0)
+        assert node.handle(Start(0, 2), 0.1) == [Release()]
+        assert node.counts.skipped == 1
+        assert node.handle(Start(0, 4), 0.2) == [Answer(0, ExchangeId(0, 0, 4)), Release()]
+
+
+def test_what_is_still_held_at_the_end_is_lost():
+    node = Node(0, [1, 2])
+    offered(node, 1)
+    assert node.deadline is not None
+    node.handle(Tick(), node.deadline)
+    assert node.counts.overdue == 1 and node.counts.lost == 0
+    node.give_up()
+    node.give_up()
+    assert node.counts.lost == 1 and node.held is None
+
+
+def test_an_offer_that_cannot_leave_is_no_sign_of_life():
+    node = Node(0, [1, 2])
+    exchange = offered(node, 1)
+    assert node.handle(Unsent(1, exchange), 0.0) == [Release()]
+    assert node.counts.refused == 1 and node.held is None
+    assert node.membership.candidates(0.0) == (2,)

@@ -21,8 +21,8 @@ def make_code(
 ) -> Code:
     """The code of a run: float32 if `bits` is None. `dim` is D; all nodes must choose alike.
 
-    `rotation` is as for `rotates`. With a `common_start` the models are known to begin equal, so
-    that the first offers need no float32.
+    `rotation` is as for `rotates`. With a `common_start` the models are known to begin equal: then
+    the first offers need no float32, unless they are rotated.
     """
     if bits is None:
         return ExactCode(dim)

@@ -22,6 +22,14 @@ LARGEST = int(np.float32(lattice.EXCHANGEABLE).view(np.int32))
 LARGEST_TURNED = int(np.float32(lattice.EXCHANGEABLE / lattice.BLOCK**0.5).view(np.int32))
 """The same in a rotated block: then no value of it is larger than that before it is rotated."""
 
+FARTHEST = int(np.float32(2 * lattice.EXCHANGEABLE).view(np.int32))
+"""The bits of the largest distance of two values that are mixed: what a liar sends can be anywhere,
+and half of it must not overflow what it is added to.
+"""
+
+FARTHEST_TURNED = int(np.float32(2 * lattice.EXCHANGEABLE / lattice.BLOCK).view(np.int32))
+"""The same in a rotated block, whose differences are added up before they are scaled."""
+
 _SMALLEST_CELL = np.float32(lattice.SMALLEST_CELL)
 _FINEST = np.float32(lattice.FINEST)
 _scramble = nb.njit(lattice.scramble)
@@ -74,7 +82,8 @@ def _nearest(colour, value, inverse, above, half, mask):
     """The k of this colour nearest to value.
 
     Where a place does not fit an int32 the processor makes some number of it, which is no lattice
-    coordinate either: the check fails, or the magnitude of the values has said so before.
+    coordinate either: the check fails, unless whoever sent it made it for that number, and then the
+    distance is too large to be mixed, or the magnitude of the values has said so before.
     """
     lowest = np.int32(np.int32(np.floor(value * inverse + above)) - half)
     return np.int32(lowest + (np.int32(np.int32(colour) - lowest) & mask))

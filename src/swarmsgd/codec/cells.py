@@ -4,8 +4,11 @@ Nothing here is set by a user. A block's distance to the next partner is taken t
 the last few that exchanges found, in either role. If bursts have grown since one of them was found,
 it counts for more: as many times as the bursts have, but at most by the difference of the bursts,
 which is how much further one of them carries a model. A margin comes on top. Before anything was
-found, nodes that began with equal models are taken to be a burst apart (first bursts go much the
-same way); of others nothing is known, and the block goes as float32.
+found, nodes that began with equal models are taken to be two bursts apart, one of either end; of
+others nothing is known, and the block goes as float32.
+
+Bursts are measured as they are, distances of a rotated code in rotated blocks: only how the bursts
+grow counts there, and a common start tells nothing.
 
 Too narrow a cell costs one exchange of one block; too wide a one costs noise in the models, so the
 prediction never grows on anything but what was seen. A cell that was too narrow is doubled, and
@@ -44,12 +47,15 @@ _KNOWN = types.Array(types.float32, 2, "C")
 class Cells:
     """What one node knows about the distances of one vector's blocks to other nodes."""
 
-    def __init__(self, blocks: int, bits: int, *, common_start: bool = False) -> None:
+    def __init__(
+        self, blocks: int, bits: int, *, rotated: bool = False, common_start: bool = False
+    ) -> None:
+        self._rotated = rotated
         self._reach = ((1 << bits) - 1) / 2
         self._margin = _MARGINS[bits]
         self._known = np.zeros((_FAILURES + 1, blocks), np.float32)
         self._known[:_DISTANCES] = -1
-        if common_start:
+        if common_start and not rotated:
             self._known[_THEN] = -1
         self._offered = np.zeros(blocks, np.float32)
 
@@ -63,7 +69,7 @@ class Cells:
     def predict(self) -> Figures:
         """[P] the max-norm distance expected at the next exchange, without margin."""
         expected = np.empty(self._known.shape[1], np.float32)
-        _predict(self._known, expected)
+        _predict(self._known, self._rotated, expected)
         return expected
 
     def offered(self, cells: Figures) -> None:
@@ -83,17 +89,18 @@ class Cells:
         _replied(self._known, self._offered, self._reach / self._margin, distance)
 
 
-@kernel(types.void(_KNOWN, VECTOR))
-def _predict(known, expected):
+@kernel(types.void(_KNOWN, types.boolean, VECTOR))
+def _predict(known, rotated, expected):
     for block in range(expected.size):
         now = _largest_burst(known, block)
-        largest = now if known[_THEN, block] < 0 else np.float32(0)
+        largest = np.float32(2) * now if known[_THEN, block] < 0 else np.float32(0)
         for k in range(_DISTANCES):
             distance, then = known[k, block], min(known[_THEN + k, block], now)
             if distance >= 0:
                 larger = distance + (now - then)
                 if then > 0:
-                    larger = np.fmin(larger, distance * (now / then))
+                    grown = distance * (now / then)
+                    larger = grown if rotated else np.fmin(larger, grown)
                 largest = np.maximum(largest, larger)
         expected[block] = largest
 
@@ -103,8 +110,8 @@ def _choose(known, cells_in_distance, forms, cells):
     """Forms, and cells from the distances that are expected."""
     for block in range(cells.size):
         cell = cells[block] * cells_in_distance
-        known_of = known[0, block] >= 0 or known[_THEN, block] < 0
-        trusted = known_of and known[_FAILURES, block] < PATIENCE
+        began_equal = known[_THEN, block] < 0 and cell > 0
+        trusted = (known[0, block] >= 0 or began_equal) and known[_FAILURES, block] < PATIENCE
         coded = trusted and cell <= LARGEST_CELL
         forms[block] = CODED if coded else RAW
         cells[block] = cell if coded else np.float32(0)

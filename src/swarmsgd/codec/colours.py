@@ -68,6 +68,9 @@ def _unpack_halves(packed, pairs):
 def write_colours(colours, size, bits, packed, body, at):
     """Write the colours of `size` coordinates to body[at:]; `packed` is room for them."""
     length = (size * bits + 7) // 8
+    if bits < 8:
+        for t in range(size, -(-size // 8) * 8):
+            colours[t] = 0  # they share a byte, or a word, with the last ones
     if bits == 4:
         _pack_halves(colours.view(np.uint16), borrowed(body, at, at + length))
     elif bits < 8:

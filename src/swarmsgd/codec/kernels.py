@@ -12,6 +12,8 @@ import numpy as np
 from numba.core import types
 
 from swarmsgd.codec.blocks import (
+    FARTHEST,
+    FARTHEST_TURNED,
     FINITE,
     LARGEST,
     LARGEST_TURNED,
@@ -68,6 +70,9 @@ CODED, RAW, LEFT_OUT = 0, 1, 2
 """The forms that a block has in a payload."""
 LEFT, WRONG, CHANGED = -1.0, -2.0, -3.0
 """Instead of a distance: left out, not decoded right, or the model is not what was offered."""
+
+_TWICE = 0x00800000
+"""What doubles a float32, added to its bits."""
 
 _SMALLEST_CELL = np.float32(lattice.SMALLEST_CELL)
 _LARGEST_CELL = np.float32(lattice.LARGEST_CELL)
@@ -207,6 +212,7 @@ def answer(
     offer_body = lent(offer_body, 0, offer_body.size)
     colours, wide, packed = _colours(scratch)
     points, turned = _room(scratch, 0), _room(scratch, 1)
+    farthest = FARTHEST_TURNED if rotated else FARTHEST
     total = 0.0
     for block in range(forms.size):
         start = block * BLOCK
@@ -243,6 +249,7 @@ def answer(
             whole = due <= FINITE
         cell = cell_for(distance, magnitude + distance, cells_in_reach)
         whole &= check == offer_checks[block] and size_bits(magnitude) <= LARGEST
+        whole &= size_bits(distance) <= farthest
         if not (whole and cell <= _LARGEST_CELL):
             forms[block] = LEFT_OUT
             cells[block] = np.float32(0)
@@ -323,6 +330,7 @@ def mix(
     body = lent(body, 0, body.size)
     colours, wide, packed = _colours(scratch)
     points, turned = _room(scratch, 0), _room(scratch, 1)
+    farthest = FARTHEST_TURNED if rotated else FARTHEST
     total = 0.0
     for block in range(forms.size):
         if forms[block] == LEFT_OUT:
@@ -365,6 +373,8 @@ def mix(
                 check, distance, part, _ = decode_change(read, ours, cell, offset, bits, coming)
             if rotated:
                 unrotate(ours, borrowed(offered, start + BLOCK, start + BLOCK))
+        # A partner leaves blocks out that are farther; its lattice point is a cell from its value.
+        whole &= size_bits(distance) <= farthest + _TWICE
         if not (whole and check == checks[block]):
             seen[block] = np.float32(WRONG)
             continue

@@ -17,8 +17,8 @@
         body               for a block of n coordinates ceil(n bits / 8) bytes if CODED, 4 n if RAW
 
 All little-endian. Coordinate t of a coded block has the bits t * bits ... (t + 1) * bits - 1 of the
-block's bytes, lowest first. A block LEFT_OUT of a reply keeps its place, as zeros, so that the size
-of a reply is known before the offer is decoded.
+block's bytes, lowest first; then zero bits. A block LEFT_OUT of a reply keeps its place, as zeros,
+so that the size of a reply is known before the offer is decoded.
 """
 
 from __future__ import annotations

@@ -175,7 +175,11 @@ class Endpoint:
 
     def start(self, peer: int, now: float, round: int | None = None) -> None:
         """A burst ended and was published: begin an exchange with `peer`."""
-        self._handle(machine.Start(peer, round), now)
+        effects = self.node.handle(machine.Start(peer, round), now)
+        try:
+            self._carry_out(effects, now)
+        except ProtocolError as error:  # matching mode: an offer that had come in before
+            self._distrust(peer, str(error), now)
 
     def received(self, peer: int, buffer: Bytes, now: float) -> None:
         """A message came in over the link to `peer`; the buffer goes back to the ports when it is
@@ -211,7 +215,8 @@ class Endpoint:
         self._tell_all(Kind.DONE, ExchangeId(node.rank, node.incarnation, node.phase))
 
     def say_goodbye(self) -> None:
-        """Tell all peers that this node leaves."""
+        """Tell all peers that this node leaves; what it still waits for is given up."""
+        self.node.give_up()
         self._tell_all(Kind.BYE, messages.NO_EXCHANGE)
 
     # What came in.
@@ -234,7 +239,7 @@ class Endpoint:
                     raise
                 return
             case Kind.REFUSE:
-                if message.sections:
+                if message.sections and exchange == self.node.held:
                     self._ports.note("refused", peer, messages.text_of(message))
                 self._handle(machine.Refused(peer, exchange), now)
             case Kind.DONE:
@@ -311,8 +316,8 @@ class Endpoint:
         seed = messages.offset_seed(exchange, Kind.OFFER)
         self.vectors.offer(seed, draft.allocator(0, self._bits))
         nbytes = self._send(peer, self._finish(draft, Kind.OFFER, exchange))
-        if not nbytes:  # it never left: the partner cannot have mixed
-            self._handle(machine.Refused(peer, exchange), now)
+        if not nbytes:
+            self._handle(machine.Unsent(peer, exchange), now)
         self._sent_at = {exchange: (now, nbytes)}
 
     def _answer(self, peer: int, exchange: ExchangeId, now: float) -> None:

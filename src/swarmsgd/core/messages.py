@@ -46,6 +46,7 @@ _COVERED = struct.Struct("<4sHBBQIIIIQQ12x")
 _HEADER = struct.Struct(_COVERED.format + "I")
 _SECTION = struct.Struct("<HBxIQ")
 _SEED = struct.Struct("<IIQB")
+_READABLE = 1000
 
 
 class Kind(enum.IntEnum):
@@ -187,8 +188,10 @@ def control(
 
 
 def text_of(message: Message) -> str:
-    """The text of a control message."""
-    return bytes(message.sections[0].payload).decode(errors="replace") if message.sections else ""
+    """The text of a control message, in one line; no more of it than a person would read."""
+    if not message.sections:
+        return ""
+    return " ".join(bytes(message.sections[0].payload[:_READABLE]).decode(errors="replace").split())
 
 
 def parse(buffer: Bytes) -> Message:

@@ -55,6 +55,13 @@ class Start(NamedTuple):
     round: int | None = None
 
 
+class Unsent(NamedTuple):
+    """The offer could not leave: the partner cannot have mixed."""
+
+    peer: int
+    exchange: ExchangeId
+
+
 class Offered(NamedTuple):
     """An offer came in."""
 
@@ -94,7 +101,7 @@ class Tick(NamedTuple):
     """Time has passed."""
 
 
-Event = Start | Offered | Replied | Refused | Gone | Done | Tick
+Event = Start | Unsent | Offered | Replied | Refused | Gone | Done | Tick
 
 # Effects: what the driver shall do, in this order.
 
@@ -215,6 +222,12 @@ class Node:
         """The exchange whose lattice point `sent` holds and whose reply would still be mixed."""
         return self._held
 
+    def give_up(self) -> None:
+        """The node leaves: no reply is waited for any more."""
+        if self._held is not None:
+            self.counts.lost += 1
+            self._held = None
+
     def next_phase(self) -> None:
         """All nodes were Done and go on: a Done of the phase before says nothing any more."""
         self.phase += 1
@@ -228,6 +241,8 @@ class Node:
         match event:
             case Start(peer, round):
                 return self._start(peer, round, now)
+            case Unsent(peer, exchange):
+                return self._unsent(peer, exchange, now)
             case Offered(peer, exchange):
                 return self._offered(peer, exchange, now)
             case Replied(peer, exchange):
@@ -268,11 +283,12 @@ class Node:
 
     def _expect(self, peer: int, now: float) -> list[Effect]:
         exchange = self._deferred.get(peer)
-        if exchange is not None and exchange.counter == self._round:
+        round = self._round if exchange is None else exchange.counter
+        if exchange is not None and round == self._round:
             del self._deferred[peer]
             return [*self._answer(peer, exchange), Release()]
-        if self._done.get(peer, -1) >= self.phase:
-            self.counts.skipped += 1
+        if round > self._round or self._done.get(peer, -1) >= self.phase:
+            self.counts.skipped += 1  # the peer is past this round, or makes no more of them
             return [Release()]
         self._wait(State.EXPECTING, peer, now)
         return []
@@ -308,12 +324,15 @@ class Node:
                 return [Refuse(peer, exchange, CROSSED)]
             return self._answer(peer, exchange)
         if exchange.counter > self._round:
+            before = self._deferred.get(peer)
+            if before is not None and before.counter >= exchange.counter:
+                raise ProtocolError(f"node {peer} offered {exchange} after {before}")
             self._deferred[peer] = exchange
-            return []
+            return [] if before is None else [Refuse(peer, before, _overtaken(before))]
         if self.state is State.EXPECTING and peer == self._peer and exchange.counter == self._round:
             self.membership.answered(peer, now - self._started_at)
             return [*self._answer(peer, exchange), *self._idle()]
-        return [Refuse(peer, exchange, f"round {exchange.counter} is over here")]
+        return [Refuse(peer, exchange, _overtaken(exchange))]
 
     def _replied(self, peer: int, exchange: ExchangeId, now: float) -> list[Effect]:
         if exchange[:2] != (self.rank, self.incarnation) or exchange.counter > self._counter:
@@ -329,8 +348,15 @@ class Node:
         self.counts.late += 1
         return [Mix(peer, exchange)]
 
+    def _unsent(self, peer: int, exchange: ExchangeId, now: float) -> list[Effect]:
+        self.membership.overdue(peer, now)
+        return self._not_mixed(peer, exchange)
+
     def _refused(self, peer: int, exchange: ExchangeId) -> list[Effect]:
         self.membership.heard(peer)
+        return self._not_mixed(peer, exchange)
+
+    def _not_mixed(self, peer: int, exchange: ExchangeId) -> list[Effect]:
         if exchange != self._held or peer != self._peer:
             return []
         self._held = None
@@ -366,3 +392,7 @@ class Node:
         self.counts.overdue += 1
         self.membership.overdue(self._peer, now)
         return self._idle()
+
+
+def _overtaken(exchange: ExchangeId) -> str:
+    return f"round {exchange.counter} is over here"

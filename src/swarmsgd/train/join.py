@@ -155,7 +155,11 @@ def connect(
             prefix=rendezvous.key("links"),
             connect_timeout_s=timeout_s,
         )
-        transport.connect()
+        try:
+            transport.connect()
+        except BaseException:
+            transport.close()
+            raise
     except BaseException:
         collective.say_goodbye(rendezvous)
         raise

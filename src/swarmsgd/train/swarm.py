@@ -166,11 +166,13 @@ class Swarm:
         else:
             self._check(connection)
             connection.worker.pause()
-            self._check(connection)
-            mean = collective.Mean(connection.rendezvous, self._means)
-            self._means += 1
-            means, self.gamma, self.mean_of = mean.of(settled)
-            connection.worker.resume()
+            try:
+                self._check(connection)
+                mean = collective.Mean(connection.rendezvous, self._means)
+                self._means += 1
+                means, self.gamma, self.mean_of = mean.of(settled)
+            finally:
+                connection.worker.resume()
         buffers = {id(b): m.view_as(b) for b, m in zip(floats, means[1:], strict=True)}
         return dict(self._named_means(means[0], buffers))
 
