@@ -1,12 +1,11 @@
 """Swarm, all-reduce and small-batch SGD on Fashion-MNIST at equal samples: accuracy over three
 seeds.
 
-    python benchmarks/accuracy.py [--keep]           # methods; each one's rate chosen on a
-    validation run python benchmarks/accuracy.py --table bits --keep   # swarm of 8 nodes, by bits
-    on the wire
+    python benchmarks/accuracy.py [--keep]                # methods, float32 on the wire
+    python benchmarks/accuracy.py --table bits [--keep]   # a swarm of 8 nodes, by bits on the wire
 
-Every run is one `swarmsgd train` command. A rate is chosen by the test loss of seed 1000, which is
-in no table.
+Every run is one `swarmsgd train` command. A rate is chosen by the *test* loss of seed 1000, which
+is in no table.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ TABLES: dict[str, dict[str, dict[str, object]]] = {
     "methods": {
         "small-batch SGD": {"nodes": 1},
         "all-reduce, 4 nodes": {"nodes": 4, "algorithm": "allreduce"},
-        "swarm, 4 nodes": {"nodes": 4},
+        "swarm, 4 nodes": {"nodes": 4, "bits": "none"},
     },
     "bits": {
         "float32": {"nodes": 8, "bits": "none"},

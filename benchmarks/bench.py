@@ -1,6 +1,7 @@
 """What the benchmarks share: run processes, read what they say, keep a record of it.
 
-A record folder holds `recipe.json` (the command, commit and machine) and the figures as JSON.
+A record folder holds the figures as JSON, and `recipe.json`: for each command that made some of
+them the names of these, the commit and the machine.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import signal
 import socket
 import statistics
@@ -81,25 +83,37 @@ def median(values: Iterable[float]) -> float:
     return statistics.median(values)
 
 
-def keep(name: str, figures: Mapping[str, Any], note: str = "") -> Path:
+def keep(name: str, made: Mapping[str, Any], note: str = "") -> Path:
     """Write benchmarks/records/<name>/: the figures, and how and where they were made.
 
     Rows that an earlier run kept there and this one did not make stay.
     """
     folder = RECORDS / name
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "figures.json"
-    figures = (json.loads(path.read_text()) if path.exists() else {}) | dict(figures)
+    before, path = _kept(folder), folder / "figures.json"
+    figures = (json.loads(path.read_text()) if path.exists() else {}) | dict(made)
     recipe = {
-        "command": " ".join(["python", *(_relative(a) for a in sys.argv)]),
+        "figures": list(made),
+        "command": shlex.join(["python", *(_relative(a) for a in sys.argv)]),
         "commit": _git("rev-parse", "--short", "HEAD")
         + ("+" if _git("status", "--porcelain", "src") else ""),
         "machine": machine(),
         "note": note,
     }
-    for file, content in (("recipe.json", recipe), ("figures.json", figures)):
+    for one in before:
+        one["figures"] = [figure for figure in one["figures"] if figure not in made]
+    recipes = [*(one for one in before if one["figures"]), recipe]
+    for file, content in (("recipe.json", recipes), ("figures.json", figures)):
         (folder / file).write_text(json.dumps(content, indent=1) + "\n")
     return folder
+
+
+def _kept(folder: Path) -> list[dict[str, Any]]:
+    """The recipes of what lies there."""
+    path = folder / "recipe.json"
+    if not path.exists():
+        return []
+    return json.loads(path.read_text())
 
 
 def machine() -> dict[str, Any]:
