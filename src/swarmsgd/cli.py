@@ -65,8 +65,9 @@ examples:
 """
 SIMULATE_EPILOG = """\
 Times are virtual: what the nodes and links of the world would take. The run's folder gets
-config.json, the curve of the mean model as curve.jsonl, a node-<i>.jsonl of exchanges and events for
-each of up to 256 swarm nodes, the mean model as model.safetensors, summary.json, and report.html with plots.
+config.json, the curve of the mean model as curve.jsonl, exchanges and events of each of up to 256
+swarm nodes as node-<i>.jsonl, the mean model as model.safetensors, summary.json, and report.html
+with plots.
 
 exit code: 0; 1 if training diverged; 2 for wrong usage; 130 for Ctrl-C (what was recorded is kept)
 
