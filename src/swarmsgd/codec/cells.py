@@ -7,8 +7,8 @@ which is how much further one of them carries a model. A margin comes on top. Be
 found, nodes that began with equal models are taken to be two bursts apart, one of either end; of
 others nothing is known, and the block goes as float32.
 
-Bursts are measured as they are, distances of a rotated code in rotated blocks: only how the bursts
-grow counts there, and a common start tells nothing.
+Bursts are measured as they are, distances of a rotated code in rotated blocks, where a burst can
+reach `_SPREAD` times as far; there a common start tells nothing.
 
 Too narrow a cell costs one exchange of one block; too wide a one costs noise in the models, so the
 prediction never grows on anything but what was seen. A cell that was too narrow is doubled, and
@@ -30,6 +30,10 @@ Figures = npt.NDArray[np.float32]
 """[P] one value a block."""
 
 PATIENCE = 2
+_SPREAD = 5.0
+"""The largest of 4,096 normal numbers in their standard deviations, and a little more: so large can
+rotation make changes that are all of one size.
+"""
 _DISTANCES = 4
 _BURSTS = 3
 _MARGINS = {3: 1.15, 4: 1.25, 5: 1.4, 6: 1.5, 7: 1.75, 8: 2.0, 16: 8.0}
@@ -50,7 +54,7 @@ class Cells:
     def __init__(
         self, blocks: int, bits: int, *, rotated: bool = False, common_start: bool = False
     ) -> None:
-        self._rotated = rotated
+        self._spread = _SPREAD if rotated else 1.0
         self._reach = ((1 << bits) - 1) / 2
         self._margin = _MARGINS[bits]
         self._known = np.zeros((_FAILURES + 1, blocks), np.float32)
@@ -69,7 +73,7 @@ class Cells:
     def predict(self) -> Figures:
         """[P] the max-norm distance expected at the next exchange, without margin."""
         expected = np.empty(self._known.shape[1], np.float32)
-        _predict(self._known, self._rotated, expected)
+        _predict(self._known, self._spread, expected)
         return expected
 
     def offered(self, cells: Figures) -> None:
@@ -89,18 +93,17 @@ class Cells:
         _replied(self._known, self._offered, self._reach / self._margin, distance)
 
 
-@kernel(types.void(_KNOWN, types.boolean, VECTOR))
-def _predict(known, rotated, expected):
+@kernel(types.void(_KNOWN, types.float32, VECTOR))
+def _predict(known, spread, expected):
     for block in range(expected.size):
         now = _largest_burst(known, block)
         largest = np.float32(2) * now if known[_THEN, block] < 0 else np.float32(0)
         for k in range(_DISTANCES):
             distance, then = known[k, block], min(known[_THEN + k, block], now)
             if distance >= 0:
-                larger = distance + (now - then)
+                larger = distance + spread * (now - then)
                 if then > 0:
-                    grown = distance * (now / then)
-                    larger = grown if rotated else np.fmin(larger, grown)
+                    larger = np.fmin(larger, distance * (now / then))
                 largest = np.maximum(largest, larger)
         expected[block] = largest
 
