@@ -10,7 +10,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from swarmsgd.codec.intrinsics import from_bits, loose_sum, size_bits
+from swarmsgd.codec.intrinsics import from_bits, loose_squares, loose_sum, size_bits
 from swarmsgd.core import lattice
 
 FINITE = 0x7F7FFFFF
@@ -30,6 +30,7 @@ and half of it must not overflow what it is added to.
 FARTHEST_TURNED = int(np.float32(2 * lattice.EXCHANGEABLE / lattice.BLOCK).view(np.int32))
 """The same in a rotated block, whose differences are added up before they are scaled."""
 
+_COUNTS = np.float32(2.0**-80)
 _SMALLEST_CELL = np.float32(lattice.SMALLEST_CELL)
 _FINEST = np.float32(lattice.FINEST)
 _scramble = nb.njit(lattice.scramble)
@@ -93,18 +94,26 @@ def _nearest(colour, value, inverse, above, half, mask):
 def encode(values, cell, offset, colours):
     """Colours (with higher bits of k, as many as fit) of values.
 
-    Returns their check and the bits of max|values|: what was made means nothing if that is too
-    large for the cell.
+    Returns their check and the sum of their squares, about: what was made means nothing if a value
+    is too large for the cell (`at_most`).
     """
     inverse = np.float32(1) / cell
     check = np.uint32(0)
-    magnitude = np.int32(0)
+    squares = np.float32(0)
     for t in range(values.size):
         k = np.int32(np.floor(values[t] * inverse + offset))
         colours[t] = k
         check = np.uint32(check + hash_of(k, t))
-        magnitude = max(magnitude, size_bits(values[t]))
-    return check, magnitude
+        squares = loose_squares(squares, values[t])
+    return check, squares
+
+
+@nb.njit
+def at_most(squares):
+    """What no |value| of a block is above whose squares have this sum, within rounding; Inf if
+    squares can have been too small to count.
+    """
+    return np.sqrt(squares) * np.float32(1.001) if squares > _COUNTS else np.float32(np.inf)
 
 
 @nb.njit(inline="never")

@@ -145,6 +145,20 @@ def unknown(builder: Any, value: float) -> Any:
 
 
 @intrinsic
+def loose_squares(_typing, total, value):
+    """total + value * value in any order, in one operation where the processor has it: for bounds,
+    never for a part of a model.
+    """
+
+    def build(_context, builder, _signature, arguments):
+        total, value = arguments
+        square = builder.fmul(value, value, flags=("contract",))
+        return builder.fadd(total, square, flags=("reassoc", "contract"))
+
+    return total(total, total), build
+
+
+@intrinsic
 def fetch(_typing, array, at):
     """Ask for the cache line of array[at], which may lie past its end, into the second cache."""
 

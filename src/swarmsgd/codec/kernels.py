@@ -19,6 +19,7 @@ from swarmsgd.codec.blocks import (
     LARGEST_TURNED,
     add_change,
     add_to,
+    at_most,
     cell_for,
     check_of,
     decode,
@@ -131,7 +132,7 @@ def offer(bits, rotated, scratch, copy, stream, body, starts, forms, cells, chec
     body = borrowed(body, 0, body.size)
     colours, wide, packed = _colours(scratch)
     turned = _room(scratch, 0)
-    largest = LARGEST_TURNED if rotated else LARGEST
+    largest = np.int32(LARGEST_TURNED if rotated else LARGEST)
     for block in range(forms.size):
         start = block * BLOCK
         mine = borrowed(copy, start, min(start + BLOCK, copy.size))
@@ -153,9 +154,13 @@ def offer(bits, rotated, scratch, copy, stream, body, starts, forms, cells, chec
         check = np.uint32(0)
         while True:
             if bits == 16:
-                check, magnitude = encode(own, cell, offset, wide)
+                check, squares = encode(own, cell, offset, wide)
             else:
-                check, magnitude = encode(own, cell, offset, into)
+                check, squares = encode(own, cell, offset, into)
+            bound = at_most(squares)
+            if bound <= from_bits(largest) and cell >= floor_cell(bound):
+                break
+            magnitude = magnitude_bits(own)  # seldom: look again, and closely
             if magnitude > largest:
                 return False
             finest = floor_cell(from_bits(magnitude))
