@@ -167,9 +167,8 @@ def test_a_variant_of_which_a_seed_diverged_has_no_means():
     figures = {field: 0.5 for field, _, _ in COLUMNS.values()}
     table = markdown({"a": 0.1, "b": 0.1}, {"a": {0: figures, 1: None}, "b": {0: figures}})
     broken, whole = table.splitlines()[2:]
-    assert broken.split("|")[3:] == [f" {'-':<{len(c) - 2}} " for c in broken.split("|")[3:-2]] + [
-        " 50.00 diverged ", ""
-    ]  # fmt: skip
+    *means, accuracies = (cell.strip() for cell in broken.split("|")[3:-1])
+    assert set(means) == {"-"} and accuracies == "50.00 diverged"
     assert whole.split("|")[3].strip() == "50.00"
 
 
