@@ -151,7 +151,9 @@ def _factor(option: str, text: str) -> Factor:
     start, end = _span(option, text, match)
     factor = float(match["factor"])
     if not 0 < factor < math.inf:
-        raise ConfigError(f"{option}: the factor of {text!r} is {factor:g}, wanted one above 0")
+        raise ConfigError(
+            f"{option}: the factor of {text!r} is {factor:g}, wanted a finite one above 0"
+        )
     return Factor(nodes_of(option, match["nodes"]), factor, start, end)
 
 
