@@ -35,17 +35,16 @@ def check_order(make: MakeCluster) -> None:
     """
     with make([(0, 1), (1, 2)]) as cluster:
         nodes = cluster.nodes
-        sent = {
-            peer: [(b"%d:%d" % (peer, k)) * (k % 50) for k in range(500)] for peer in (0, 2)
-        }  # every 50th is empty
-        outer = [Inbox(nodes[0]), Inbox(nodes[2])]
+        # Every 50th is empty.
+        sent = {p: [b"%d:%d" % (p, k) * (k % 50) for k in range(500)] for p in (0, 2)}
+        outer = Inbox(nodes[0]), Inbox(nodes[2])
         for k in range(500):
-            for peer in (0, 2):
-                send(nodes[peer], 1, sent[peer][k])
+            for peer, messages in sent.items():
+                send(nodes[peer], 1, messages[k])
         middle = Inbox(nodes[1])
         middle.wait_messages(1000)
-        for peer in (0, 2):
-            assert middle.of(peer) == sent[peer], f"messages of node {peer} are not those it sent"
+        for peer, messages in sent.items():
+            assert middle.of(peer) == messages, f"messages of node {peer} are not those it sent"
         assert not outer[0].messages and not outer[1].messages
         assert nodes[1].peers == {0, 2} and nodes[0].peers == {1}
         _close(*nodes.values())
