@@ -35,7 +35,6 @@ def check_order(make: MakeCluster) -> None:
     """
     with make([(0, 1), (1, 2)]) as cluster:
         nodes = cluster.nodes
-        # Every 50th is empty.
         sent = {p: [b"%d:%d" % (p, k) * (k % 50) for k in range(500)] for p in (0, 2)}
         outer = Inbox(nodes[0]), Inbox(nodes[2])
         for k in range(500):
