@@ -200,6 +200,19 @@ def test_an_offer_that_cannot_leave_ends_at_once_and_is_not_lost():
     assert desk.endpoint.traffic.bytes_sent == 0
 
 
+def test_who_could_not_send_a_reply_does_not_say_that_nothing_was_mixed():
+    one, two = Desk(0), Desk(1)
+    one.endpoint.start(1, 0.0)
+    two.deaf = True
+    two.endpoint.received(0, one.last(), 1.0)
+    assert len(two.exchanges) == 1 and two.sent == []
+    two.deaf = False
+    two.endpoint.say_goodbye()
+    assert two.dropped == [0] and two.kinds() == [(2, Kind.BYE)]
+    one.endpoint.lost(1, "closed", 2.0)
+    assert (one.endpoint.node.counts.lost, one.endpoint.node.counts.refused) == (1, 0)
+
+
 def test_the_deadline_is_that_of_patience_until_the_reply_comes():
     desk, other = Desk(0), Desk(1)
     assert desk.endpoint.deadline is None

@@ -139,6 +139,7 @@ class Endpoint:
     __slots__ = (
         "_bits",
         "_inbox",
+        "_owing",
         "_parting",
         "_ports",
         "_run",
@@ -162,6 +163,7 @@ class Endpoint:
         self._inbox: dict[tuple[int, ExchangeId], tuple[Message, Bytes]] = {}
         self._sent_at: dict[ExchangeId, tuple[float, int]] = {}
         self._parting: dict[int, float] = {}
+        self._owing: set[int] = set()
 
     @property
     def deadline(self) -> float | None:
@@ -212,12 +214,14 @@ class Endpoint:
     def announce_done(self) -> None:
         """Tell all peers that this node starts no more exchanges in this phase."""
         node = self.node
-        self._tell_all(Kind.DONE, ExchangeId(node.rank, node.incarnation, node.phase))
+        for peer in node.membership.open:
+            self._tell(peer, Kind.DONE, ExchangeId(node.rank, node.incarnation, node.phase))
 
     def say_goodbye(self) -> None:
         """Tell all peers that this node leaves; what it still waits for is given up."""
         self.node.give_up()
-        self._tell_all(Kind.BYE, messages.NO_EXCHANGE)
+        for peer in self.node.membership.open:
+            self._bye(peer)
 
     # What came in.
 
@@ -275,7 +279,7 @@ class Endpoint:
         self.traffic.distrusted += 1
         self.lost_peers[peer] = reason
         self._ports.note("distrusted", peer, reason)
-        self._tell(peer, Kind.BYE, messages.NO_EXCHANGE, f"dropped by the peer: {reason}")
+        self._bye(peer, f"dropped by the peer: {reason}")
         self._parting[peer] = now + PARTING_S
         self._handle(machine.Gone(peer), now)
 
@@ -331,6 +335,8 @@ class Endpoint:
         finally:
             self._ports.give(buffer)
         nbytes = self._send(peer, self._finish(draft, Kind.REPLY, exchange))
+        if not nbytes:
+            self._owing.add(peer)
         self.traffic.count(mixed)
         self._ports.mixed(
             Exchange("partner", peer, exchange.counter, now, nbytes, len(buffer)), mixed
@@ -381,9 +387,14 @@ class Endpoint:
         )
         self._send(peer, message)
 
-    def _tell_all(self, kind: Kind, exchange: ExchangeId) -> None:
-        for peer in self.node.membership.open:
-            self._tell(peer, kind, exchange)
+    def _bye(self, peer: int, text: str = "") -> None:
+        """A goodbye says that what was not answered was not mixed. Where that would be untrue,
+        since a reply could not leave, the link is closed without one.
+        """
+        if peer in self._owing:
+            self._ports.drop(peer)
+        else:
+            self._tell(peer, Kind.BYE, messages.NO_EXCHANGE, text)
 
     def _forget(self, peer: int, exchange: ExchangeId) -> None:
         kept = self._inbox.pop((peer, exchange), None)
