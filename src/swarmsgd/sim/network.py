@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from swarmsgd.core.code import Bytes
 from swarmsgd.sim.agenda import Agenda
-from swarmsgd.sim.world import Factor, World
+from swarmsgd.sim.world import Slowness, World
 
 Deliver = Callable[[int, int, Bytes], None]
 """Called with (source, target, message) when a message has arrived."""
@@ -40,10 +40,7 @@ class Network:
         self._deliver = deliver
         self._latency_s = world.latency_ms / 1000
         self._capacity = world.bandwidth_mbit_s * 1e6 / 8
-        self._slow: dict[int, list[Factor]] = {}
-        for factor in world.link_slowdowns:
-            for node in factor.nodes:
-                self._slow.setdefault(node, []).append(factor)
+        self._slowness = Slowness(world.link_slowdowns)
         self._cuts = [(frozenset(h.nodes), h) for h in world.happenings if h.what == "cut"]
         self._out: dict[int, dict[Pair, _Transfer]] = {}
         self._into: dict[int, dict[Pair, _Transfer]] = {}
@@ -122,8 +119,8 @@ class Network:
         now = self._agenda.now
         if self._is_cut(pair):
             return 0.0
-        up = self._capacity / self._slowness(source, now)
-        down = self._capacity / self._slowness(target, now)
+        up = self._capacity / self._slowness.at(source, now)
+        down = self._capacity / self._slowness.at(target, now)
         return min(up / self._moving(self._out[source]), down / self._moving(self._into[target]))
 
     def _moving(self, transfers: dict[Pair, _Transfer]) -> int:
@@ -137,13 +134,6 @@ class Network:
             (pair[0] in nodes) != (pair[1] in nodes) and cut.start_s <= now < cut.end_s
             for nodes, cut in self._cuts
         )
-
-    def _slowness(self, node: int, now: float) -> float:
-        product = 1.0
-        for factor in self._slow.get(node, ()):
-            if factor.at(now):
-                product *= factor.factor
-        return product
 
     def _rates_changed(self, _: object) -> None:
         for transfers in list(self._out.values()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from swarmsgd.sim.world import Factor, World
+from swarmsgd.sim.world import Slowness, World
 
 _FACTORS, _JITTER = 3, 4
 """Set these generators apart from others that are seeded with (run, node)."""
@@ -20,10 +20,7 @@ class Speeds:
         self._jitter = world.step_jitter
         self._seed = seed
         self._rngs: dict[int, np.random.Generator] = {}
-        self._slow: dict[int, list[Factor]] = {}
-        for factor in world.slowdowns:
-            for node in factor.nodes:
-                self._slow.setdefault(node, []).append(factor)
+        self._slowness = Slowness(world.slowdowns)
 
     def begin_life(self, node: int, life: int) -> None:
         """Draw anew: what was drawn for steps that an earlier life did not come to is forgotten."""
@@ -31,10 +28,7 @@ class Speeds:
 
     def step_s(self, node: int, now: float) -> float:
         """Seconds of the step that `node` begins at `now`; draws its jitter."""
-        seconds = float(self.base_s_N[node])
-        for factor in self._slow.get(node, ()):
-            if factor.at(now):
-                seconds *= factor.factor
+        seconds = float(self.base_s_N[node]) * self._slowness.at(node, now)
         if self._jitter:
             rng = self._rngs.get(node)
             if rng is None:

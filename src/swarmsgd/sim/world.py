@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,6 +40,20 @@ class Factor(NamedTuple):
 
     def at(self, now: float) -> bool:
         return self.start_s <= now < self.end_s
+
+
+class Slowness:
+    """How many times slower each node is: all that `factors` say of it at a time."""
+
+    def __init__(self, factors: Iterable[Factor]) -> None:
+        self._of: dict[int, list[Factor]] = {}
+        for factor in factors:
+            for node in factor.nodes:
+                self._of.setdefault(node, []).append(factor)
+
+    def at(self, node: int, now: float) -> float:
+        factors = self._of.get(node)
+        return math.prod(f.factor for f in factors if f.at(now)) if factors else 1.0
 
 
 class Happening(NamedTuple):
