@@ -65,10 +65,15 @@ def test_after_a_common_start_first_bursts_are_mixed_at_once(bits, rotation, bur
         node.code.published(burst_max)
     offer = i.offer(0)
     mixed = i.mix(j.answer(offer, 0)[0])
-    assert mixed.left_out <= (
-        burst == "sparse"
-    )  # whose largest change of another end may be larger
-    assert (offer.size < 1.2 * dim * bits / 8) == (not rotation)
+    assert offer.size < 1.2 * dim * bits / 8
+    if burst == "sparse":
+        assert mixed.left_out <= 1  # where the other end's largest change is larger
+    elif burst == "signs" and rotation:
+        assert mixed.left_out == 4
+        left_out = [i.mix(j.answer(i.offer(seed), seed)[0]).left_out for seed in (1, 2)]
+        assert left_out[-1] == 0
+    else:
+        assert mixed.left_out == 0
 
 
 def test_rotated_distances_grow_as_bursts_do_and_no_slower():

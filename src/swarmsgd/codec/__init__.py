@@ -22,7 +22,7 @@ def make_code(
     """The code of a run: float32 if `bits` is None. `dim` is D; all nodes must choose alike.
 
     `rotation` is as for `rotates`. With a `common_start` the models are known to begin equal: then
-    the first offers need no float32, unless they are rotated.
+    the first offers need no float32.
     """
     if bits is None:
         return ExactCode(dim)

@@ -7,8 +7,9 @@ which is how much further one of them carries a model. A margin comes on top. Be
 found, nodes that began with equal models are taken to be two bursts apart, one of either end; of
 others nothing is known, and the block goes as float32.
 
-Bursts are measured as they are, distances of a rotated code in rotated blocks, where a burst can
-reach `_SPREAD` times as far; there a common start tells nothing.
+Bursts are measured as they are, distances of a rotated code in rotated blocks, where a burst, or
+the difference of two, can reach `_SPREAD` times as far. Most reach less than they do unrotated, so
+first cells are as if nothing was rotated, and in a block of changes all of one size they fail.
 
 Too narrow a cell costs one exchange of one block; too wide a one costs noise in the models, so the
 prediction never grows on anything but what was seen. A cell that was too narrow is doubled, and
@@ -59,7 +60,7 @@ class Cells:
         self._margin = _MARGINS[bits]
         self._known = np.zeros((_FAILURES + 1, blocks), np.float32)
         self._known[:_DISTANCES] = -1
-        if common_start and not rotated:
+        if common_start:
             self._known[_THEN] = -1
         self._offered = np.zeros(blocks, np.float32)
 

@@ -19,8 +19,8 @@ class LatticeCode:
     Its error depends on the distance of the two models only, not on their size. An offered block
     that the partner cannot decode is left out by both ends. `rotation` spreads heavy-tailed or
     sparse differences over their block, for some time per coordinate: worth it at 6 bits and less.
-    With a `common_start`, models equal but for the first bursts, and without rotation nothing that
-    changes goes as float32 at first.
+    With a `common_start`, models equal but for the first bursts, nothing that changes goes as
+    float32 at first.
 
     Calls of one object must not overlap, as for the vectors they are handed.
     """
