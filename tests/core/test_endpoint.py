@@ -213,6 +213,17 @@ def test_who_could_not_send_a_reply_does_not_say_that_nothing_was_mixed():
     assert (one.endpoint.node.counts.lost, one.endpoint.node.counts.refused) == (1, 0)
 
 
+def test_a_reply_that_could_not_leave_is_forgotten_once_a_later_one_did():
+    one, two = Desk(0), Desk(1)
+    for two.deaf in True, False:
+        one.endpoint.start(1, 0.0)
+        two.endpoint.received(0, one.last(), 1.0)
+        one.endpoint.node.deadline = 2.0
+        one.endpoint.tick(3.0)
+    two.endpoint.say_goodbye()
+    assert two.dropped == [] and (0, Kind.BYE) in two.kinds()
+
+
 def test_the_deadline_is_that_of_patience_until_the_reply_comes():
     desk, other = Desk(0), Desk(1)
     assert desk.endpoint.deadline is None
@@ -270,7 +281,7 @@ def test_a_link_that_breaks_frees_who_waited_for_it_and_costs_the_exchange():
 
 def test_all_open_peers_are_told_that_a_node_is_done_or_leaves():
     desk = Desk()
-    desk.endpoint.announce_done()
+    desk.endpoint.announce_done(0.0)
     desk.endpoint.lost(1, "closed", 0.0)
     desk.endpoint.say_goodbye()
     assert desk.kinds() == [(1, Kind.DONE), (2, Kind.DONE), (2, Kind.BYE)]

@@ -4,6 +4,7 @@ import pytest
 
 from swarmsgd.core.messages import ExchangeId
 from swarmsgd.core.node import (
+    FINISHED,
     Answer,
     Discard,
     Done,
@@ -177,6 +178,28 @@ class TestMatching:
         node.next_phase()
         assert node.handle(Start(0, 0), 0.1) == []
         assert node.state is State.EXPECTING
+
+    def test_who_offers_to_a_finished_partner_does_not_wait_either(self):
+        node = Node(0, [1], matching=True)
+        node.handle(Done(1, 0), 0.0)
+        assert node.handle(Start(1, 0), 0.1) == [Release()]
+        assert (node.counts.skipped, node.counts.started) == (1, 0)
+
+    def test_a_node_that_makes_no_more_rounds_refuses_offers_of_them(self):
+        node = Node(2, [0, 1], matching=True)
+        early, late = ExchangeId(0, 0, 5), ExchangeId(1, 0, 6)
+        assert node.handle(Offered(0, early), 0.0) == []
+        assert node.finish() == [Refuse(0, early, FINISHED)]
+        assert node.handle(Offered(1, late), 0.1) == [Refuse(1, late, FINISHED)]
+
+    def test_an_offer_of_the_phase_to_come_waits_for_it(self):
+        node = Node(1, [0], matching=True)
+        node.finish()
+        node.handle(Done(0, 0), 0.0)
+        exchange = ExchangeId(0, 0, 5)
+        assert node.handle(Offered(0, exchange), 0.1) == []
+        node.next_phase()
+        assert node.handle(Start(0, 5), 0.2) == [Answer(0, exchange), Release()]
 
     def test_rounds_only_grow(self):
         node = Node(0, [1], matching=True)

@@ -279,6 +279,61 @@ except swarmsgd.errors.ModelError as error:
     assert said[0] == said[2] == {"finite": True, "of": [0, 2]}
 
 
+def test_an_error_before_a_mean_reaches_its_node_and_the_others_have_theirs():
+    body = """
+model = Vector(100)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+try:
+    with swarmsgd.join(model, optimizer) as swarm:
+        if RANK == 1:
+            def settle():
+                raise RuntimeError("the device is out of memory")
+            swarm._connection.replica.settle = settle
+        swarm.mean_model()
+    say(of=swarm.mean_of)
+except RuntimeError as error:
+    say(error=str(error))
+"""
+    said = run(body, 3)
+    assert said[1] == {"error": "the device is out of memory"}
+    assert said[0] == said[2] == {"of": [0, 2]}
+
+
+def test_a_forked_child_that_exits_is_not_the_node_that_leaves():
+    body = """
+import atexit
+model = Vector(100)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+with swarmsgd.join(model, optimizer) as swarm:
+    if RANK == 1:
+        child = os.fork()
+        if child == 0:
+            atexit._run_exitfuncs()
+            os._exit(0)
+        os.waitpid(child, 0)
+    swarm.mean_model()
+    say(of=swarm.mean_of)
+"""
+    assert [said["of"] for said in run(body, 3)] == [[0, 1, 2]] * 3
+
+
+def test_in_matching_mode_nobody_waits_for_a_node_that_has_made_its_steps():
+    body = """
+model = Vector(100)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+model.x.grad = torch.zeros(100)
+with swarmsgd.join(model, optimizer, mode="matching", local_steps=1) as swarm:
+    begin = time.monotonic()
+    for _ in range(30 if RANK == 0 else 20):
+        optimizer.step()
+    swarm.mean_model()
+    say(seconds=time.monotonic() - begin, completed=swarm.stats()["completed"])
+"""
+    first, second = run(body, 2)
+    assert first["seconds"] < 30 and second["seconds"] < 30
+    assert first["completed"] == 20
+
+
 def test_a_missing_node_is_named():
     body = """
 model = Vector(10)

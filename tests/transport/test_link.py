@@ -95,7 +95,7 @@ def test_a_wrong_frame_costs_the_link(wrong, why):
 def test_what_waits_is_bounded_in_number_and_bytes_but_one_may_always_wait():
     for limits, sizes in (
         (Limits(queued_messages=3), [1] * 4),
-        (Limits(queued_bytes=99), [200, 1]),
+        (Limits(queued_bytes=9999), [20_000, 5000]),
     ):
         script = Script()
         script.can_send.clear()
@@ -108,6 +108,17 @@ def test_what_waits_is_bounded_in_number_and_bytes_but_one_may_always_wait():
         assert link.is_open
         link.close()
         assert script.released.is_set()
+
+
+def test_short_messages_wait_behind_however_many_bytes():
+    script = Script()
+    script.can_send.clear()
+    link = Link(7, script, BufferPool(), Limits(queued_bytes=9999, queued_messages=4))
+    for size in 20_000, 64, 4096, 1:
+        link.send(np.zeros(size, np.uint8))
+    with pytest.raises(LinkBackedUp, match="4 messages of"):
+        link.send(np.zeros(1, np.uint8))
+    link.close()
 
 
 def test_a_drain_that_takes_too_long_can_be_cut_short():

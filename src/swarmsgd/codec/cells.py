@@ -9,11 +9,13 @@ others nothing is known, and the block goes as float32.
 
 Bursts are measured as they are, distances of a rotated code in rotated blocks, where a burst, or
 the difference of two, can reach `_SPREAD` times as far. Most reach less than they do unrotated, so
-first cells are as if nothing was rotated, and in a block of changes all of one size they fail.
+first cells are as if nothing was rotated; where changes are all of one size, as Adam's first, they
+fail.
 
 Too narrow a cell costs one exchange of one block; too wide a one costs noise in the models, so the
 prediction never grows on anything but what was seen. A cell that was too narrow is doubled, and
-after `PATIENCE` failures in a row the block goes as float32, which always decodes.
+after `PATIENCE` failures in a row, or the first one before anything was seen, the block goes as
+float32, which always decodes.
 """
 
 from __future__ import annotations
@@ -137,7 +139,9 @@ def _saw(known, distance):
 def _replied(known, offered, distance_in_cells, distance):
     for block in range(distance.size):
         if distance[block] < 0:
-            if offered[block] > 0:  # as float32 it fails for another reason than its cell
+            if known[_THEN, block] < 0:  # a guess that failed: the next one would be no better
+                known[_FAILURES, block] = PATIENCE
+            elif offered[block] > 0:  # as float32 it fails for another reason than its cell
                 _remember(known, block, np.float32(2) * offered[block] * distance_in_cells)
             known[_FAILURES, block] += np.float32(1)
         else:

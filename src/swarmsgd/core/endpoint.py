@@ -211,9 +211,10 @@ class Endpoint:
             del self._parting[peer]
             self._ports.drop(peer)
 
-    def announce_done(self) -> None:
+    def announce_done(self, now: float) -> None:
         """Tell all peers that this node starts no more exchanges in this phase."""
         node = self.node
+        self._carry_out(node.finish(), now)
         for peer in node.membership.open:
             self._tell(peer, Kind.DONE, ExchangeId(node.rank, node.incarnation, node.phase))
 
@@ -335,7 +336,9 @@ class Endpoint:
         finally:
             self._ports.give(buffer)
         nbytes = self._send(peer, self._finish(draft, Kind.REPLY, exchange))
-        if not nbytes:
+        if nbytes:
+            self._owing.discard(peer)  # who asks again waits for no earlier reply
+        else:
             self._owing.add(peer)
         self.traffic.count(mixed)
         self._ports.mixed(

@@ -34,6 +34,9 @@ round.
 CROSSED = ""
 """Why the lower of two nodes whose offers cross declines one: nothing that a person should know."""
 
+FINISHED = ""
+"""Why a node that makes no more rounds declines the offer of one: nor is this."""
+
 
 class State(enum.Enum):
     """What the node itself waits for."""
@@ -181,6 +184,7 @@ class Node:
         "_counter",
         "_deferred",
         "_done",
+        "_finished",
         "_held",
         "_matching",
         "_peer",
@@ -216,6 +220,7 @@ class Node:
         self._answered: dict[int, tuple[int, int]] = {}
         self._deferred: dict[int, ExchangeId] = {}
         self._done: dict[int, int] = {}
+        self._finished = False
 
     @property
     def held(self) -> ExchangeId | None:
@@ -228,9 +233,18 @@ class Node:
             self.counts.lost += 1
             self._held = None
 
+    def finish(self) -> list[Effect]:
+        """This node starts no exchange any more in this phase. Offers that wait for rounds which it
+        will not come to are refused: nobody shall wait for it.
+        """
+        self._finished = True
+        waiting, self._deferred = self._deferred, {}
+        return [Refuse(peer, exchange, FINISHED) for peer, exchange in waiting.items()]
+
     def next_phase(self) -> None:
         """All nodes were Done and go on: a Done of the phase before says nothing any more."""
         self.phase += 1
+        self._finished = False
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event at time `now` (seconds, monotonic); return what to do, in order.
@@ -271,6 +285,9 @@ class Node:
                 return [Release()]
             if peer < self.rank:
                 return self._expect(peer, now)
+            if self._is_done(peer):
+                self.counts.skipped += 1
+                return [Release()]
             self._counter = round
         else:
             self._counter += 1
@@ -287,7 +304,7 @@ class Node:
         if exchange is not None and round == self._round:
             del self._deferred[peer]
             return [*self._answer(peer, exchange), Release()]
-        if round > self._round or self._done.get(peer, -1) >= self.phase:
+        if round > self._round or self._is_done(peer):
             self.counts.skipped += 1  # the peer is past this round, or makes no more of them
             return [Release()]
         self._wait(State.EXPECTING, peer, now)
@@ -324,6 +341,8 @@ class Node:
                 return [Refuse(peer, exchange, CROSSED)]
             return self._answer(peer, exchange)
         if exchange.counter > self._round:
+            if self._finished and not self._is_done(peer):  # else it is of the phase to come
+                return [Refuse(peer, exchange, FINISHED)]
             before = self._deferred.get(peer)
             if before is not None and before.counter >= exchange.counter:
                 raise ProtocolError(f"node {peer} offered {exchange} after {before}")
@@ -378,6 +397,9 @@ class Node:
         if self.state is not State.IDLE and self._peer == peer:
             effects += self._idle()
         return effects
+
+    def _is_done(self, peer: int) -> bool:
+        return self._done.get(peer, -1) >= self.phase
 
     def _peer_done(self, peer: int, phase: int) -> list[Effect]:
         self._done[peer] = phase

@@ -277,7 +277,7 @@ class VirtualNode:
         self.done = True
         self._ends.clear()
         if self._rounds:  # elsewhere nobody waits for this node, and n nodes would tell n others
-            self.endpoint.announce_done()
+            self.endpoint.announce_done(self._agenda.now)
         self._stopped(self)
 
     # What comes from outside.

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import cast
 
 import torch
-from torch.distributed import ProcessGroup
+from torch.distributed import DistError, ProcessGroup
 
 from swarmsgd.errors import PeerError
 from swarmsgd.train.rendezvous import Rendezvous
@@ -29,6 +29,8 @@ SILENT_S = 30.0
 UNSEEN_S = 5.0
 """How long the store's host stays for a node that never beat: it did not get through its start."""
 GROUP_TIMEOUT_S = 60.0
+TRIES = 3
+"""So often a mean of the same nodes may fail: then it is not that one of them died."""
 CHUNK = 1 << 20
 """Parameters averaged at a time, in float64."""
 
@@ -113,9 +115,10 @@ def say_goodbye(rendezvous: Rendezvous) -> None:
 
 def broadcast(rendezvous: Rendezvous, tensors: list[torch.Tensor], timeout_s: float) -> None:
     """Overwrite `tensors` with node 0's, on all nodes. Raises PeerError if not all take part."""
-    place = rendezvous.place
-    group = _group(rendezvous, rendezvous.key("start"), range(place.num_nodes), timeout_s)
+    num_nodes = rendezvous.place.num_nodes
+    rendezvous.get_all("starts", "", timeout_s)  # names who died since; a group would only wait
     try:
+        group = _group(rendezvous, rendezvous.key("start"), range(num_nodes), timeout_s)
         for tensor in tensors:
             host = tensor.detach().to("cpu").contiguous()
             group.broadcast(host.reshape(-1).view(torch.uint8), root=0).wait()
@@ -141,12 +144,24 @@ class Mean:
         `settled` gives this node's vectors; it is asked once nobody exchanges any more.
 
         Every node that took part gets the same bits. If one dies meanwhile the others begin again
-        without it. Raises PeerError if this node was left out.
+        without it. Raises PeerError if this node was left out, if the store is gone, or if it fails
+        again and again though all live; what `settled` raises is passed on.
         """
+        try:
+            return self._of(settled)
+        except DistError as error:
+            raise PeerError(
+                f"the store of this run cannot be reached any more ({error}), without which there "
+                "is no mean. This node's own model is intact: save that"
+            ) from None
+
+    def _of(
+        self, settled: Callable[[], list[torch.Tensor]]
+    ) -> tuple[list[torch.Tensor], float, list[int]]:
         rank = self._rendezvous.place.rank
         watch = Watch(self._rendezvous)
         self._rendezvous.store.set(f"{self._name}/ready/{rank}", "1")
-        attempt = 0
+        attempt, tried, before = 0, 0, [-1]
         while True:
             members = self._members(attempt, watch)
             if rank not in members:
@@ -156,15 +171,24 @@ class Mean:
                     f"(nodes {members}). Its own model is intact: save that, or use theirs"
                 )
             name = f"{self._name}/{attempt}"
+            vectors, why = settled(), "another node says why"
             try:
-                means, spread = self._attempt(name, members, settled())
-            except RuntimeError:  # a member died meanwhile
+                self._meet(name, members, watch)
+                means, spread = self._attempt(name, members, vectors)
+            except RuntimeError as error:  # a member died meanwhile
+                why = str(error)
                 self._rendezvous.store.set(f"{name}/failed", "1")
             else:
                 self._rendezvous.store.add(f"{name}/done", 1)
                 if self._all_succeeded(name, members, watch):
                     return means, spread, members
             attempt += 1
+            tried, before = (tried + 1 if members == before else 1), members
+            if tried == TRIES:
+                raise PeerError(
+                    f"the mean of nodes {members} failed {TRIES} times, though all of them live: "
+                    f"{why}. This node's own model is intact: save that"
+                )
 
     def _members(self, attempt: int, watch: Watch) -> list[int]:
         """Wait until every node is ready or dead; the first to see it decides for all."""
@@ -181,6 +205,19 @@ class Mean:
             else:
                 time.sleep(0.05)
         return json.loads(store.get(decided))
+
+    def _meet(self, name: str, members: list[int], watch: Watch) -> None:
+        """Wait until all members are here. Raises RuntimeError if one died since, or never comes:
+        a group would only wait.
+        """
+        store = self._rendezvous.store
+        store.set(f"{name}/here/{self._rendezvous.place.rank}", "1")
+        waiting = set(members)
+        give_up = time.monotonic() + GROUP_TIMEOUT_S
+        while waiting := {r for r in waiting if not store.check([f"{name}/here/{r}"])}:
+            if time.monotonic() > give_up or any(watch.is_dead(r) for r in waiting):
+                raise RuntimeError(f"nodes {sorted(waiting)} did not come")
+            time.sleep(0.02)
 
     def _attempt(
         self, name: str, members: list[int], vectors: list[torch.Tensor]

@@ -5,6 +5,7 @@ end.
 from __future__ import annotations
 
 import atexit
+import os
 import time
 import weakref
 from collections.abc import Iterator
@@ -40,9 +41,11 @@ class Connection:
     def close(self) -> None:
         """Finish or give up what is in flight, say goodbye, leave nothing running."""
         self.worker.close()
-        self.replica.settle()
-        self.beat.stop()
-        collective.say_goodbye(self.rendezvous)
+        try:
+            self.replica.settle()
+        finally:
+            self.beat.stop()
+            collective.say_goodbye(self.rendezvous)
 
 
 class Swarm:
@@ -81,7 +84,7 @@ class Swarm:
         self._means = 0
         self._left = False
         self._hook = optimizer.register_step_post_hook(self._after_step)
-        atexit.register(_leave, weakref.ref(self))
+        atexit.register(_leave, weakref.ref(self), os.getpid())
 
     # The training thread, once a step. Everything in here is counted as this package's time.
 
@@ -239,7 +242,7 @@ class Swarm:
         )
 
 
-def _leave(reference: weakref.ref[Swarm]) -> None:
+def _leave(reference: weakref.ref[Swarm], process: int) -> None:
     swarm = reference()
-    if swarm is not None:
+    if swarm is not None and os.getpid() == process:  # a forked child is not the node
         swarm.leave()

@@ -201,7 +201,7 @@ class Worker:
 
     def _stop_starting(self) -> None:
         self._paused = True
-        self.endpoint.announce_done()
+        self.endpoint.announce_done(self._clock())
 
     def _start_again(self) -> None:
         self._paused = False

@@ -29,6 +29,8 @@ _FRAME = struct.Struct("<4sHHQ")
 """Magic, version, kind, length of the body."""
 _MAGIC = b"SWRM"
 _MESSAGE, _GOODBYE = 0, 1
+_SHORT = 4096
+"""Bytes of a message that may wait behind others however long those are."""
 
 
 class ChannelBroken(Exception):
@@ -130,11 +132,9 @@ class Link:
             if self._state is not _State.OPEN:
                 raise LinkClosed(f"the link to node {self.peer} is closed; other links go on")
             waiting = len(self._queue)
-            # One message may always wait, however long it is.
-            if waiting and (
-                waiting >= limits.queued_messages
-                or self._queued_bytes + nbytes > limits.queued_bytes
-            ):
+            # One message may always wait, however long it is, and behind it short ones.
+            full = self._queued_bytes + nbytes > limits.queued_bytes and nbytes > _SHORT
+            if waiting and (waiting >= limits.queued_messages or full):
                 raise LinkBackedUp(
                     f"node {self.peer} takes nothing in: {waiting} messages of "
                     f"{self._queued_bytes} bytes wait for it, at most {limits.queued_messages} of "
