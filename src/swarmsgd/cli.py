@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from swarmsgd import flags
-from swarmsgd.errors import ConfigError, SwarmError
+from swarmsgd.errors import ConfigError, DataError, SwarmError
 
 USAGE_ERROR = 2
 
@@ -90,11 +90,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
         return _dispatch(arguments)
-    except ConfigError as error:
+    except (ConfigError, DataError) as error:
         return _complain(error, USAGE_ERROR)
     except SwarmError as error:
         return _complain(error, 1)
     except KeyboardInterrupt:
+        print("swarmsgd: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read our output is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -26,19 +26,19 @@ from swarmsgd.errors import ConfigError
         (lambda: graphs.complete(True), "is True, wanted a whole number"),
         (
             lambda: graphs.ring(2),
-            "nodes of a ring is 2, wanted a whole number of at least 3; below that use complete(2)",
+            "nodes of a ring is 2, wanted a whole number of at least 3; below that use a complete",
         ),
         (lambda: graphs.torus(0, 4), "rows of a torus is 0, wanted a whole number of at least 1;"),
         (
             lambda: graphs.hypercube(12),
-            "nodes of a hypercube is 12, wanted a power of two; take 8 or 16, or exponential(12)",
+            "nodes of a hypercube is 12, wanted a power of two; take 8 or 16, or an exponential",
         ),
         (lambda: graphs.one_peer_exponential(6), "is 6, wanted a power of two; take 4 or 8"),
         (lambda: graphs.one_peer_exponential(1), "is 1, wanted a whole number of at least 2"),
         (
             lambda: graphs.random_regular(5, 3, 0),
             "no connected graph of 5 nodes has degree 3, wanted 2 to 4 with nodes x degree even; "
-            "take another degree, or complete(5)",
+            "take another degree, or a complete",
         ),
         (lambda: graphs.random_regular(8, 3, -1), "the seed is -1, wanted a whole number of at"),
         (

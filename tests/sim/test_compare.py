@@ -164,12 +164,20 @@ def test_a_label_makes_a_folder_inside_the_comparisons():
 
 
 def test_a_variant_of_which_a_seed_diverged_has_no_means():
-    figures = {field: 0.5 for field, _, _ in COLUMNS.values()}
+    figures = {field: 0.5 for field, _, _ in COLUMNS.values()} | {"stopped": None}
     table = markdown({"a": 0.1, "b": 0.1}, {"a": {0: figures, 1: None}, "b": {0: figures}})
     broken, whole = table.splitlines()[2:]
     *means, accuracies = (cell.strip() for cell in broken.split("|")[3:-1])
     assert set(means) == {"-"} and accuracies == "50.00 diverged"
     assert whole.split("|")[3].strip() == "50.00"
+
+
+def test_a_variant_that_ended_early_is_marked_and_explained():
+    figures = {field: 0.5 for field, _, _ in COLUMNS.values()} | {"stopped": None}
+    early = figures | {"stopped": "node 1 was killed", "epochs": 0.9}
+    lines = markdown({"a": 0.1, "b": 0.1}, {"a": {0: early}, "b": {0: figures}}).splitlines()
+    assert "50.00*" in lines[2] and "*" not in lines[3]
+    assert lines[5] == "\\* a ended at 0.50 s, after 0.90 passes: node 1 was killed"
 
 
 @pytest.mark.slow

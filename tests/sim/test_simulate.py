@@ -158,6 +158,20 @@ def test_what_comes_after_the_end_is_noted(tmp_path: Path, capsys: Any):
     assert notes[1].startswith("note: 0:2@50-60 begins after")
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "why"),
+    [("allreduce", "node 0 was killed and all others wait for ever"), ("sgd", "node 0 was killed")],
+)
+def test_a_run_that_a_death_ends_says_so(algorithm: str, why: str, tmp_path: Path, capsys: Any):
+    options = ("--algorithm", algorithm, "--events", "kill:0@0.1")
+    assert simulate(tmp_path / "a", *options) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 1 and notes[0].startswith("note: ended at 0.10 s, after ")
+    assert why in notes[0] and why in summary_of(tmp_path / "a")["stopped"]
+    assert simulate(tmp_path / "b", "--events", "kill:0@0.1") == 0
+    assert summary_of(tmp_path / "b")["stopped"] is None
+
+
 @pytest.mark.parametrize("algorithm", ["swarm", "allreduce", "ad-psgd"])
 def test_a_run_that_diverges_says_so_and_keeps_its_curve(
     algorithm: str, tmp_path: Path, capsys: Any

@@ -3,7 +3,10 @@
 import signal
 
 import pytest
+import torch
 from nodes import Nodes, run
+
+import swarmsgd
 
 pytestmark = pytest.mark.slow
 
@@ -417,6 +420,18 @@ def test_garbage_sent_to_a_nodes_ports_harms_nobody():
         for rank in range(3):
             last = nodes.said(rank)[-1]
             assert last["peers"] == 2 and last["of"] == [0, 1, 2] and last["more"] > 5
+
+
+def test_what_makes_no_sense_after_leaving_or_twice_is_refused():
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with swarmsgd.join(model, optimizer, graph="ring") as swarm:
+        with pytest.raises(swarmsgd.errors.ConfigError, match="part of a swarm already"):
+            swarmsgd.join(model, optimizer)
+        assert swarm.stats()["completed"] == 0
+    with pytest.raises(swarmsgd.errors.SwarmError, match="after this node left"):
+        swarm.mean_model()
+    swarmsgd.join(model, optimizer).leave()
 
 
 def test_one_node_alone_works_and_says_so():

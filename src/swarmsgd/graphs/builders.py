@@ -33,7 +33,7 @@ def complete(n: int) -> Graph:
 
 def ring(n: int) -> Graph:
     """Each node beside the next and the one before; lambda_2 = 2 - 2 cos(2 pi / n)."""
-    n = whole("the number of nodes of a ring", n, 3, "below that use complete(2) or complete(1)")
+    n = whole("the number of nodes of a ring", n, 3, "below that use a complete graph")
     return _circulant(f"ring({n})", n, [1])
 
 
@@ -94,12 +94,13 @@ def star(n: int) -> Graph:
 
 def random_regular(n: int, degree: int, seed: int) -> Graph:
     """A random connected graph whose nodes all have `degree` neighbours (networkx draws it)."""
-    n = whole("the number of nodes", n, 2, "for a single node use complete(1)")
+    n = whole("the number of nodes", n, 2, "for a single node use a complete graph")
     degree = whole("the degree", degree, 1, "give each node a neighbour, for example degree 4")
     if degree >= n or n * degree % 2 or (degree == 1 and n > 2):
+        wanted = f"2 to {n - 1} with nodes x degree even" if n > 2 else "1"
         raise ConfigError(
-            f"no connected graph of {n} nodes has degree {degree}, wanted 2 to {n - 1} with "
-            f"nodes x degree even; take another degree, or complete({n})"
+            f"no connected graph of {n} nodes has degree {degree}, wanted {wanted}; take another "
+            "degree, or a complete graph"
         )
     import networkx as nx
 
@@ -180,7 +181,7 @@ def _power_of_two(what: str, n: int, least: int) -> int:
         below = 1 << (n.bit_length() - 1)
         raise ConfigError(
             f"the number of nodes of {what} is {n}, wanted a power of two; "
-            f"take {below} or {2 * below}, or exponential({n})"
+            f"take {below} or {2 * below}, or an exponential graph"
         )
     return n
 

@@ -62,6 +62,8 @@ def run(config: SimConfig, *, file: TextIO | None = None) -> int:
     label = config.algorithm
     write_page(folder / REPORT, single_page(read_run(label, label, [folder]), title_of(config)))
     say(totals(result.summary))
+    if result.summary["stopped"]:
+        say(f"note: {stopped(result.summary)}")
     for text in never_happened(config, result.summary["wall_s"]):
         say(text)
     say(f"written to {folder}; {REPORT} there has the plots")
@@ -87,6 +89,14 @@ def never_happened(config: SimConfig, end_s: float) -> list[str]:
     ):
         late += [t for t, f in zip(texts, factors, strict=True) if f.start_s > end_s]
     return [f"note: {text} begins after the end of the run at {end_s:.2f} s" for text in late]
+
+
+def stopped(summary: Mapping[str, Any]) -> str:
+    """Where and why a run ended that did not make all its steps."""
+    return (
+        f"ended at {summary['wall_s']:.2f} s, after {summary['epochs']:.2f} passes: "
+        f"{summary['stopped']}"
+    )
 
 
 def title_of(config: SimConfig) -> str:

@@ -11,16 +11,17 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from swarmsgd.errors import ConfigError, ModelError
+from swarmsgd.errors import ConfigError, ModelError, SwarmError
 from swarmsgd.observe.curves import read_run
 from swarmsgd.observe.folder import OWN_FILES, REPORT, check_folder, make_folder
 from swarmsgd.observe.page import write_page
 from swarmsgd.observe.report import compare_page
-from swarmsgd.sim.command import INTERRUPTED
+from swarmsgd.sim.command import INTERRUPTED, stopped
 from swarmsgd.sim.comparison import Comparison, folder_of, read_comparison
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.run import simulate, write_result
@@ -127,20 +128,24 @@ class Comparing:
             for lr in comparison.rates
         ]
         tried: dict[str, dict[float, float]] = {}
+        self._keep_tuning(tried)
         for job, summary in self._each(jobs, "tuning"):
             loss = math.inf if summary is None else summary["train_loss"]
             tried.setdefault(job.label, {})[job.config.lr] = loss
+            self._keep_tuning(tried)
         for label, losses in tried.items():
             best = min(sorted(losses), key=lambda lr: losses[lr])
             if losses[best] < math.inf:
                 rates[label] = best
                 if len(losses) > 2 and best in (min(losses), max(losses)):
                     self._say(f"  {label}: the best rate, {best:g}, is at the edge of the grid")
+        return rates
+
+    def _keep_tuning(self, tried: dict[str, dict[float, float]]) -> None:
         finite = {
             k: {r: x if x < math.inf else None for r, x in v.items()} for k, v in tried.items()
         }
         (self._folder / TUNING).write_text(json.dumps(finite, indent=1) + "\n")
-        return rates
 
     def _run(self, rates: dict[str, float]) -> Results:
         """Of the variants of which a run ended well."""
@@ -191,6 +196,11 @@ class Comparing:
         except ModelError as error:
             self._say(f"  {job.label}: {error}")
             return None
+        except BrokenProcessPool:
+            raise SwarmError(
+                "a process that ran one of the runs was killed, by the system for its memory "
+                f"perhaps: try --jobs 1. The runs that had ended are kept in {self._folder}"
+            ) from None
 
     def _report(self, rates: dict[str, float], results: Results) -> None:
         if not results:
@@ -242,7 +252,8 @@ def _accuracy(summary: dict[str, Any] | None) -> str:
     if summary is None:
         return "diverged"
     accuracy = summary["mean_accuracy"]
-    return "-" if accuracy is None else f"{100 * accuracy:.2f}"
+    text = "-" if accuracy is None else f"{100 * accuracy:.2f}"
+    return f"{text}*" if summary["stopped"] else text
 
 
 def _line(job: Job, summary: dict[str, Any] | None) -> str:
@@ -252,7 +263,8 @@ def _line(job: Job, summary: dict[str, Any] | None) -> str:
     reached = f"loss {summary['mean_loss']:.4f}"
     if summary["mean_accuracy"] is not None:
         reached += f", accuracy {summary['mean_accuracy']:.2%}"
-    return f"{head}: {reached}, {summary['wall_s']:.2f} virtual s"
+    line = f"{head}: {reached}, {summary['wall_s']:.2f} virtual s"
+    return f"{line} ({stopped(summary)})" if summary["stopped"] else line
 
 
 def markdown(rates: dict[str, float], results: Results) -> str:
@@ -274,4 +286,12 @@ def markdown(rates: dict[str, float], results: Results) -> str:
         "| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |" for r in rows
     ]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    early = {
+        label: stopped(summary)
+        for label, runs in results.items()
+        for summary in runs.values()
+        if summary is not None and summary["stopped"]
+    }
+    if early:
+        lines += ["", *(f"\\* {label} {why}" for label, why in early.items())]
     return "\n".join(lines)

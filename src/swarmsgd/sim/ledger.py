@@ -33,6 +33,8 @@ class Ledger:
         """Virtual seconds spent in local steps."""
         self.events = 0
         """Entries of an agenda that were carried out."""
+        self.stopped: str | None = None
+        """Why the run ended before all steps were made, if it did."""
         self._folder = folder if num_nodes <= MOST_RECORDED else None
         self._recorders: dict[int, Recorder] = {}
 

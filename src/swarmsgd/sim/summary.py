@@ -27,6 +27,7 @@ FIELDS: Mapping[str, tuple[str, str]] = {
     "gradient_host_s": ("s", "of it in gradients and optimizer steps"),
     "score_host_s": ("s", "real time spent in scoring"),
     "events": ("count", "entries of the virtual agenda that were carried out"),
+    "stopped": ("text", "why the run ended before all steps were made, if it did"),
 }
 """Fields that a real run's summary has not -> (unit, meaning)."""
 
@@ -100,5 +101,6 @@ def summarise(
         "gradient_host_s": fleet.gradient_s,
         "score_host_s": score_s,
         "events": ledger.events,
+        "stopped": ledger.stopped,
         "interrupted": "SIGINT" if interrupted else None,
     }

@@ -23,7 +23,7 @@ from swarmsgd.observe.records import Recorder
 from swarmsgd.train import collective
 from swarmsgd.train.rendezvous import Place, Rendezvous
 from swarmsgd.train.replica import Replica
-from swarmsgd.train.swarm import Connection, Swarm
+from swarmsgd.train.swarm import JOINED, Connection, Swarm
 from swarmsgd.train.worker import Worker
 from swarmsgd.transport.gloo import GlooTransport
 
@@ -87,7 +87,10 @@ def join(
         master_port=master_port,
     )
     count = 1 if place is None else place.num_nodes
-    chosen = graphs.parse(graph, count, seed) if isinstance(graph, str) else graph
+    if isinstance(graph, str):
+        chosen = graphs.parse(graph if count > 1 else "complete", count, seed)
+    else:
+        chosen = graph
     if chosen.num_nodes != count:
         raise ConfigError(
             f"the graph {chosen.name} has {chosen.num_nodes} nodes, the run has {count}: "
@@ -199,7 +202,13 @@ def _settings(arena: Arena, config: Config, graph: Graph) -> dict[str, object]:
 
 
 def _check_optimizer(model: nn.Module, optimizer: Optimizer) -> None:
-    """The optimizer must step on this model, or the swarm would average what nobody trains."""
+    """The optimizer must step on this model, or the swarm would average what nobody trains; and for
+    one swarm alone.
+    """
+    if optimizer in JOINED:
+        raise ConfigError(
+            "this optimizer is part of a swarm already: leave() that one before it joins another"
+        )
     mine = {id(p) for p in model.parameters()}
     stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if not mine & stepped:

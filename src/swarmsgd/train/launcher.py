@@ -245,7 +245,7 @@ class Launcher:
             stream.file.close()
         end = process.end()
         self._ends.append(end)
-        if end.failed and self._store is not None:  # nobody needs to wait for its beat to stop
+        if self._store is not None:  # nobody needs to wait for it, or for its beat to stop
             self._store.set(f"{other_hosts.DIED}/{end.node}", "1")
         return [*events, end]
 

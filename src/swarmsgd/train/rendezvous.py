@@ -146,7 +146,7 @@ class Rendezvous:
         return "/".join([self.prefix, *map(str, parts)])
 
     def died(self, rank: int) -> bool:
-        """Whether the launcher saw this node fail."""
+        """Whether the launcher saw this node's process end."""
         return self.store.check([f"{DIED}/{rank}"])
 
     def get_all(self, name: str, mine: str, timeout_s: float) -> list[str]:
@@ -162,9 +162,8 @@ class Rendezvous:
             dead = [r for r in range(count) if self.died(r) and not self.store.check([keys[r]])]
             if dead:
                 raise PeerError(
-                    f"node {', '.join(map(str, dead))} failed before it had joined: what it "
-                    f"printed "
-                    "says why. Mend that and start all again"
+                    f"node {', '.join(map(str, dead))} ended before it had joined: what it printed "
+                    "may say why. Mend that and start all again"
                 )
             if time.monotonic() > give_up:
                 missing = [str(r) for r in range(count) if not self.store.check([keys[r]])]

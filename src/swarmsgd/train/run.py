@@ -10,7 +10,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,6 +26,8 @@ from swarmsgd.train.recipe import TrainConfig
 from swarmsgd.train.summary import summarise
 
 SLOW_S = 3.0
+SILENT_S = 20.0
+"""A node that makes no step for so long, when others have ended, is told of."""
 
 
 def run(config: TrainConfig, *, file: TextIO | None = None) -> int:
@@ -41,7 +43,7 @@ def run(config: TrainConfig, *, file: TextIO | None = None) -> int:
     _prepare(config)
     make_folder(folder, config.to_json())
     argv = [sys.executable, "-m", "swarmsgd.train.trainee", str(folder.absolute())]
-    view = RunView(folder, config.nodes)
+    view, silences = RunView(folder, config.nodes), Silences()
     launcher = Launcher(argv, config.nodes)
     with (
         Interrupts() as interrupts,
@@ -62,12 +64,45 @@ def run(config: TrainConfig, *, file: TextIO | None = None) -> int:
                 case Note(text):
                     console.print(f"swarmsgd: {text}")
             console.tick()
+            for line in silences.look(view, launcher.pids):
+                console.print(f"swarmsgd: {line}")
         view.read()
     summary = summarise(config, view, launcher.outcome)
     (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
     console.print(summary_table(summary))
     console.print(f"{_totals(summary)}\nwritten to {folder}")
     return _verdict(launcher.outcome, summary, folder)
+
+
+class Silences:
+    """Notices nodes that make no step any more while others have ended."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._steps: dict[int, tuple[int, float]] = {}
+        self._told: set[int] = set()
+
+    def look(self, view: RunView, running: Collection[int]) -> list[str]:
+        """A line for each node that became silent; `running` are those that have not ended."""
+        now, lines = self._clock(), []
+        for node in view.nodes:
+            steps, since = self._steps.get(node.node, (-1, now))
+            if node.steps != steps:
+                self._steps[node.node] = node.steps, now
+                self._told.discard(node.node)
+            elif (
+                now - since > SILENT_S
+                and node.node in running
+                and len(running) < len(view.nodes)
+                and 0 < node.steps < node.total_steps
+                and node.node not in self._told
+            ):
+                self._told.add(node.node)
+                lines.append(
+                    f"node {node.node} has made no step for {now - since:.0f} s, and others have "
+                    "ended: it hangs, or is stopped. Ctrl-C ends it; what is recorded is kept"
+                )
+        return lines
 
 
 def _prepare(config: TrainConfig) -> None:

@@ -19,6 +19,8 @@ from torch.optim import Optimizer
 
 from swarmsgd.config import Config, LocalSteps
 from swarmsgd.core.arena import Arena
+from swarmsgd.core.endpoint import Traffic
+from swarmsgd.core.node import Counts
 from swarmsgd.errors import SwarmError
 from swarmsgd.graphs import Graph
 from swarmsgd.observe.records import Recorder
@@ -46,6 +48,10 @@ class Connection:
         finally:
             self.beat.stop()
             collective.say_goodbye(self.rendezvous)
+
+
+JOINED: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+"""Optimizers that are part of a swarm now."""
 
 
 class Swarm:
@@ -84,6 +90,8 @@ class Swarm:
         self._means = 0
         self._left = False
         self._hook = optimizer.register_step_post_hook(self._after_step)
+        self._optimizer = weakref.ref(optimizer)
+        JOINED.add(optimizer)
         atexit.register(_leave, weakref.ref(self), os.getpid())
 
     # The training thread, once a step. Everything in here is counted as this package's time.
@@ -154,6 +162,11 @@ class Swarm:
         Raises PeerError if this node had been silent for so long that the others went on without
         it.
         """
+        if self._left:
+            raise SwarmError(
+                "mean_model() after this node left the swarm: call it before leave(), inside the "
+                "with block. The model itself is intact"
+            )
         floats = [b for b in self._model.buffers() if b.is_floating_point()]
         connection = self._connection
 
@@ -197,7 +210,10 @@ class Swarm:
         have shifted the sum of models.
         """
         figures: dict[str, Any] = {"rank": self.rank, "steps": self._steps}
-        if self._connection is not None:
+        if self._connection is None:
+            figures |= asdict(Counts()) | asdict(Traffic())
+            figures |= {"busy_s": 0.0, "open_peers": 0, "lost_peers": {}}
+        else:
             worker = self._connection.worker
             figures |= asdict(worker.node.counts) | asdict(worker.traffic)
             figures["busy_s"] = worker.busy_s
@@ -216,6 +232,9 @@ class Swarm:
             return
         self._left = True
         self._hook.remove()
+        optimizer = self._optimizer()
+        if optimizer is not None:
+            JOINED.discard(optimizer)
         try:
             if self._connection is not None:
                 self._connection.close()

@@ -107,6 +107,8 @@ class LockStep:
         self._live = np.flatnonzero(~dead)
         clock = self._ledger.clock
         clock.now = max(clock.now, killed_s)  # others may have been ahead of it
+        names = ", ".join(map(str, np.flatnonzero(dead).tolist()))
+        self._ledger.stopped = f"node {names} was killed and all others wait for ever"
         for node in np.flatnonzero(dead).tolist():
             self._ledger.recorder(node).write(
                 "event", what="killed", peer=node, text="by the recipe: all others wait for ever"

@@ -39,6 +39,9 @@ class Sgd:
         for step in range(self._fleet.budget):
             seconds = self._speeds.step_s(0, now)
             if now + seconds > self._killed_s:
+                self._ledger.clock.now = max(now, self._killed_s)
+                self._ledger.stopped = "node 0 was killed, which makes all the steps"
+                yield self._ledger.clock.now
                 return
             self._step(step % self._fleet.num_nodes)
             self._ledger.compute_s_N[0] += seconds
