@@ -69,7 +69,8 @@ config.json, the curve of the mean model as curve.jsonl, exchanges and events of
 swarm nodes as node-<i>.jsonl, the mean model as model.safetensors, summary.json, and report.html
 with plots.
 
-exit code: 0; 1 if training diverged; 2 for wrong usage or data; 130 for Ctrl-C (what was recorded is kept)
+exit code: 0; 1 if training diverged; 2 for wrong usage or data; 130 for Ctrl-C (what was recorded
+is kept)
 
 examples:
   swarmsgd simulate {task} --nodes 64 --graph ring --bandwidth-mbit-s 100
