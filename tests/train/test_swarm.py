@@ -302,6 +302,24 @@ except RuntimeError as error:
     assert said[0] == said[2] == {"of": [0, 2]}
 
 
+def test_a_mean_without_the_store_is_an_error_that_says_so():
+    body = """
+model = Vector(100)
+swarm = swarmsgd.join(model, torch.optim.SGD(model.parameters(), lr=0.0))
+if RANK == 0:  # which hosts the store
+    say(host=True)
+    time.sleep(0.5)
+    os._exit(0)
+time.sleep(1.5)
+try:
+    swarm.mean_model()
+except swarmsgd.errors.PeerError as error:
+    say(error=str(error))
+swarm.leave()
+"""
+    assert "the store of this run cannot be reached any more" in run(body, 2)[1]["error"]
+
+
 def test_a_forked_child_that_exits_is_not_the_node_that_leaves():
     body = """
 import atexit
