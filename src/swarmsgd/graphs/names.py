@@ -70,7 +70,7 @@ GRAPHS: Mapping[str, Kind] = {kind.usage.partition(":")[0].rstrip("["): kind for
 def parse(name: str, num_nodes: int, seed: int = 0) -> Graph:
     """The graph that text such as "ring", "torus:4x8" or "random-regular:4" names; see `GRAPHS`.
 
-    Only the random kinds use the seed.
+    Only the random kinds use the seed. One node alone has no neighbours in any of them.
     """
     key, colon, text = name.strip().lower().replace("_", "-").partition(":")
     if key not in GRAPHS:
@@ -90,4 +90,6 @@ def parse(name: str, num_nodes: int, seed: int = 0) -> Graph:
         move = "put numbers for the capitals" if kind.values else "drop the colon and the rest"
         text = f"the graph {name!r} cannot be read, wanted {kind.usage}; {move}"
         raise ConfigError(text) from None
+    if num_nodes == 1:
+        return builders.complete(1)
     return kind.build(num_nodes, *values, *([seed] if kind.seeded else []))

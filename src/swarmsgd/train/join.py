@@ -87,10 +87,7 @@ def join(
         master_port=master_port,
     )
     count = 1 if place is None else place.num_nodes
-    if isinstance(graph, str):
-        chosen = graphs.parse(graph if count > 1 else "complete", count, seed)
-    else:
-        chosen = graph
+    chosen = graphs.parse(graph, count, seed) if isinstance(graph, str) else graph
     if chosen.num_nodes != count:
         raise ConfigError(
             f"the graph {chosen.name} has {chosen.num_nodes} nodes, the run has {count}: "

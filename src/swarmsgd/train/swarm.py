@@ -160,7 +160,7 @@ class Swarm:
         anew on a few batches: `torch.optim.swa_utils.update_bn`.
 
         Raises PeerError if this node had been silent for so long that the others went on without
-        it.
+        it, or if the store is gone; SwarmError if this node has left.
         """
         if self._left:
             raise SwarmError(
