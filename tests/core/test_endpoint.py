@@ -8,9 +8,10 @@ import pytest
 from swarmsgd.codec import make_code
 from swarmsgd.core import messages
 from swarmsgd.core.code import Allocate, Bytes, Mixed
-from swarmsgd.core.endpoint import PARTING_S, Endpoint, Exchange
+from swarmsgd.core.endpoint import PARTING_S, Endpoint
 from swarmsgd.core.messages import Draft, ExchangeId, Kind
 from swarmsgd.core.node import Node
+from swarmsgd.core.traffic import Exchange
 
 RUN = 0x1234
 DIM = 5000

@@ -2,15 +2,12 @@
 
 import pytest
 
-from swarmsgd.core.messages import ExchangeId
-from swarmsgd.core.node import (
-    FINISHED,
+from swarmsgd.core.events import (
     Answer,
     Discard,
     Done,
     Gone,
     Mix,
-    Node,
     Offered,
     Refuse,
     Refused,
@@ -18,10 +15,11 @@ from swarmsgd.core.node import (
     Replied,
     SendOffer,
     Start,
-    State,
     Tick,
     Unsent,
 )
+from swarmsgd.core.messages import ExchangeId
+from swarmsgd.core.node import FINISHED, Node, State
 from swarmsgd.errors import ProtocolError
 
 

@@ -1,9 +1,11 @@
 """`swarmsgd compare`: recipes, their mistakes, and whole comparisons."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -216,24 +218,45 @@ def test_the_digits_are_compared(tmp_path: Path, capsys: Any):
     assert all(run["mean_accuracy"] > 0.8 for seeds in runs.values() for run in seeds.values())
 
 
-@pytest.mark.slow
-def test_ctrl_c_keeps_the_runs_that_had_ended(tmp_path: Path):
+@pytest.fixture
+def comparing(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A comparison of which a run has ended and another goes on for ever; it writes to `out`."""
     recipe = RECIPE.replace("[variants.hopeless]\nlr = 1e6", "[variants.long]\nlr=0.1\nepochs=1e6")
     (tmp_path / "a.toml").write_text(recipe)
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "swarmsgd", "compare", "a.toml", "--out", str(out)]
+    command = [sys.executable, "-m", "swarmsgd", "compare", "a.toml", "--out", "out", "--jobs", "2"]
     process = subprocess.Popen(
-        [*command, "--jobs", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        cwd=tmp_path, start_new_session=True,
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        start_new_session=True,
     )  # fmt: skip
     try:
         assert process.stdout is not None
         while "given, seed 1" not in (line := process.stdout.readline()):
             assert line, process.stderr
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=120)
+        yield process
     finally:
         process.kill()
-    assert process.returncode == 130, err
-    assert err == f"swarmsgd: interrupted: the runs that had ended are kept in {out}\n"
-    assert (out / "given" / "seed-1" / "summary.json").exists()
+        process.communicate()
+
+
+@pytest.mark.slow
+def test_a_process_of_the_pool_that_is_killed_is_told_in_one_line(
+    comparing: subprocess.Popen[str], tmp_path: Path
+):
+    pid = comparing.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    workers = [c for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text()]
+    os.kill(int(workers[0]), signal.SIGKILL)
+    _, err = comparing.communicate(timeout=120)
+    assert comparing.returncode == 1, err
+    assert err.startswith("swarmsgd: error: a process that ran one of the runs was killed")
+    assert err.count("\n") == 1
+    assert (tmp_path / "out" / "given" / "seed-1" / "summary.json").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_runs_that_had_ended(comparing: subprocess.Popen[str], tmp_path: Path):
+    comparing.send_signal(signal.SIGINT)
+    _, err = comparing.communicate(timeout=120)
+    assert comparing.returncode == 130, err
+    assert err == "swarmsgd: interrupted: the runs that had ended are kept in out\n"
+    assert (tmp_path / "out" / "given" / "seed-1" / "summary.json").exists()

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from swarmsgd.errors import ConfigError
 from swarmsgd.observe.folder import check_folder, make_folder
-from swarmsgd.observe.records import Tail, read
+from swarmsgd.observe.records import Recorder, Tail, read
 from swarmsgd.observe.schema import unknown
 from swarmsgd.observe.view import RunView, record_path
 from swarmsgd.tasks import SyntheticOptions, VisionOptions, VisionTask, estimate_batch_norm
 from swarmsgd.train.processes import NodeEnd, Outcome
 from swarmsgd.train.recipe import TrainConfig
-from swarmsgd.train.run import run
+from swarmsgd.train.run import SILENT_S, Silences, run
 from swarmsgd.train.summary import FIELDS, summarise
 
 DIGITS = VisionOptions(dataset="digits", model="mlp")
@@ -309,6 +309,27 @@ def test_the_others_finish_when_a_node_is_killed(start: Any) -> None:
     assert summary["mean_of"] == [0, 2]
     assert summary["mean_accuracy"] > 0.9
     assert summary["nodes_detail"][1]["how"] == "SIGKILL"
+
+
+def test_a_node_that_makes_no_step_is_named_once_others_have_ended(tmp_path: Path) -> None:
+    now = 0.0
+    view, silences = RunView(tmp_path, 2), Silences(clock=lambda: now)
+    with Recorder(record_path(tmp_path, 1), 1) as recorder:
+        recorder.write("plan", total_steps=10, total_samples=80)
+        recorder.write("progress", steps=3, samples=24)
+    view.read()
+    assert silences.look(view, {0, 1}) == []
+    now = SILENT_S + 1
+    assert silences.look(view, {0, 1}) == []  # others train too: it may only be slow
+    (line,) = silences.look(view, {1})
+    assert line.startswith("node 1 has made no step for 21 s, and others have ended")
+    assert silences.look(view, {1}) == []  # once is enough
+    with Recorder(record_path(tmp_path, 1), 1) as recorder:
+        recorder.write("progress", steps=4, samples=32)
+    view.read()
+    assert silences.look(view, {1}) == []
+    now *= 2.1
+    assert len(silences.look(view, {1})) == 1  # again, after it went on
 
 
 @pytest.mark.slow

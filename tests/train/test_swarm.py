@@ -302,6 +302,25 @@ except RuntimeError as error:
     assert said[0] == said[2] == {"of": [0, 2]}
 
 
+def test_a_mean_that_fails_though_all_live_is_given_up_with_the_reason():
+    body = """
+from swarmsgd.train import collective
+collective.LOST_S = collective.BEAT_S = 0.1
+def fails(*_):
+    raise RuntimeError("the network says no")
+collective._sum = fails
+model = Vector(100)
+with swarmsgd.join(model, torch.optim.SGD(model.parameters(), lr=0.0)) as swarm:
+    try:
+        swarm.mean_model()
+    except swarmsgd.errors.PeerError as error:
+        say(error=str(error))
+"""
+    for said in run(body, 2):
+        assert "of nodes [0, 1] failed 3 times, though all of them live" in said["error"]
+        assert "the network says no" in said["error"]
+
+
 def test_a_mean_without_the_store_is_an_error_that_says_so():
     body = """
 model = Vector(100)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
-from swarmsgd.core import messages
-from swarmsgd.core import node as machine
+from swarmsgd.core import events, messages
 from swarmsgd.core.code import Allocate, Bytes, Mixed
 from swarmsgd.core.messages import Draft, ExchangeId, Kind, Message
+from swarmsgd.core.node import Node
+from swarmsgd.core.traffic import Exchange, Traffic
 from swarmsgd.errors import ProtocolError
 
 PARTING_S = 0.5
@@ -70,65 +70,6 @@ class Ports(Protocol):
         ...
 
 
-class Exchange(NamedTuple):
-    """One exchange as one of its ends saw it."""
-
-    role: str
-    """initiator or partner."""
-    peer: int
-    counter: int
-    begun: float
-    """When the offer was begun (initiator) or came in (partner), in the driver's time."""
-    bytes_out: int
-    bytes_in: int
-
-    def fields(self, mixed: Mixed, now: float) -> dict[str, Any]:
-        """The record of it, at its end."""
-        return {
-            "role": self.role,
-            "peer": self.peer,
-            "counter": self.counter,
-            "seconds": now - self.begun,
-            "bytes_out": self.bytes_out,
-            "bytes_in": self.bytes_in,
-            "distance": math.sqrt(mixed.distance_sq),
-            "left_out": mixed.left_out,
-            "float32_blocks": mixed.float32_blocks,
-            "cell": mixed.cell,
-            "noise": math.sqrt(mixed.noise_sq),
-        }
-
-
-@dataclass(slots=True)
-class Traffic:
-    """What went over the wire, counted where it is sent and received."""
-
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    messages_sent: int = 0
-    messages_received: int = 0
-    left_out_blocks: int = 0
-    mixed_blocks: int = 0
-    float32_blocks: int = 0
-    """Blocks that came in as float32."""
-    distance_sq: float = 0.0
-    """Sum of ||Q_i - Q_j||^2 over the exchanges this node mixed."""
-    noise_sq: float = 0.0
-    """The part of it that the code's own error is expected to make up, of what came in."""
-    mixes: int = 0
-    distrusted: int = 0
-    """Peers dropped because of what they sent."""
-
-    def count(self, mixed: Mixed) -> None:
-        """One more exchange was mixed."""
-        self.mixes += 1
-        self.distance_sq += mixed.distance_sq
-        self.noise_sq += mixed.noise_sq
-        self.mixed_blocks += mixed.blocks - mixed.left_out
-        self.left_out_blocks += mixed.left_out
-        self.float32_blocks += mixed.float32_blocks
-
-
 class Endpoint:
     """Carries events to `node` and its effects out.
 
@@ -151,7 +92,7 @@ class Endpoint:
     )
 
     def __init__(
-        self, node: machine.Node, vectors: Vectors, ports: Ports, *, run: int, bits: int | None
+        self, node: Node, vectors: Vectors, ports: Ports, *, run: int, bits: int | None
     ) -> None:
         self.node = node
         self.vectors = vectors
@@ -177,7 +118,7 @@ class Endpoint:
 
     def start(self, peer: int, now: float, round: int | None = None) -> None:
         """A burst ended and was published: begin an exchange with `peer`."""
-        effects = self.node.handle(machine.Start(peer, round), now)
+        effects = self.node.handle(events.Start(peer, round), now)
         try:
             self._carry_out(effects, now)
         except ProtocolError as error:  # matching mode: an offer that had come in before
@@ -202,11 +143,11 @@ class Endpoint:
         if peer in self.node.membership.open:
             self.lost_peers[peer] = reason
             self._ports.note("lost", peer, reason)
-            self._handle(machine.Gone(peer), now)
+            self._handle(events.Gone(peer), now)
 
     def tick(self, now: float) -> None:
         """Time has passed."""
-        self._handle(machine.Tick(), now)
+        self._handle(events.Tick(), now)
         for peer in [p for p, until in self._parting.items() if until <= now]:
             del self._parting[peer]
             self._ports.drop(peer)
@@ -236,7 +177,7 @@ class Endpoint:
         match message.kind:
             case Kind.OFFER | Kind.REPLY:
                 self._inbox[peer, exchange] = (message, buffer)
-                event = machine.Offered if message.kind is Kind.OFFER else machine.Replied
+                event = events.Offered if message.kind is Kind.OFFER else events.Replied
                 try:
                     self._handle(event(peer, exchange), now)
                 except ProtocolError:
@@ -246,13 +187,13 @@ class Endpoint:
             case Kind.REFUSE:
                 if message.sections and exchange == self.node.held:
                     self._ports.note("refused", peer, messages.text_of(message))
-                self._handle(machine.Refused(peer, exchange), now)
+                self._handle(events.Refused(peer, exchange), now)
             case Kind.DONE:
-                self._handle(machine.Done(peer, exchange.counter), now)
+                self._handle(events.Done(peer, exchange.counter), now)
             case Kind.BYE:
                 self._ports.note("left", peer, messages.text_of(message) or "left the swarm")
                 self._ports.drop(peer)
-                self._handle(machine.Gone(peer, left=True), now)
+                self._handle(events.Gone(peer, left=True), now)
         self._ports.give(buffer)
 
     def _read(self, peer: int, buffer: Bytes) -> Message:
@@ -282,14 +223,14 @@ class Endpoint:
         self._ports.note("distrusted", peer, reason)
         self._bye(peer, f"dropped by the peer: {reason}")
         self._parting[peer] = now + PARTING_S
-        self._handle(machine.Gone(peer), now)
+        self._handle(events.Gone(peer), now)
 
     # Effects.
 
-    def _handle(self, event: machine.Event, now: float) -> None:
+    def _handle(self, event: events.Event, now: float) -> None:
         self._carry_out(self.node.handle(event, now), now)
 
-    def _carry_out(self, effects: Iterable[machine.Effect], now: float) -> None:
+    def _carry_out(self, effects: Iterable[events.Effect], now: float) -> None:
         """All of them: a node is released even if a message cannot be mixed."""
         broken: ProtocolError | None = None
         for effect in effects:
@@ -300,20 +241,20 @@ class Endpoint:
         if broken is not None:
             raise broken
 
-    def _do(self, effect: machine.Effect, now: float) -> None:
+    def _do(self, effect: events.Effect, now: float) -> None:
         match effect:
-            case machine.SendOffer(peer, exchange):
+            case events.SendOffer(peer, exchange):
                 self._send_offer(peer, exchange, now)
-            case machine.Answer(peer, exchange):
+            case events.Answer(peer, exchange):
                 self._answer(peer, exchange, now)
-            case machine.Mix(peer, exchange):
+            case events.Mix(peer, exchange):
                 self._mix(peer, exchange, now)
-            case machine.Refuse(peer, exchange, reason):
+            case events.Refuse(peer, exchange, reason):
                 self._forget(peer, exchange)
                 self._tell(peer, Kind.REFUSE, exchange, reason)
-            case machine.Discard(peer, exchange):
+            case events.Discard(peer, exchange):
                 self._forget(peer, exchange)
-            case machine.Release():
+            case events.Release():
                 self._ports.release()
 
     def _send_offer(self, peer: int, exchange: ExchangeId, now: float) -> None:
@@ -322,7 +263,7 @@ class Endpoint:
         self.vectors.offer(seed, draft.allocator(0, self._bits))
         nbytes = self._send(peer, self._finish(draft, Kind.OFFER, exchange))
         if not nbytes:
-            self._handle(machine.Unsent(peer, exchange), now)
+            self._handle(events.Unsent(peer, exchange), now)
         self._sent_at = {exchange: (now, nbytes)}
 
     def _answer(self, peer: int, exchange: ExchangeId, now: float) -> None:

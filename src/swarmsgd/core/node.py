@@ -20,8 +20,25 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from swarmsgd.core.events import (
+    Answer,
+    Discard,
+    Done,
+    Effect,
+    Event,
+    Gone,
+    Mix,
+    Offered,
+    Refuse,
+    Refused,
+    Release,
+    Replied,
+    SendOffer,
+    Start,
+    Tick,
+    Unsent,
+)
 from swarmsgd.core.membership import Membership
 from swarmsgd.core.messages import ExchangeId
 from swarmsgd.errors import ProtocolError
@@ -44,112 +61,6 @@ class State(enum.Enum):
     IDLE = "idle"
     OFFERED = "offered"
     EXPECTING = "expecting"
-
-
-# Events: what happened.
-
-
-class Start(NamedTuple):
-    """A burst ended, the copy is published, and `peer` was picked. `round` in matching mode
-    only.
-    """
-
-    peer: int
-    round: int | None = None
-
-
-class Unsent(NamedTuple):
-    """The offer could not leave: the partner cannot have mixed."""
-
-    peer: int
-    exchange: ExchangeId
-
-
-class Offered(NamedTuple):
-    """An offer came in."""
-
-    peer: int
-    exchange: ExchangeId
-
-
-class Replied(NamedTuple):
-    """A reply came in."""
-
-    peer: int
-    exchange: ExchangeId
-
-
-class Refused(NamedTuple):
-    """The partner says it mixed nothing."""
-
-    peer: int
-    exchange: ExchangeId
-
-
-class Gone(NamedTuple):
-    """The link to `peer` is closed. If it `left` it said so, behind its last reply."""
-
-    peer: int
-    left: bool = False
-
-
-class Done(NamedTuple):
-    """`peer` starts no exchange any more in this phase (see `Node.next_phase`)."""
-
-    peer: int
-    phase: int
-
-
-class Tick(NamedTuple):
-    """Time has passed."""
-
-
-Event = Start | Unsent | Offered | Replied | Refused | Gone | Done | Tick
-
-# Effects: what the driver shall do, in this order.
-
-
-class SendOffer(NamedTuple):
-    """Encode the copy, keep what was sent, send it."""
-
-    peer: int
-    exchange: ExchangeId
-
-
-class Answer(NamedTuple):
-    """Decode the kept offer, mix, send the reply."""
-
-    peer: int
-    exchange: ExchangeId
-
-
-class Mix(NamedTuple):
-    """Decode the kept reply, mix."""
-
-    peer: int
-    exchange: ExchangeId
-
-
-class Refuse(NamedTuple):
-    """Tell `peer` that nothing was mixed; forget the kept offer."""
-
-    peer: int
-    exchange: ExchangeId
-    reason: str
-
-
-class Discard(NamedTuple):
-    """Forget the kept message; nobody waits for it."""
-
-    peer: int
-    exchange: ExchangeId
-
-
-class Release(NamedTuple):
-    """The node is free for the next exchange."""
-
-
-Effect = SendOffer | Answer | Mix | Refuse | Discard | Release
 
 
 @dataclass(slots=True)

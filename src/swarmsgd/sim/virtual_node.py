@@ -17,9 +17,10 @@ import numpy as np
 from swarmsgd.codec import kernels
 from swarmsgd.config import LocalSteps
 from swarmsgd.core.code import Allocate, Bytes, Code, Mixed, Vector
-from swarmsgd.core.endpoint import Endpoint, Exchange
+from swarmsgd.core.endpoint import Endpoint
 from swarmsgd.core.lattice import blocks_of
 from swarmsgd.core.node import Node
+from swarmsgd.core.traffic import Exchange
 from swarmsgd.errors import ModelError
 from swarmsgd.graphs import Pick
 from swarmsgd.observe.records import Recorder

@@ -19,8 +19,8 @@ from torch.optim import Optimizer
 
 from swarmsgd.config import Config, LocalSteps
 from swarmsgd.core.arena import Arena
-from swarmsgd.core.endpoint import Traffic
 from swarmsgd.core.node import Counts
+from swarmsgd.core.traffic import Traffic
 from swarmsgd.errors import SwarmError
 from swarmsgd.graphs import Graph
 from swarmsgd.observe.records import Recorder

@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 from swarmsgd.core import node as machine
 from swarmsgd.core.code import Bytes, Mixed
-from swarmsgd.core.endpoint import Endpoint, Exchange
+from swarmsgd.core.endpoint import Endpoint
+from swarmsgd.core.traffic import Exchange
 from swarmsgd.errors import LinkClosed
 from swarmsgd.graphs import Pick
 from swarmsgd.observe.records import Recorder
