@@ -119,6 +119,14 @@ def test_a_change_of_one_integer_or_an_exchange_of_two_changes_the_check(dim, se
         assert (lattice.check(swapped) != lattice.check(k)).any()
 
 
+@pytest.mark.parametrize("bits", lattice.BITS)
+@pytest.mark.parametrize("wrong", [(1, -1), (1, 1), (1, -2, 1), (1, -1, -1, 1)])
+def test_a_few_neighbours_that_decode_wrong_change_the_check(wrong, bits):
+    k = (normal(bits, 2**11, len(wrong)) * 1000).int()  # rows, each a short block
+    off = k + (torch.tensor(wrong) << bits)
+    assert (lattice.check(off.int()) != lattice.check(k)).all()
+
+
 @settings(deadline=None)
 @given(BITS, DIMS, SEEDS)
 def test_rows_are_coded_as_if_they_were_alone(bits, dim, seed):

@@ -47,10 +47,9 @@ def magnitude_bits(values):
 
 @nb.njit
 def hash_of(integer, t):
-    z = np.uint32(np.uint32(integer) * np.uint32(0x9E3779B1))
-    z = np.uint32(z + np.uint32(np.uint32(t) * np.uint32(0x85EBCA6B)))
-    z = np.uint32(np.uint32(z ^ (z >> np.uint32(15))) * np.uint32(0xC2B2AE35))
-    return np.uint32(z ^ (z >> np.uint32(13)))
+    key = np.uint32(np.uint32(0x9E3779B1) + np.uint32(np.uint32(t) * np.uint32(0x0BD794D6)))
+    z = np.uint32(np.uint32(integer) * key)
+    return np.uint32(np.uint32(z ^ (z >> np.uint32(16))) * key)
 
 
 @nb.njit(inline="never")

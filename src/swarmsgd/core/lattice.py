@@ -99,7 +99,9 @@ def check(integers: Tensor) -> Tensor:
     """[..., D] int32 -> [..., P] int64: 32 bits for each block, over its integers and their places.
 
     The sum over a block, mod 2**32, of a hash of each integer with its place in the block. A change
-    of a single integer always changes it, since for each place the hash is a bijection.
+    of a single integer always changes it, since for each place the hash is a bijection. Changes of
+    several that cancel out in a product with a key do not cancel after the shift, and the places
+    enter squared: errors of one size in neighbours do not sum to nothing.
     """
     place = torch.arange(integers.shape[-1]) % BLOCK
     return to_blocks(hashes(integers.long(), place)).sum(-1) & _WORD
@@ -107,9 +109,9 @@ def check(integers: Tensor) -> Tensor:
 
 def hashes(integer: Tensor, place: Tensor) -> Tensor:
     """A 32-bit word for each (integer, place)."""
-    z = (integer * 0x9E3779B1 + place * 0x85EBCA6B) & _WORD
-    z = ((z ^ (z >> 15)) * 0xC2B2AE35) & _WORD
-    return z ^ (z >> 13)
+    key = (0x9E3779B1 + place * 0x0BD794D6) & _WORD  # odd
+    z = (integer * key) & _WORD
+    return ((z ^ (z >> 16)) * key) & _WORD
 
 
 def rotate(x: Tensor) -> Tensor:
@@ -151,7 +153,7 @@ def _hadamard(x: Tensor) -> Tensor:
 
 def signs(at: Tensor) -> Tensor:
     """1 or -1 for each place in a vector: what `rotate` multiplies with."""
-    return 1.0 - 2.0 * (hashes(torch.zeros_like(at), at % BLOCK) >> 31).float()
+    return 1.0 - 2.0 * (scramble(at % BLOCK) >> 31).float()
 
 
 def floor_cell(magnitude: Tensor) -> Tensor:

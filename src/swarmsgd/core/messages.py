@@ -38,7 +38,7 @@ import numpy as np
 from swarmsgd.core.code import Bytes
 from swarmsgd.errors import ProtocolError
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"SWRM"
 ALIGN = 64
 _COVERED = struct.Struct("<4sHBBQIIIIQQ12x")
