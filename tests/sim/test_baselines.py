@@ -104,6 +104,24 @@ def test_on_a_single_node_a_baseline_is_plain_sgd(name: str):
     assert alone.summary["bytes_sent"] == 0
 
 
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("graph", ("ring", "complete")),
+        ("local_steps", (2, 5)),
+        ("mode", ("non-blocking", "blocking")),
+        ("bits", (8, 5)),
+        ("rotation", (True, False)),
+    ],
+)
+def test_a_summary_names_the_options_that_matter(name: str, option: str, values: tuple[Any, ...]):
+    runs = [simulate(config(algorithm=name, **{option: value})) for value in values]
+    same = np.array_equal(*(run.models_KD for run in runs))
+    named = [str(run.summary[option]) for run in runs]
+    assert named == (["None", "None"] if same else [str(value) for value in values])
+
+
 def test_an_algorithm_that_is_none_is_refused_before_anything_runs():
     with pytest.raises(ConfigError, match=r'algorithm is "?\'?adpsgd.*did you mean "ad-psgd"'):
         simulate(config(algorithm="adpsgd"))

@@ -46,25 +46,57 @@ class Entry(NamedTuple):
 
     make: Callable[[Fleet, Ledger], Algorithm]
     help: str
+    uses: frozenset[str]
+    """The options of the swarm's that it has too; its summary names no others."""
+
+
+def _uses(*options: str) -> frozenset[str]:
+    return frozenset(options)
 
 
 ALGORITHMS: Mapping[str, Entry] = {
-    "swarm": Entry(Swarm, "SwarmSGD: pairwise averages in the background; --mode, --bits, --graph"),
-    "sgd": Entry(Sgd, "small-batch SGD: one model sees all samples in sequence, nothing is sent"),
-    "allreduce": Entry(allreduce, "large-batch SGD: the mean of all gradients at every step"),
+    "swarm": Entry(
+        Swarm,
+        "SwarmSGD: pairwise averages in the background; --mode, --bits, --graph",
+        _uses("graph", "local_steps", "mode", "bits", "rotation"),
+    ),
+    "sgd": Entry(
+        Sgd, "small-batch SGD: one model sees all samples in sequence, nothing is sent", _uses()
+    ),
+    "allreduce": Entry(
+        allreduce, "large-batch SGD: the mean of all gradients at every step", _uses()
+    ),
     "local-sgd": Entry(
-        local_sgd, "Local SGD (Stich 2019): all models averaged every --local-steps"
+        local_sgd,
+        "Local SGD (Stich 2019): all models averaged every --local-steps",
+        _uses("local_steps"),
     ),
-    "d-psgd": Entry(d_psgd, "D-PSGD (Lian 2017): averages with all neighbours at every step"),
+    "d-psgd": Entry(
+        d_psgd, "D-PSGD (Lian 2017): averages with all neighbours at every step", _uses("graph")
+    ),
     "ad-psgd": Entry(
-        ad_psgd, "AD-PSGD (Lian 2018): averages with one random neighbour a step, asynchronously"
+        ad_psgd,
+        "AD-PSGD (Lian 2018): averages with one random neighbour a step, asynchronously",
+        _uses("graph"),
     ),
-    "sgp": Entry(sgp, "SGP (Assran 2019): push-sum to one peer of an exponential graph a step"),
-    "osgp": Entry(osgp, "overlap SGP (Assran 2019): uses what was pushed a step before"),
+    "sgp": Entry(
+        sgp, "SGP (Assran 2019): push-sum to one peer of an exponential graph a step", _uses()
+    ),
+    "osgp": Entry(osgp, "overlap SGP (Assran 2019): uses what was pushed a step before", _uses()),
     "a2cid2": Entry(
-        a2cid2, "A2CiD2 (Nabli 2023): random pairwise averages with a continuously mixed momentum"
+        a2cid2,
+        "A2CiD2 (Nabli 2023): random pairwise averages with a continuously mixed momentum",
+        _uses("graph"),
     ),
-    "diloco": Entry(diloco, "DiLoCo (Douillard 2023): long --local-steps, outer Nesterov step"),
-    "noloco": Entry(noloco, "NoLoCo (Kolehmainen 2025): DiLoCo with one random partner a round"),
+    "diloco": Entry(
+        diloco,
+        "DiLoCo (Douillard 2023): long --local-steps, outer Nesterov step",
+        _uses("local_steps"),
+    ),
+    "noloco": Entry(
+        noloco,
+        "NoLoCo (Kolehmainen 2025): DiLoCo with one random partner a round",
+        _uses("graph", "local_steps"),
+    ),
 }
-"""Name -> how to make it, and a line of help with its source."""
+"""Name -> how to make it, a line of help with its source, and which options it has."""

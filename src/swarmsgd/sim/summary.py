@@ -7,6 +7,7 @@ from typing import Any
 
 from swarmsgd.codec import rotates
 from swarmsgd.recipe import plain
+from swarmsgd.sim.algorithms import ALGORITHMS
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.fleet import Fleet
 from swarmsgd.sim.ledger import Ledger
@@ -49,7 +50,14 @@ def summarise(
     interrupted: bool,
 ) -> dict[str, Any]:
     """The contents of `summary.json`."""
-    swarm = config.algorithm == "swarm"
+    uses = ALGORITHMS[config.algorithm].uses
+    options = {
+        "graph": config.graph,
+        "local_steps": str(config.local_steps),
+        "mode": config.mode,
+        "bits": config.bits,
+        "rotation": rotates(config.bits, config.rotation),
+    }
     accuracies = [s.accuracy for s in own.values() if s.accuracy is not None]
     steps = fleet.steps_N[live] if live else fleet.steps_N
     worked = ledger.compute_s_N > 0
@@ -60,11 +68,7 @@ def summarise(
         **{name: getattr(config.task, name, None) for name in ("dataset", "model", "partition")},
         "nodes": config.nodes,
         "algorithm": config.algorithm,
-        "graph": config.graph,
-        "local_steps": str(config.local_steps),
-        "mode": config.mode if swarm else None,
-        "bits": config.bits if swarm else None,
-        "rotation": rotates(config.bits, config.rotation) if swarm else None,
+        **{name: value if name in uses else None for name, value in options.items()},
         "seed": config.seed,
         "lr": config.lr,
         "schedule": config.schedule,
@@ -79,7 +83,7 @@ def summarise(
         "exchanges": int(ledger.initiated_N.sum()),
         "lost_exchanges": int(ledger.lost_N.sum()),
         "bytes_sent": int(ledger.bytes_sent_N.sum()),
-        "bytes_sent_is": "counted" if swarm else "computed",
+        "bytes_sent_is": "counted" if config.algorithm == "swarm" else "computed",
         "mean_accuracy": mean.accuracy,
         "mean_loss": mean.loss,
         **mean.extra,
