@@ -274,7 +274,7 @@ def check_who_was_told(folder: Path, count: int, swarm: Stepped) -> None:
     distrusted = [event for event in events if event[1] == "distrusted"]
     assert len(distrusted) == sum(w.traffic.distrusted for w in swarm.workers)
     for rank, _, peer, why in distrusted:
-        assert (peer, "left", rank, f"dropped by the peer: {why}") in events
+        assert (peer, "distrusts", rank, why) in events
 
 
 @pytest.mark.parametrize(("bits", "most"), [(None, 0.0), (8, 0.01), (6, 0.15)])

@@ -1,12 +1,16 @@
 """Real processes, real sockets: what a swarm promises."""
 
 import signal
+import threading
+from pathlib import Path
 
 import pytest
 import torch
-from nodes import Nodes, run
+from nodes import Nodes, free_port, run
 
 import swarmsgd
+from swarmsgd.core import messages
+from swarmsgd.train import collective
 
 pytestmark = pytest.mark.slow
 
@@ -348,6 +352,7 @@ with swarmsgd.join(model, optimizer) as swarm:
     if RANK == 1:
         child = os.fork()
         if child == 0:
+            swarm.leave()
             atexit._run_exitfuncs()
             os._exit(0)
         os.waitpid(child, 0)
@@ -372,6 +377,119 @@ with swarmsgd.join(model, optimizer, mode="matching", local_steps=1) as swarm:
     first, second = run(body, 2)
     assert first["seconds"] < 30 and second["seconds"] < 30
     assert first["completed"] == 20
+
+
+def test_in_matching_mode_nodes_meet_again_after_a_mean_however_many_steps_each_had_made():
+    body = """
+model = Vector(100, seed=RANK)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+model.x.grad = torch.zeros(100)
+settings = dict(mode="matching", local_steps=1, broadcast_start=False)
+with swarmsgd.join(model, optimizer, **settings) as swarm:
+    for _ in range((22, 18, 14, 10)[RANK]):
+        optimizer.step()
+    swarm.mean_model()
+    before = swarm.stats()
+    for _ in range(6):
+        optimizer.step()
+    after = swarm.stats()
+say(**{name: after[name] - before[name] for name in ("overdue", "lost", "completed", "answered")})
+"""
+    said = run(body, 4)
+    assert all(s["overdue"] == s["lost"] == 0 for s in said)
+    assert all(s["completed"] + s["answered"] == 6 for s in said)
+
+
+def test_a_mean_leaves_the_models_own_buffers_as_they_were():
+    body = """
+model = Vector(10)
+for dtype in (torch.float64, torch.float32, torch.bfloat16):
+    model.register_buffer("b" + str(dtype)[6:], torch.full((3,), 1.0 + RANK, dtype=dtype))
+settings = dict(broadcast_start=False)
+with swarmsgd.join(model, torch.optim.SGD(model.parameters(), lr=0.0), **settings) as swarm:
+    mean = swarm.mean_model()
+names = ("bfloat64", "bfloat32", "bbfloat16")
+say(mean=[float(mean[n][0]) for n in names], own=[float(getattr(model, n)[0]) for n in names])
+"""
+    for rank, said in enumerate(run(body, 2)):
+        assert said == {"mean": [1.5] * 3, "own": [1.0 + rank] * 3}
+
+
+def test_a_mean_that_a_live_member_lacks_is_no_success_though_a_dead_one_had_it():
+    store = torch.distributed.HashStore()
+
+    class Rendezvous:
+        place = type("Place", (), {"rank": 1, "num_nodes": 3})
+
+        def __init__(self):
+            self.store = store
+
+        def key(self, *parts):
+            return "/".join(map(str, parts))
+
+        def died(self, rank):
+            return rank == 0
+
+    mean, watch = collective.Mean(Rendezvous(), 0), collective.Watch(Rendezvous())
+    store.set("a/done/0", "1")  # and was killed then
+    store.set("a/done/1", "1")
+    found = []
+    waiting = threading.Thread(
+        target=lambda: found.append(mean._all_succeeded("a", [0, 1, 2], watch))
+    )
+    waiting.start()
+    waiting.join(0.3)
+    assert found == []  # it waits for node 2
+    store.set("a/failed", "1")
+    waiting.join()
+    assert found == [False]
+
+
+def test_leaving_that_is_interrupted_leaves_all_the_same():
+    body = """
+model = Vector(100)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+swarm = swarmsgd.join(model, optimizer)
+if RANK == 1:
+    def interrupted():
+        raise KeyboardInterrupt
+    swarm._connection.worker.wait_released = interrupted
+    try:
+        swarm.leave()
+    except KeyboardInterrupt:
+        say(left=[t.name for t in threading.enumerate() if t.name.startswith("swarmsgd")])
+else:
+    swarm.mean_model()
+    say(of=swarm.mean_of)
+    swarm.leave()
+"""
+    assert run(body, 3) == [{"of": [0, 2]}, {"left": []}, {"of": [0, 2]}]
+
+
+def test_a_tensor_that_cannot_take_over_node_0s_is_named_by_its_shape():
+    body = """
+model = Vector(10)
+model.register_buffer("wide", torch.ones(1).expand(4))
+try:
+    swarmsgd.join(model, torch.optim.SGD(model.parameters(), lr=0.1))
+except swarmsgd.errors.ModelError as error:
+    say(error=str(error))
+"""
+    for said in run(body, 2):
+        assert "a tensor of shape [4] and strides [0] cannot take over" in said["error"]
+
+
+def test_a_join_that_fails_leaves_nothing_behind(tmp_path):
+    model = torch.nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    place = {"rank": 0, "num_nodes": 2, "master_addr": "127.0.0.1", "master_port": free_port()}
+    with pytest.raises(swarmsgd.errors.PeerError, match="1 of 2 nodes did not appear"):
+        swarmsgd.join(model, optimizer, join_timeout_s=0.5, record=tmp_path / "r.jsonl", **place)
+    opened = [link.resolve() for link in Path("/proc/self/fd").iterdir()]
+    assert tmp_path / "r.jsonl" not in opened
+    assert not [t for t in threading.enumerate() if t.name.startswith("swarmsgd")]
+    weight, bias = (p.untyped_storage().data_ptr() for p in model.parameters())
+    assert weight != bias
 
 
 def test_a_missing_node_is_named():
@@ -411,7 +529,8 @@ messages.VERSION += RANK == 1
 model = nn.Linear(4, 2)
 swarmsgd.join(model, torch.optim.SGD(model.parameters(), lr=0.1))
 """)
-    assert "node 1 has other settings than node 0: protocol version: 1 here, 2 there" in errors[0]
+    versions = f"protocol version: {messages.VERSION} here, {messages.VERSION + 1} there"
+    assert f"node 1 has other settings than node 0: {versions}" in errors[0]
 
 
 GARBAGE = """

@@ -80,6 +80,7 @@ class Endpoint:
     __slots__ = (
         "_bits",
         "_inbox",
+        "_left",
         "_owing",
         "_parting",
         "_ports",
@@ -105,6 +106,7 @@ class Endpoint:
         self._sent_at: dict[ExchangeId, tuple[float, int]] = {}
         self._parting: dict[int, float] = {}
         self._owing: set[int] = set()
+        self._left = False
 
     @property
     def deadline(self) -> float | None:
@@ -130,8 +132,8 @@ class Endpoint:
         """
         self.traffic.messages_received += 1
         self.traffic.bytes_received += len(buffer)
-        if peer in self._parting or peer not in self.node.membership.open:
-            self._ports.give(buffer)
+        if self._left or peer in self._parting or peer not in self.node.membership.open:
+            self._ports.give(buffer)  # after a goodbye nothing may be mixed
             return
         try:
             self._take_in(peer, buffer, now)
@@ -160,7 +162,10 @@ class Endpoint:
             self._tell(peer, Kind.DONE, ExchangeId(node.rank, node.incarnation, node.phase))
 
     def say_goodbye(self) -> None:
-        """Tell all peers that this node leaves; what it still waits for is given up."""
+        """Tell all peers that this node leaves; what it still waits for is given up, and what comes
+        in from now on is not looked at.
+        """
+        self._left = True
         self.node.give_up()
         for peer in self.node.membership.open:
             self._bye(peer)
@@ -191,7 +196,8 @@ class Endpoint:
             case Kind.DONE:
                 self._handle(events.Done(peer, exchange.counter), now)
             case Kind.BYE:
-                self._ports.note("left", peer, messages.text_of(message) or "left the swarm")
+                why = messages.text_of(message)
+                self._ports.note("distrusts" if why else "left", peer, why or "left the swarm")
                 self._ports.drop(peer)
                 self._handle(events.Gone(peer, left=True), now)
         self._ports.give(buffer)
@@ -221,7 +227,7 @@ class Endpoint:
         self.traffic.distrusted += 1
         self.lost_peers[peer] = reason
         self._ports.note("distrusted", peer, reason)
-        self._bye(peer, f"dropped by the peer: {reason}")
+        self._bye(peer, reason)
         self._parting[peer] = now + PARTING_S
         self._handle(events.Gone(peer), now)
 
@@ -274,6 +280,9 @@ class Endpoint:
             _, mixed = self.vectors.answer(
                 message.sections[0].payload, seed, draft.allocator(0, self._bits)
             )
+        except ProtocolError:
+            self.node.counts.answered -= 1
+            raise
         finally:
             self._ports.give(buffer)
         nbytes = self._send(peer, self._finish(draft, Kind.REPLY, exchange))

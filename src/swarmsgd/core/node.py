@@ -153,7 +153,9 @@ class Node:
         return [Refuse(peer, exchange, FINISHED) for peer, exchange in waiting.items()]
 
     def next_phase(self) -> None:
-        """All nodes were Done and go on: a Done of the phase before says nothing any more."""
+        """All live nodes were Done, or this one was left out, and go on: a Done of the phase before
+        says nothing any more.
+        """
         self.phase += 1
         self._finished = False
 

@@ -81,7 +81,10 @@ KINDS: Mapping[str, Kind] = {
     "event": Kind(
         "Something a person should know.",
         {
-            "what": ("text", "one word to count by: lost, left, refused, distrusted, ..."),
+            "what": (
+                "text",
+                "one word to count by: lost, left, refused, distrusted, distrusts (this node), ...",
+            ),
             "peer": ("node", "whom it is about, if anyone"),
             "text": ("text", "the whole story"),
         },

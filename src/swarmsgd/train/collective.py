@@ -17,7 +17,7 @@ from typing import cast
 import torch
 from torch.distributed import DistError, ProcessGroup
 
-from swarmsgd.errors import PeerError
+from swarmsgd.errors import ModelError, PeerError
 from swarmsgd.train.rendezvous import Rendezvous
 from swarmsgd.transport.gloo import open_group
 
@@ -114,18 +114,27 @@ def say_goodbye(rendezvous: Rendezvous) -> None:
 
 
 def broadcast(rendezvous: Rendezvous, tensors: list[torch.Tensor], timeout_s: float) -> None:
-    """Overwrite `tensors` with node 0's, on all nodes. Raises PeerError if not all take part."""
+    """Overwrite `tensors` with node 0's, on all nodes. Raises PeerError if not all take part,
+    ModelError for a tensor that cannot be overwritten.
+    """
     num_nodes = rendezvous.place.num_nodes
     rendezvous.get_all("starts", "", timeout_s)  # names who died since; a group would only wait
+    received = [tensor.detach().to("cpu").contiguous() for tensor in tensors]
     try:
         group = _group(rendezvous, rendezvous.key("start"), range(num_nodes), timeout_s)
-        for tensor in tensors:
-            host = tensor.detach().to("cpu").contiguous()
+        for host in received:
             group.broadcast(host.reshape(-1).view(torch.uint8), root=0).wait()
-            with torch.no_grad():
-                tensor.copy_(host)
     except RuntimeError as error:
         raise PeerError(f"a node was lost while all took over node 0's model: {error}") from None
+    for tensor, host in zip(tensors, received, strict=True):
+        try:
+            with torch.no_grad():
+                tensor.copy_(host)
+        except RuntimeError as error:
+            raise ModelError(
+                f"a tensor of shape {list(tensor.shape)} and strides {list(tensor.stride())} "
+                f"cannot take over node 0's values: {error}. If it was expanded, clone() it"
+            ) from None
 
 
 class Mean:
@@ -179,7 +188,7 @@ class Mean:
                 why = str(error)
                 self._rendezvous.store.set(f"{name}/failed", "1")
             else:
-                self._rendezvous.store.add(f"{name}/done", 1)
+                self._rendezvous.store.set(f"{name}/done/{rank}", "1")
                 if self._all_succeeded(name, members, watch):
                     return means, spread, members
             attempt += 1
@@ -238,9 +247,7 @@ class Mean:
         while True:
             if store.check([f"{name}/failed"]):
                 return False
-            if store.add(f"{name}/done", 0) >= len(members):
-                return True
-            if sum(not watch.is_dead(r) for r in members) <= store.add(f"{name}/done", 0):
+            if all(store.check([f"{name}/done/{r}"]) or watch.is_dead(r) for r in members):
                 return True
             time.sleep(0.02)
 
@@ -248,7 +255,7 @@ class Mean:
 def _mean(group: ProcessGroup, vector: torch.Tensor, count: int) -> torch.Tensor:
     mean = torch.empty(vector.shape, dtype=vector.dtype)
     for mine, out in zip(vector.split(CHUNK), mean.split(CHUNK), strict=True):
-        total = mine.to("cpu", torch.float64)
+        total = mine.to("cpu", torch.float64, copy=True)  # may be a part of the node's own model
         _sum(group, total)
         out.copy_(total / count)
     return mean

@@ -25,7 +25,7 @@ SILENT_S = 30.0
 STORE_CALL_S = 60.0
 _PREFIX = "swarmsgd/launchers"
 DIED = "swarmsgd/died"
-"""Under this key and its rank the store's launcher notes each node that failed."""
+"""Under this key and its rank the store's launcher notes each node that ended."""
 
 
 class Beat:

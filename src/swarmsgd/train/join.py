@@ -114,7 +114,12 @@ def join(
         )
         connection = None
     else:
-        connection = connect(model, arena, config, chosen, place, recorder)
+        try:
+            connection = connect(model, arena, config, chosen, place, recorder)
+        except BaseException:
+            arena.release()
+            recorder.close()
+            raise
     return Swarm(model, optimizer, config, chosen, node, arena, connection, recorder)
 
 
@@ -176,10 +181,16 @@ def connect(
         bits=config.bits,
         rounds=matching,
     )
-    worker.start()
-    beat = collective.Beat(rendezvous, worker.lost_peers)
-    beat.start()
-    return Connection(rendezvous, replica, worker, beat)
+    connection = Connection(
+        rendezvous, replica, worker, collective.Beat(rendezvous, worker.lost_peers)
+    )
+    try:
+        worker.start()
+        connection.beat.start()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _settings(arena: Arena, config: Config, graph: Graph) -> dict[str, object]:

@@ -105,6 +105,7 @@ class Rendezvous:
         if place.rank == 0 and not place.hosted:
             self._host = self._open(host=True)
         self.store = self.connect()
+        self._timeout_s = min(timeout_s, _STORE_CALL_S)  # who was there once answers soon, or never
         self.address = route_address(place.host, place.port)
         self.prefix = f"swarmsgd/{place.run_name}/{self._next_join()}"
 

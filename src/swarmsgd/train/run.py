@@ -100,7 +100,8 @@ class Silences:
                 self._told.add(node.node)
                 lines.append(
                     f"node {node.node} has made no step for {now - since:.0f} s, and others have "
-                    "ended: it hangs, or is stopped. Ctrl-C ends it; what is recorded is kept"
+                    "ended: it hangs, is stopped, or waits for them. Ctrl-C ends it; what is "
+                    "recorded is kept"
                 )
         return lines
 

@@ -42,12 +42,14 @@ class Connection:
 
     def close(self) -> None:
         """Finish or give up what is in flight, say goodbye, leave nothing running."""
-        self.worker.close()
         try:
-            self.replica.settle()
+            self.worker.close()
         finally:
-            self.beat.stop()
-            collective.say_goodbye(self.rendezvous)
+            try:
+                self.replica.settle()
+            finally:
+                self.beat.stop()
+                collective.say_goodbye(self.rendezvous)
 
 
 JOINED: weakref.WeakSet[Optimizer] = weakref.WeakSet()
@@ -89,10 +91,11 @@ class Swarm:
         self._missed = 0
         self._means = 0
         self._left = False
+        self._process = os.getpid()
         self._hook = optimizer.register_step_post_hook(self._after_step)
         self._optimizer = weakref.ref(optimizer)
         JOINED.add(optimizer)
-        atexit.register(_leave, weakref.ref(self), os.getpid())
+        atexit.register(_leave, weakref.ref(self))
 
     # The training thread, once a step. Everything in here is counted as this package's time.
 
@@ -226,9 +229,9 @@ class Swarm:
         twice.
 
         What the model holds afterwards is part of the conserved sum. The others go on without this
-        node.
+        node. In a forked child, which is not the node, it does nothing.
         """
-        if self._left:
+        if self._left or os.getpid() != self._process:
             return
         self._left = True
         self._hook.remove()
@@ -261,7 +264,7 @@ class Swarm:
         )
 
 
-def _leave(reference: weakref.ref[Swarm], process: int) -> None:
+def _leave(reference: weakref.ref[Swarm]) -> None:
     swarm = reference()
-    if swarm is not None and os.getpid() == process:  # a forked child is not the node
+    if swarm is not None:
         swarm.leave()

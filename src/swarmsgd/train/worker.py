@@ -118,16 +118,20 @@ class Worker:
         """Finish or give up what is in flight, say goodbye, end the thread and the transport."""
         if self._closing:
             return
-        if self._thread.is_alive():
-            self.pause()
-            self._queue.put(self.endpoint.say_goodbye)
+        try:
+            if self._thread.is_alive():
+                self.pause()
+        finally:  # even if a person does not want to wait that long
             self._closing = True
+            self._queue.put(self.endpoint.say_goodbye)
             self._queue.put(None)
-            self._thread.join()
-        self._closing = True
-        for semaphore in self._unread.values():
-            semaphore.release(1 << 16)
-        self.transport.close(drain_s)
+            try:
+                if self._thread.is_alive():
+                    self._thread.join()
+            finally:
+                for semaphore in self._unread.values():
+                    semaphore.release(1 << 16)
+                self.transport.close(drain_s)
 
     # Called by the transport's threads.
 
@@ -207,6 +211,8 @@ class Worker:
     def _start_again(self) -> None:
         self._paused = False
         self.node.next_phase()
+        if self._rounds:  # all nodes count on from one number, however far each had come
+            self._bursts = self.node.phase << 32
 
     def _arrived(self, peer: int, buffer: Bytes) -> None:
         self._unread[peer].release()
