@@ -102,6 +102,10 @@ def keep(name: str, made: Mapping[str, Any], note: str = "") -> Path:
     }
     for one in before:
         one["figures"] = [figure for figure in one["figures"] if figure not in made]
+    for one in before:  # a command that keeps its figures one by one has one recipe
+        if {**one, "figures": []} == {**recipe, "figures": []}:
+            recipe["figures"] = [*one["figures"], *recipe["figures"]]
+            one["figures"] = []
     recipes = [*(one for one in before if one["figures"]), recipe]
     for file, content in (("recipe.json", recipes), ("figures.json", figures)):
         (folder / file).write_text(json.dumps(content, indent=1) + "\n")
