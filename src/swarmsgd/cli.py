@@ -169,7 +169,7 @@ def _bench(given: argparse.Namespace) -> int:
     from swarmsgd.config import Config
 
     text = given.bits.lower()
-    if text != "none" and not text.isdigit():
+    if text != "none" and not text.isdecimal():
         raise ConfigError(f"--bits is {given.bits!r}, wanted a number of bits or none")
     for name in ("size", "repeats"):
         if getattr(given, name) < 1:

@@ -42,7 +42,7 @@ class LocalSteps:
         if isinstance(text, LocalSteps):
             return text
         word, _, number = str(text).rpartition(":")
-        if word in ("", "geometric") and number.isdigit() and int(number) >= 1:
+        if word in ("", "geometric") and number.isdecimal() and int(number) >= 1:
             return cls(int(number), geometric=word == "geometric")
         raise ConfigError(
             f'local_steps is {text!r}, wanted a whole number of at least 1 or "geometric:4": '

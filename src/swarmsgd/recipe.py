@@ -136,13 +136,15 @@ class RunConfig:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """From what `to_json` wrote."""
-        values: dict[str, Any] = _revived(json.loads(text))
+        read: dict[str, Any] = json.loads(text)
+        paths = read.get("out"), read["options"].get("data")  # a folder may be called inf
+        values: dict[str, Any] = _revived(read)
         for name, part in cls.PARTS.items():
             values[name] = part(**values[name])
         options: dict[str, Any] = values.pop("options")
-        for owner, name in ((values, "out"), (options, "data")):
-            if owner.get(name) is not None:
-                owner[name] = Path(owner[name])
+        for owner, name, path in zip((values, options), ("out", "data"), paths, strict=True):
+            if path is not None:
+                owner[name] = Path(path)
         task = TASKS[values.pop("task")].options(**options)
         known = {field.name for field in fields(cls)}
         return cls(task=task, **{name: value for name, value in values.items() if name in known})

@@ -222,6 +222,20 @@ class TestMatching:
         assert node.counts.skipped == 1
         assert node.handle(Start(0, 4), 0.2) == [Answer(0, ExchangeId(0, 0, 4)), Release()]
 
+    def test_nor_is_it_waited_for_any_longer_once_that_shows(self):
+        node = Node(1, [0], matching=True)
+        assert node.handle(Start(0, 2), 0.0) == []
+        assert node.handle(Offered(0, ExchangeId(0, 0, 4)), 0.1) == [Release()]
+        assert node.counts.skipped == 1 and node.deadline is None
+        assert node.handle(Start(0, 4), 0.2) == [Answer(0, ExchangeId(0, 0, 4)), Release()]
+
+    def test_offers_of_rounds_that_are_skipped_are_refused(self):
+        node = Node(2, [0, 1], matching=True)
+        early = ExchangeId(0, 0, 3)
+        assert node.handle(Offered(0, early), 0.0) == []
+        assert node.handle(Start(1, 5), 0.1) == [Refuse(0, early, "round 3 is over here")]
+        assert node.state is State.EXPECTING
+
 
 def test_what_is_still_held_at_the_end_is_lost():
     node = Node(0, [1, 2])

@@ -142,6 +142,24 @@ def test_a_run_that_sends_nothing_is_a_level_in_the_panel_of_bytes():
     assert "dotted: sends nothing" in panel.layout.title.text
 
 
+def test_a_run_of_which_a_seed_broke_off_early_does_not_pass_for_one_that_sends_nothing():
+    early = seed_points(1)[:1]
+    early[0] |= {"accuracy": None, "loss": None}
+    swarm = RunCurve(label="swarm", group="swarm", seeds=[seed_points(), early])
+    panel = score_panels([swarm, made_up_run("sgd")], "accuracy")[2]
+    assert not [t for t in panel.data if t.legendgroup == "swarm" and t.line.dash == "dot" and t.x]
+
+
+def test_a_run_that_ended_early_is_marked_and_no_rival():
+    done, dead = made_up_run("swarm"), made_up_run("allreduce", step_ms=1)
+    dead.summaries[0]["stopped"] = "node 2 was killed and all others wait for ever"
+    table = final_table([done, dead, made_up_run("sgp", step_ms=20)], "accuracy")
+    assert [row[0] for row in table.rows] == ["swarm", "allreduce*", "sgp"]
+    times = [row[table.columns.index("virtual time")] for row in table.rows]
+    assert times == ["**10.0 s**", "1.00 s", "20.0 s"]
+    assert "*allreduce: node 2 was killed" in table.note
+
+
 def test_time_is_logarithmic_only_where_runs_take_very_different_times():
     swarm = made_up_run("swarm")
     assert not time_axis([swarm, made_up_run("allreduce", step_ms=20)]).log

@@ -93,6 +93,8 @@ def test_the_config_in_the_folder_names_all_that_was_asked_for(tmp_path: Path):
         (("--stragglers", "9:2"), "stragglers speaks of node 9, but the run has nodes 0 to 3"),
         (("--stragglers", "x"), "stragglers: cannot read 'x', wanted NODES:FACTOR"),
         (("--events", "kill:0-3@1"), "events: no node is left from second 1 on"),
+        (("--events", "cut:0@0-1e400"), "'cut:0@0-1e400' has no finite end"),
+        (("--local-steps", "\u00b2"), "local_steps is '\u00b2', wanted a whole number"),
         (("--latency-ms", "-1"), "latency_ms is -1.0, wanted a number of at least 0"),
         (("--algorithm", "swam"), "wanted one of swarm, sgd, allreduce"),
         (("--budget", "all"), "budget is 'all', wanted one of each, together"),
@@ -147,6 +149,36 @@ def test_a_run_without_scores_of_single_nodes_says_nothing_of_them(tmp_path: Pat
     assert simulate(tmp_path / "a", "--score-nodes", "0") == 0
     assert "single nodes" not in capsys.readouterr().out
     assert summary_of(tmp_path / "a")["worst_node_accuracy"] is None
+
+
+@pytest.mark.parametrize("mode", ["blocking", "matching"])
+def test_nobody_waits_beyond_the_end_of_the_run(mode: str, tmp_path: Path):
+    uneven = ("--stragglers", "3:4@0.1-0.4", "1:2", "--slow-links", "4:3@0.1-0.3")
+    slow = ("--bandwidth-mbit-s", "0.1", "--latency-ms", "1", "--events", "cut:0@0.2-100")
+    assert (
+        simulate(tmp_path / "a", *uneven, *slow, "--nodes", "6", "--mode", mode,
+                 "--budget", "together", "--step-jitter", "0.2") == 0
+    )  # fmt: skip
+    summary = summary_of(tmp_path / "a")
+    ends = [record for path in (tmp_path / "a").glob("*.jsonl") for record in read(path)]
+    assert ends and 0 < summary["blocked_s"] <= summary["wall_s"]
+    assert summary["blocked_s"] + summary["compute_s"] <= 1.001 * summary["wall_s"]
+
+
+def test_a_node_that_joined_has_made_the_steps_that_it_made(tmp_path: Path):
+    assert simulate(tmp_path / "a", "--nodes", "3", "--events", "join:2@0.205") == 0
+    summary = summary_of(tmp_path / "a")
+    fewest, most = summary["steps_of_nodes"]
+    assert (fewest, most) == (20, 40)
+    assert summary["samples"] == 100
+
+
+def test_a_lock_step_run_whose_nodes_all_die_at_once_is_scored_as_it_was(tmp_path: Path):
+    events = ("--events", "kill:0@0.1", "join:0@0.1", "kill:1@0.1")
+    assert simulate(tmp_path / "a", "--nodes", "2", "--algorithm", "allreduce", *events) == 0
+    text = (tmp_path / "a" / "summary.json").read_text()
+    summary = json.loads(text, parse_constant=pytest.fail)
+    assert summary["mean_of"] == [0, 1] and "killed" in summary["stopped"]
 
 
 def test_what_comes_after_the_end_is_noted(tmp_path: Path, capsys: Any):

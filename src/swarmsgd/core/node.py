@@ -193,23 +193,32 @@ class Node:
             if round is None or round <= self._round:
                 raise ProtocolError(f"round {round} after round {self._round}: rounds only grow")
             self._round = round
+            effects = self._refuse_overtaken()
             if peer not in self.membership.open:
                 self.counts.skipped += 1
-                return [Release()]
+                return [*effects, Release()]
             if peer < self.rank:
-                return self._expect(peer, now)
+                return [*effects, *self._expect(peer, now)]
             if self._is_done(peer):
                 self.counts.skipped += 1
-                return [Release()]
+                return [*effects, Release()]
             self._counter = round
         else:
+            effects = []
             self._counter += 1
         if self._held is not None:
             self.counts.lost += 1
         self.counts.started += 1
         self._held = ExchangeId(self.rank, self.incarnation, self._counter)
         self._wait(State.OFFERED, peer, now)
-        return [SendOffer(peer, self._held)]
+        return [*effects, SendOffer(peer, self._held)]
+
+    def _refuse_overtaken(self) -> list[Effect]:
+        """Offers for rounds that this node has skipped: nobody shall wait for them."""
+        over = [(p, e) for p, e in self._deferred.items() if e.counter < self._round]
+        for peer, _ in over:
+            del self._deferred[peer]
+        return [Refuse(peer, exchange, _overtaken(exchange)) for peer, exchange in over]
 
     def _expect(self, peer: int, now: float) -> list[Effect]:
         exchange = self._deferred.get(peer)
@@ -260,7 +269,13 @@ class Node:
             if before is not None and before.counter >= exchange.counter:
                 raise ProtocolError(f"node {peer} offered {exchange} after {before}")
             self._deferred[peer] = exchange
-            return [] if before is None else [Refuse(peer, before, _overtaken(before))]
+            effects: list[Effect] = []
+            if before is not None:
+                effects.append(Refuse(peer, before, _overtaken(before)))
+            if self.state is State.EXPECTING and peer == self._peer:
+                self.counts.skipped += 1  # it is past this round
+                effects += self._idle()
+            return effects
         if self.state is State.EXPECTING and peer == self._peer and exchange.counter == self._round:
             self.membership.answered(peer, now - self._started_at)
             return [*self._answer(peer, exchange), *self._idle()]

@@ -27,7 +27,10 @@ def final_table(runs: Sequence[RunCurve], score: str) -> Table:
         "Γ": [_cell(mean(run.finals("gamma")), digits) for run in runs],
     }
     shown = {name: cells for name, cells in columns.items() if set(cells) - {"", NONE}}
-    rows = [[run.label, *(cells[i] for cells in shown.values())] for i, run in enumerate(runs)]
+    rows = [
+        [run.label + "*" * bool(_stopped(run)), *(cells[i] for cells in shown.values())]
+        for i, run in enumerate(runs)
+    ]
     return Table(
         title="Final figures",
         columns=["", *shown],
@@ -36,7 +39,7 @@ def final_table(runs: Sequence[RunCurve], score: str) -> Table:
         "point; step is the run's virtual time over the local steps of a node; waiting is what "
         "nodes that had not finished spent on others, as a share of computing and waiting; "
         "sent is of all nodes together; Γ is the sum over nodes of the squared distance to the "
-        "mean model.",
+        "mean model." + "".join(f" *{run.label}: {why}." for run in runs if (why := _stopped(run))),
     )
 
 
@@ -78,11 +81,31 @@ def _step_columns(runs: Sequence[RunCurve]) -> dict[str, list[str]]:
     }
 
 
+def _stopped(run: RunCurve) -> str | None:
+    """Why a seed of it ended before all steps were made, if one did."""
+    return next((str(s["stopped"]) for s in run.summaries if s.get("stopped")), None)
+
+
 def _score_cells(runs: Sequence[RunCurve], score: str) -> list[str]:
     means = [mean(_whole(run, score)) for run in runs]
     if score == "accuracy":
-        return _best(means, lambda value: percent(value, 2), max)
-    return _best(means, number, min)
+        return _best_whole(runs, means, lambda value: percent(value, 2), max)
+    return _best_whole(runs, means, number, min)
+
+
+def _best_whole(
+    runs: Sequence[RunCurve],
+    values: Sequence[float | None],
+    write: Callable[[float], str],
+    best: Callable[[Sequence[float]], float],
+) -> list[str]:
+    """As `_best`; runs that ended early are written, but are no rivals."""
+    whole = [None if _stopped(r) else v for r, v in zip(runs, values, strict=True)]
+    cells = _best(whole, write, best)
+    return [
+        _cell(v, write) if w is None else cell
+        for v, w, cell in zip(values, whole, cells, strict=True)
+    ]
 
 
 def _whole(run: RunCurve, score: str) -> list[float]:
@@ -99,7 +122,7 @@ def _times(runs: Sequence[RunCurve], score: str) -> list[str]:
     """Virtual times at the end, the shortest of the runs that did not diverge bold."""
     times = [mean(run.finals("time_s")) for run in runs]
     sound = [t if _whole(run, score) else None for run, t in zip(runs, times, strict=True)]
-    cells = _best(sound, duration, min)
+    cells = _best_whole(runs, sound, duration, min)
     return [
         _cell(t, duration) if s is None else cell
         for t, s, cell in zip(times, sound, cells, strict=True)

@@ -106,7 +106,7 @@ def score_panels(runs: Sequence[RunCurve], score: str) -> list[Figure]:
     """The score against virtual time, samples and bytes."""
     axis = _zoomed(runs) if score == "accuracy" else _log_if_positive(runs, score)
     name = SCORE_NAMES[score]
-    silent = any(not any(run.finals("bytes_sent")) for run in runs)
+    silent = any(_sends_nothing(run) for run in runs)
     levels = replace(axis, title=f"{axis.title}; dotted: sends nothing") if silent else axis
     views = (
         View(f"{name} over time", "time_s", time_axis(runs), score, axis),
@@ -169,7 +169,7 @@ def view_figure(runs: Sequence[RunCurve], view: View, named: bool = False) -> Fi
     reach = [value for b in bands for value in b.x]
     series = [
         _level(run, look, reach, view.y_name)
-        if view.x_name == "bytes_sent" and not b.x and reach
+        if view.x_name == "bytes_sent" and _sends_nothing(run) and reach
         else _series(run, look, b)
         for (run, look), b in zip(_with_looks(runs), bands, strict=True)
     ]
@@ -220,6 +220,10 @@ def _series(run: RunCurve, look: tuple[str, str], b: Band) -> Series:
         note=f"mean of {len(run.seeds)} seeds" if several else "",
         ended="no finite value from here on" if b.broke_off else "",
     )
+
+
+def _sends_nothing(run: RunCurve) -> bool:
+    return not any(value > 0 for value in run.values("bytes_sent"))
 
 
 def _level(run: RunCurve, look: tuple[str, str], reach: Sequence[float], y_name: str) -> Series:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from swarmsgd.sim.baselines.a2cid2 import a2cid2
+from swarmsgd.sim.baselines.a2cid2 import check as check_a2cid2
 from swarmsgd.sim.baselines.ad_psgd import ad_psgd
 from swarmsgd.sim.baselines.allreduce import allreduce
 from swarmsgd.sim.baselines.d_psgd import d_psgd
@@ -14,6 +15,7 @@ from swarmsgd.sim.baselines.local_sgd import local_sgd
 from swarmsgd.sim.baselines.noloco import noloco
 from swarmsgd.sim.baselines.push_sum import osgp, sgp
 from swarmsgd.sim.baselines.sgd import Sgd
+from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.fleet import Fleet, Vector
 from swarmsgd.sim.ledger import Ledger
 from swarmsgd.sim.swarm import Swarm
@@ -48,6 +50,8 @@ class Entry(NamedTuple):
     help: str
     uses: frozenset[str]
     """The options of the swarm's that it has too; its summary names no others."""
+    check: Callable[[SimConfig], None] = lambda _config: None
+    """Raises ConfigError for a run that it cannot make."""
 
 
 def _uses(*options: str) -> frozenset[str]:
@@ -87,6 +91,7 @@ ALGORITHMS: Mapping[str, Entry] = {
         a2cid2,
         "A2CiD2 (Nabli 2023): random pairwise averages with a continuously mixed momentum",
         _uses("graph"),
+        check_a2cid2,
     ),
     "diloco": Entry(
         diloco,

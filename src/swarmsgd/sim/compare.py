@@ -131,6 +131,7 @@ class Comparing:
         self._keep_tuning(tried)
         for job, summary in self._each(jobs, "tuning"):
             loss = math.inf if summary is None else summary["train_loss"]
+            loss = loss if math.isfinite(loss) else math.inf
             tried.setdefault(job.label, {})[job.config.lr] = loss
             self._keep_tuning(tried)
         for label, losses in tried.items():

@@ -34,6 +34,9 @@ class Fleet:
         self.v_ND = np.zeros_like(self.x_ND)
         self.buffers_NB = np.repeat(buffers[None], self.num_nodes, axis=0)
         self.steps_N = np.zeros(self.num_nodes, np.int64)
+        """Where each node is in its schedule; one that joined begins where its neighbours are."""
+        self.made_N = np.zeros(self.num_nodes, np.int64)
+        """Local steps that each node made."""
         self.steps = 0
         """Local steps of all nodes together."""
         self.joint_schedule = config.budget == "together"
@@ -100,6 +103,7 @@ class Fleet:
         self.loss_sum += loss
         self.loss_count += count
         self.steps_N[node] += count
+        self.made_N[node] += count
         self.steps += count
 
     def take_loss(self) -> float | None:

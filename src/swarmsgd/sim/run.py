@@ -75,6 +75,7 @@ def simulate(
 def check(config: SimConfig) -> None:
     """Raise ConfigError for what `SimConfig` cannot know by itself."""
     one_of("algorithm", config.algorithm, ALGORITHMS)
+    ALGORITHMS[config.algorithm].check(config)
 
 
 @dataclass

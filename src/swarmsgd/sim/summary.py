@@ -59,7 +59,7 @@ def summarise(
         "rotation": rotates(config.bits, config.rotation),
     }
     accuracies = [s.accuracy for s in own.values() if s.accuracy is not None]
-    steps = fleet.steps_N[live] if live else fleet.steps_N
+    steps = fleet.made_N[live] if live else fleet.made_N
     worked = ledger.compute_s_N > 0
     blocked, compute = ledger.blocked_s_N[worked], ledger.compute_s_N[worked]
     return {

@@ -158,12 +158,16 @@ class VirtualNode:
     def begin(self) -> None:
         """Start to compute now."""
         self.alive = True
+        for _ in range(self.bursts if self._rounds else 0):
+            self._lengths.draw(self._rng)  # a round is equally long for all: these are over
         self._last_end = self._agenda.now
         self._burst = self._lengths.draw(self._rng)
         self._next()
 
     def stop(self) -> None:
         """Compute no more: at death, or when the run is over."""
+        if self._blocking and not self.done and not self._released:
+            self.blocked_s += self._agenda.now - self._last_end
         self._plan += 1
         self._ends.clear()
         self.done = True
@@ -334,7 +338,8 @@ class VirtualNode:
         now = self._agenda.now
         self._released = True
         if self._blocking:
-            self.blocked_s += now - self._last_end
+            if not self.done:
+                self.blocked_s += now - self._last_end
             self._agenda.at(now, self._go_on, None)
         elif self._waiting and not self.done:
             self._waiting = False

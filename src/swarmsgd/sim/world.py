@@ -191,6 +191,8 @@ def _span(option: str, text: str, match: re.Match[str]) -> tuple[float, float]:
     end = float(match["end"]) if match["end"] else math.inf
     if not start < end:
         raise ConfigError(f"{option}: {text!r} ends before it begins: give START-END")
+    if match["end"] and end == math.inf:
+        raise ConfigError(f"{option}: {text!r} has no finite end: give START-END in seconds")
     return start, end
 
 

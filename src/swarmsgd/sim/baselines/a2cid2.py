@@ -28,6 +28,7 @@ from swarmsgd import graphs
 from swarmsgd.errors import ConfigError
 from swarmsgd.graphs import Graph
 from swarmsgd.sim.baselines.pairwise import Pairwise
+from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.fleet import Fleet, Vector
 from swarmsgd.sim.ledger import Ledger
 from swarmsgd.sim.speeds import Speeds
@@ -113,22 +114,30 @@ class A2cid2:
         return (-0.5 * np.expm1(-2 * self.eta * units)).astype(np.float32)
 
 
+def check(config: SimConfig) -> None:
+    """Raise ConfigError for a graph of more than `MOST_NODES` nodes, unless it is complete."""
+    if config.nodes <= MOST_NODES:
+        return
+    graph = graphs.parse(config.graph, config.nodes, config.seed)
+    if graph.stored_edges is not None:
+        raise ConfigError(
+            f"a2cid2 on {graph.name}: got {config.nodes:,} nodes, wanted at most {MOST_NODES:,} to "
+            "compute the effective resistances that its constants need; take a complete graph or "
+            "ad-psgd"
+        )
+
+
 def chis(graph: Graph, rate: float) -> tuple[float, float]:
     """chi_1 and chi_2 if each node starts `rate` / 2 averages a unit of time with random
     neighbours; zeros for a single node.
 
-    Raises ConfigError for a graph of more than `MOST_NODES` nodes, unless it is complete.
+    Takes a dense matrix of the graph, unless that is complete: see `check`.
     """
     n = graph.num_nodes
     if n == 1:
         return 0.0, 0.0
     if graph.stored_edges is None:  # all eigenvalues but one are rate n / (n - 1)
         return (n - 1) / (rate * n), (n - 1) / (rate * n)
-    if n > MOST_NODES:
-        raise ConfigError(
-            f"a2cid2 on {graph.name}: got {n:,} nodes, wanted at most {MOST_NODES:,} to compute "
-            "the effective resistances that its constants need; take a complete graph or ad-psgd"
-        )
     i, j = graph.edge_array.T
     laplacian = np.zeros((n, n))
     laplacian[i, j] = laplacian[j, i] = -rate / 2 * (1 / graph.degrees[i] + 1 / graph.degrees[j])

@@ -104,7 +104,7 @@ class LockStep:
         """Nobody gets further than the first node that did not live to the end of its round."""
         killed_s = float(self._killed_s_N[ends_N > self._killed_s_N].min())
         dead = self._killed_s_N <= killed_s
-        self._live = np.flatnonzero(~dead)
+        self._live = np.flatnonzero(~dead | dead.all())  # none left: what they had is scored
         clock = self._ledger.clock
         clock.now = max(clock.now, killed_s)  # others may have been ahead of it
         names = ", ".join(map(str, np.flatnonzero(dead).tolist()))

@@ -65,6 +65,7 @@ class Sgd:
         fleet.buffers_NB[stream] = fleet.buffers_NB[0]
         gradient = fleet.gradient(stream, fleet.x_ND[0])
         fleet.buffers_NB[0] = fleet.buffers_NB[stream]
-        fleet.steps_N[stream] -= 1
-        fleet.steps_N[0] += 1
+        for steps_N in (fleet.steps_N, fleet.made_N):
+            steps_N[stream] -= 1
+            steps_N[0] += 1
         fleet.descend(fleet.x_ND[0], fleet.v_ND[0], gradient, lr)
