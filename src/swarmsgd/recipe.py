@@ -151,9 +151,11 @@ class RunConfig:
 
 
 def plain(value: Any) -> Any:
-    """As JSON can hold it: it has no infinity."""
+    """As JSON can hold it: it has no infinity, and null for what is no number."""
     if isinstance(value, dict):
         return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, float) and math.isnan(value):
+        return None
     return "inf" if value == math.inf else value
 
 

@@ -22,6 +22,7 @@ from swarmsgd.observe.folder import OWN_FILES, REPORT, check_folder, make_folder
 from swarmsgd.observe.page import write_page
 from swarmsgd.observe.report import compare_page
 from swarmsgd.sim.command import INTERRUPTED, stopped
+from swarmsgd.recipe import plain
 from swarmsgd.sim.comparison import Comparison, folder_of, read_comparison
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.run import simulate, write_result
@@ -208,7 +209,8 @@ class Comparing:
             return
         text, seeds = markdown(rates, results), self._comparison.seeds
         (self._folder / TABLE).write_text(text + "\n")
-        (self._folder / CHOSEN).write_text(json.dumps({"rates": rates, "runs": results}, indent=1))
+        chosen = plain({"rates": rates, "runs": results})
+        (self._folder / CHOSEN).write_text(json.dumps(chosen, indent=1))
         curves = [
             read_run(
                 label,

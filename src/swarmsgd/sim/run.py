@@ -16,7 +16,7 @@ from safetensors.torch import save
 from swarmsgd.errors import ModelError
 from swarmsgd.observe.folder import CURVE, MODEL, SUMMARY
 from swarmsgd.observe.records import Recorder
-from swarmsgd.recipe import one_of
+from swarmsgd.recipe import one_of, plain
 from swarmsgd.sim.algorithms import ALGORITHMS, Algorithm
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.fleet import Fleet, Vector, mean_of
@@ -197,5 +197,5 @@ class _Run:
 
 def write_result(result: Result, folder: Path) -> None:
     """`summary.json` and `model.safetensors` of a run."""
-    (folder / SUMMARY).write_text(json.dumps(result.summary, indent=2) + "\n")
+    (folder / SUMMARY).write_text(json.dumps(plain(result.summary), indent=2) + "\n")
     (folder / MODEL).write_bytes(save(result.state_dict()))
