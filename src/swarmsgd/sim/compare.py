@@ -21,8 +21,8 @@ from swarmsgd.observe.curves import read_run
 from swarmsgd.observe.folder import OWN_FILES, REPORT, check_folder, make_folder
 from swarmsgd.observe.page import write_page
 from swarmsgd.observe.report import compare_page
-from swarmsgd.sim.command import INTERRUPTED, stopped
 from swarmsgd.recipe import plain
+from swarmsgd.sim.command import INTERRUPTED, stopped
 from swarmsgd.sim.comparison import Comparison, folder_of, read_comparison
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.run import simulate, write_result
