@@ -99,9 +99,9 @@ def check(integers: Tensor) -> Tensor:
     """[..., D] int32 -> [..., P] int64: 32 bits for each block, over its integers and their places.
 
     The sum over a block, mod 2**32, of a hash of each integer with its place in the block. A change
-    of a single integer always changes it, since for each place the hash is a bijection. Changes of
-    several that cancel out in a product with a key do not cancel after the shift, and the places
-    enter squared: errors of one size in neighbours do not sum to nothing.
+    of a single integer always changes it, since for each place the hash is a bijection. The
+    shift between its two products, and keys that enter squared, keep regular errors in neighbours
+    (1, -2, 1 times 2**bits) from cancelling in the sum more often than by chance.
     """
     place = torch.arange(integers.shape[-1]) % BLOCK
     return to_blocks(hashes(integers.long(), place)).sum(-1) & _WORD
