@@ -104,9 +104,9 @@ def _predict(known, spread, expected):
         for k in range(_DISTANCES):
             distance, then = known[k, block], min(known[_THEN + k, block], now)
             if distance >= 0:
-                larger = distance + spread * (now - then)
+                larger = distance + now  # as a first cell, where nothing had moved then
                 if then > 0:
-                    larger = np.fmin(larger, distance * (now / then))
+                    larger = np.fmin(distance + spread * (now - then), distance * (now / then))
                 largest = np.maximum(largest, larger)
         expected[block] = largest
 
