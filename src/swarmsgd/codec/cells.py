@@ -9,8 +9,8 @@ others nothing is known, and the block goes as float32.
 
 Bursts are measured as they are, distances of a rotated code in rotated blocks, where a burst, or
 the difference of two, can reach `_SPREAD` times as far. Most reach less than they do unrotated, so
-first cells are as if nothing was rotated; where changes are all of one size, as Adam's first, they
-fail.
+first cells, and those of blocks that had not moved when a distance was found, are as if nothing was
+rotated; where changes are all of one size, as Adam's first, they fail.
 
 Too narrow a cell costs one exchange of one block; too wide a one costs noise in the models, so the
 prediction never grows on anything but what was seen. A cell that was too narrow is doubled, and
