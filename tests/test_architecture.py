@@ -11,6 +11,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "graphs": {"errors"},
     "config": {"errors"},
+    "settings": {"errors"},
     "core": {"errors"},
     "codec": {"core", "errors"},
     "transport": {"errors"},
