@@ -79,6 +79,8 @@ class Config:
     rotation: bool | None = None
     """Whether blocks are rotated before they are coded, which costs time and saves noise where
     few parameters change much; None: at 6 bits and less."""
+    exchange_state: tuple[str, ...] = ()
+    """Names of optimizer state that is averaged with the model, e.g. momentum_buffer."""
     seed: int = 0
     """Seeds the choice of partners and, for random graphs, the graph. Not the model."""
     broadcast_start: bool = True

@@ -70,6 +70,9 @@ class RunConfig:
     """Rotate blocks before they are coded: more time, less noise where few parameters change
     much; auto does at 6 bits and less."""
 
+    exchange_state: tuple[str, ...] = ()
+    """Optimizer state that is averaged with the model, for instance momentum_buffer."""
+
     lr: float = 0.1
     """Learning rate of every node's SGD; tune it for each algorithm."""
 

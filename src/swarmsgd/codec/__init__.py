@@ -1,10 +1,13 @@
-"""The wire codes, fast: compiled kernels over the definition in `swarmsgd.core`."""
+"""The wire code, fast: compiled kernels over the definition in `swarmsgd.core`."""
 
 from __future__ import annotations
 
-from swarmsgd.codec.exact import ExactCode
-from swarmsgd.codec.lattice import LatticeCode
-from swarmsgd.core.code import Code
+from swarmsgd.codec import kernels
+from swarmsgd.codec.code import BlockCode
+from swarmsgd.core.replica import Direct
+
+HOST = Direct(kernels)
+"""How changes get to and from a model in host memory."""
 
 
 def rotates(bits: int | None, rotation: bool | None) -> bool:
@@ -18,12 +21,12 @@ def rotates(bits: int | None, rotation: bool | None) -> bool:
 
 def make_code(
     dim: int, bits: int | None, *, rotation: bool | None = None, common_start: bool = False
-) -> Code:
+) -> BlockCode:
     """The code of a run: float32 if `bits` is None. `dim` is D; all nodes must choose alike.
 
     `rotation` is as for `rotates`. With a `common_start` the models are known to begin equal: then
     the first offers need no float32.
     """
-    if bits is None:
-        return ExactCode(dim)
-    return LatticeCode(dim, bits, rotation=rotates(bits, rotation), common_start=common_start)
+    return BlockCode(
+        dim, bits or 0, rotation=rotates(bits, rotation), common_start=common_start
+    )

@@ -25,12 +25,10 @@ import numpy as np
 import numpy.typing as npt
 from numba.core import types
 
-from swarmsgd.codec.compiled import BYTES, VECTOR, kernel
-from swarmsgd.codec.kernels import CODED, RAW
+from swarmsgd.codec.kernels.compiled import BYTES, VECTOR, kernel
+from swarmsgd.codec.kernels.payloads import CODED, RAW
+from swarmsgd.core.code import Figures
 from swarmsgd.core.lattice import LARGEST_CELL
-
-Figures = npt.NDArray[np.float32]
-"""[P] one value a block."""
 
 PATIENCE = 2
 _SPREAD = 5.0
@@ -70,13 +68,13 @@ class Cells:
         """Forms and cells of the next offer: float32 for blocks of which nothing is known yet."""
         cells = self.predict()
         forms = np.empty(cells.size, np.uint8)
-        _choose(self._known, self._margin / self._reach, forms, cells)
+        _choose.compiled(self._known, self._margin / self._reach, forms, cells)
         return forms, cells
 
     def predict(self) -> Figures:
         """[P] the max-norm distance expected at the next exchange, without margin."""
         expected = np.empty(self._known.shape[1], np.float32)
-        _predict(self._known, self._spread, expected)
+        _predict.compiled(self._known, self._spread, expected)
         return expected
 
     def offered(self, cells: Figures) -> None:
@@ -85,15 +83,15 @@ class Cells:
 
     def burst(self, burst_max: Figures) -> None:
         """The largest |change| of the burst just ended."""
-        _burst(self._known, burst_max)
+        _burst.compiled(self._known, burst_max)
 
     def saw(self, distance: Figures) -> None:
         """Max-norm distances that an exchange found; negative in blocks that were left out."""
-        _saw(self._known, distance)
+        _saw.compiled(self._known, distance)
 
     def replied(self, distance: Figures) -> None:
         """As `saw`, for one's own offer: a block left out had too narrow a cell."""
-        _replied(self._known, self._offered, self._reach / self._margin, distance)
+        _replied.compiled(self._known, self._offered, self._reach / self._margin, distance)
 
 
 @kernel(types.void(_KNOWN, types.float32, VECTOR))

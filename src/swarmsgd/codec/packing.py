@@ -32,10 +32,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from swarmsgd.codec import figures as blockwise
-from swarmsgd.codec.kernels import CODED, LEFT_OUT, RAW
+from swarmsgd.codec.kernels import CODED, LEFT_OUT, RAW, possible
 from swarmsgd.core.code import Allocate, Bytes
-from swarmsgd.core.lattice import BLOCK, blocks_of, stream
+from swarmsgd.core.lattice import BLOCK, blocks_of
 from swarmsgd.errors import ProtocolError
 
 MAGIC = b"SWL1"
@@ -115,19 +114,20 @@ def _ends(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 class Payload(NamedTuple):
-    """The parts of one payload; `seal` writes the figures of one that was made by `new`."""
+    """The parts of one payload; the first six are what kernels take. `seal` writes the figures of
+    one that was made by `new`.
+    """
 
-    bytes: Bytes
     seed: int
-    stream: int
     """What the offsets are made of."""
-    figures: Bytes
-    """A copy of all that lies before the body, with 0 for its CRC; the next three are in it."""
-    checks: npt.NDArray[np.uint32]
-    cells: npt.NDArray[np.float32]
-    forms: npt.NDArray[np.uint8]
-    starts: npt.NDArray[np.int64]
     body: Bytes
+    starts: npt.NDArray[np.int64]
+    forms: npt.NDArray[np.uint8]
+    cells: npt.NDArray[np.float32]
+    checks: npt.NDArray[np.uint32]
+    figures: Bytes
+    """A copy of all that lies before the body, with 0 for its CRC; the three before are in it."""
+    bytes: Bytes
 
 
 def new(
@@ -144,15 +144,14 @@ def new(
     )
     checks, cells, own = _parts(form, figures)
     own[:] = forms
-    return Payload(data, seed, stream(seed), figures, checks, cells, own, starts, data[size:])
+    return Payload(seed, data[size:], starts, own, cells, checks, figures, data)
 
 
-def seal(payload: Payload) -> Bytes:
-    """Write the figures and the head's CRC; the payload's bytes."""
+def seal(payload: Payload) -> None:
+    """Write the figures and the head's CRC: its bytes are whole then."""
     figures = payload.figures
     payload.bytes[: figures.size] = figures
     _CRC.pack_into(payload.bytes.data, _CRC_AT, zlib.crc32(figures.data))
-    return payload.bytes
 
 
 def _parts(
@@ -189,9 +188,9 @@ def parse(form: Format, kind: int, data: Bytes) -> Payload:
     whole = size + int(starts[-1])
     if data.size != whole:
         raise _refused(kind, f"has {data.size} bytes, its head says {whole}")
-    if not blockwise.possible(forms, cells, *form.forms(kind)):
+    if not possible.compiled(forms, cells, *form.forms(kind)):
         raise _refused(kind, "has a form or a cell that no block can have")
-    return Payload(data, seed, stream(seed), figures, checks, cells, forms, starts, data[size:])
+    return Payload(seed, data[size:], starts, forms, cells, checks, figures, data)
 
 
 def _refused(kind: int, what: str) -> ProtocolError:

@@ -63,10 +63,14 @@ class Arena:
         for slot in self.slots:
             yield slot.name, self._view(vector, slot)
 
+    def parts(self, vector: torch.Tensor) -> Iterator[tuple[nn.Parameter, torch.Tensor]]:
+        """Each parameter, and its part of a vector [D] in its shape (a view)."""
+        for parameter, slot in zip(self._parameters, self.slots, strict=True):
+            yield parameter, self._view(vector, slot)
+
     def by_identity(self, vector: torch.Tensor) -> dict[int, torch.Tensor]:
         """Read a vector [D] as tensors keyed by the `id` of the parameter each belongs to."""
-        values = (value for _, value in self.named(vector))
-        return {id(p): value for p, value in zip(self._parameters, values, strict=True)}
+        return {id(parameter): value for parameter, value in self.parts(vector)}
 
     def check(self) -> None:
         """Raise ModelError if a parameter no longer lies in the arena. Costs a pointer read

@@ -2,7 +2,7 @@
 
 One code object serves one named vector of one node. It owns what it learned about cell sizes and
 the few figures a block of its newest offer, never the vectors themselves: `copy` and `pending` are
-float32 vectors of length D that belong to the node (algorithm notes, section 2).
+float32 vectors of length D that belong to the node (`core.replica`).
 
 The lattice point Q_i of an offer is not kept: `mix` makes it again from the model that was offered,
 and the checks that were sent prove that it is the same. So whoever changes `copy` while an offer is
@@ -23,6 +23,8 @@ import numpy.typing as npt
 
 Vector = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
+Figures = npt.NDArray[np.float32]
+"""[P] one value a block."""
 Allocate = Callable[[int], Bytes]
 """Given a number of bytes, returns a writable uint8 array of exactly that length."""
 
@@ -39,24 +41,34 @@ class Mixed(NamedTuple):
     float32_blocks: int = 0
     """Blocks that came in as float32."""
     noise_sq: float = 0.0
-    """Expected squared error of what came in, sum of s^2/12 (section 3), next to `distance_sq`."""
+    """Expected squared error of what came in, sum of s^2/12 next to `distance_sq`."""
     cell: float = 0.0
     """Median cell width of the blocks that came in coded; 0 without any."""
 
 
 class Code(Protocol):
-    """Encode and decode one vector of D parameters."""
+    """Encode and decode one vector of D parameters.
 
-    def offer(self, copy: Vector, seed: int, allocate: Allocate) -> Bytes:
+    Payloads are written where `allocate` says, in one call of it.
+    """
+
+    bits: int
+    """Bits a coordinate on the wire; 0 for float32."""
+
+    def offer(self, copy: Vector, seed: int, allocate: Allocate) -> None:
         """Initiator: encode `copy`. `mix` is for the newest offer alone.
 
         Raises ModelError for a model that cannot be exchanged; there is no offer to mix then.
         """
         ...
 
+    def check_offer(self, offer: Bytes) -> None:
+        """Raises the ProtocolError that `answer` would, and changes nothing."""
+        ...
+
     def answer(
         self, offer: Bytes, copy: Vector, pending: Vector, seed: int, allocate: Allocate
-    ) -> tuple[Bytes, Mixed]:
+    ) -> Mixed:
         """Partner: decode the offer next to `copy`, encode the reply, then update copy and pending.
 
         Raises ProtocolError for bytes that no peer of this run sends; nothing is changed then.
@@ -74,6 +86,23 @@ class Code(Protocol):
         """
         ...
 
-    def published(self, burst_max: npt.NDArray[np.float32]) -> None:
+    def published(self, burst_max: Figures) -> None:
         """Told at each publish: the largest |change| of the burst just ended, one value a block."""
+        ...
+
+
+class Passes(Protocol):
+    """The two passes over vectors [D] in host memory that the training thread makes."""
+
+    def apply_pending(self, live: Vector, pending: Vector, /) -> None:
+        """live += pending; pending = 0."""
+        ...
+
+    def apply_and_publish(
+        self, live: Vector, pending: Vector, copy: Vector, burst_max: Figures, /
+    ) -> bool:
+        """live += pending; pending = 0; burst_max = max|live - copy| of each block; copy = live.
+
+        False, with copy as it was, if a value of live is then not finite.
+        """
         ...

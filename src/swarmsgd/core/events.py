@@ -12,13 +12,8 @@ from swarmsgd.core.messages import ExchangeId
 # Events: what happened.
 
 
-class Start(NamedTuple):
-    """A burst ended, the copy is published, and `peer` was picked. `round` in matching mode
-    only.
-    """
-
-    peer: int
-    round: int | None = None
+class BurstEnded(NamedTuple):
+    """A burst ended and was published: ask somebody."""
 
 
 class Unsent(NamedTuple):
@@ -49,6 +44,12 @@ class Refused(NamedTuple):
     exchange: ExchangeId
 
 
+class Spoiled(NamedTuple):
+    """What Answer or Mix named could not be mixed: its bytes were wrong."""
+
+    exchange: ExchangeId
+
+
 class Gone(NamedTuple):
     """The link to `peer` is closed. If it `left` it said so, behind its last reply."""
 
@@ -57,7 +58,7 @@ class Gone(NamedTuple):
 
 
 class Done(NamedTuple):
-    """`peer` starts no exchange any more in this phase (see `Node.next_phase`)."""
+    """`peer` starts no exchange any more in this phase (see `matching`)."""
 
     peer: int
     phase: int
@@ -67,7 +68,7 @@ class Tick(NamedTuple):
     """Time has passed."""
 
 
-Event = Start | Unsent | Offered | Replied | Refused | Gone | Done | Tick
+Event = BurstEnded | Unsent | Offered | Replied | Refused | Spoiled | Gone | Done | Tick
 
 # Effects: what the driver shall do, in this order.
 
@@ -112,4 +113,10 @@ class Release(NamedTuple):
     """The node is free for the next exchange."""
 
 
-Effect = SendOffer | Answer | Mix | Refuse | Discard | Release
+class Announce(NamedTuple):
+    """Tell all peers that this node starts no exchange any more in this phase."""
+
+    phase: int
+
+
+Effect = SendOffer | Answer | Mix | Refuse | Discard | Release | Announce

@@ -126,9 +126,11 @@ def _shorten(value: object, limit: int = 120) -> str:
 class Draft:
     """A message being built: codes write their sections straight into its buffer.
 
-    `take` gives a uint8 buffer of a wanted length (a transport's pool). With one section nothing is
-    copied.
+    `take` gives a uint8 buffer of a wanted length (a transport's pool). Nothing is copied if all
+    sections are as long as the first one.
     """
+
+    __slots__ = ("_buffer", "_end", "_sections", "_start", "_table", "_take")
 
     def __init__(self, sections: int, take: Callable[[int], Bytes]) -> None:
         self._take = take
@@ -142,9 +144,11 @@ class Draft:
         """The `allocate` to hand to a code for its one call of `offer` or `answer`."""
 
         def allocate(nbytes: int) -> Bytes:
-            begin, end = self._end, self._end + _aligned(nbytes)
+            size = -(-nbytes // ALIGN) * ALIGN
+            begin, end = self._end, self._end + size
             if self._buffer is None or len(self._buffer) < end:
-                grown = self._take(end)
+                left = self._sections - len(self._table)
+                grown = self._take(begin + left * size)
                 if self._buffer is not None:
                     grown[self._start : begin] = self._buffer[self._start : begin]
                 self._buffer = grown
@@ -156,7 +160,7 @@ class Draft:
         return allocate
 
     def finish(
-        self, kind: Kind, *, run: int, sender: int, incarnation: int, exchange: ExchangeId
+        self, kind: Kind, run: int, sender: int, incarnation: int, exchange: ExchangeId
     ) -> Bytes:
         """Write header and table; the whole message as one uint8 array."""
         if len(self._table) != self._sections:
@@ -167,12 +171,11 @@ class Draft:
         buffer = self._take(self._end) if self._buffer is None else self._buffer
         head = _pack(kind, run, sender, incarnation, exchange, self._table, self._end - self._start)
         buffer.data[: len(head)] = head
-        return buffer
+        return buffer if len(buffer) == self._end else buffer[: self._end]
 
 
 def control(
     kind: Kind,
-    *,
     run: int,
     sender: int,
     incarnation: int,
@@ -184,7 +187,7 @@ def control(
     draft = Draft(1 if body else 0, lambda nbytes: np.zeros(nbytes, np.uint8))
     if body:
         draft.allocator(0, 0)(len(body))[:] = np.frombuffer(body, np.uint8)
-    return draft.finish(kind, run=run, sender=sender, incarnation=incarnation, exchange=exchange)
+    return draft.finish(kind, run, sender, incarnation, exchange)
 
 
 def text_of(message: Message) -> str:
@@ -243,7 +246,7 @@ def _pack(
     table: list[tuple[int, int, int]],
     body: int,
 ) -> bytes:
-    rows = b"".join(_SECTION.pack(vector, bits, 0, nbytes) for vector, bits, nbytes in table)
+    rows = b"".join([_SECTION.pack(vector, bits, 0, nbytes) for vector, bits, nbytes in table])
     head = _COVERED.pack(
         MAGIC, VERSION, kind, len(table), run, sender, incarnation, *exchange, body
     )

@@ -25,14 +25,13 @@ from swarmsgd.graphs.builders import (
 )
 from swarmsgd.graphs.graph import Edge, Graph, matching_schedule
 from swarmsgd.graphs.names import GRAPHS, Kind, parse
-from swarmsgd.graphs.partners import Pick, random_partner, scheduled_partner
+from swarmsgd.graphs.partners import random_partner, scheduled_partner
 
 __all__ = [
     "GRAPHS",
     "Edge",
     "Graph",
     "Kind",
-    "Pick",
     "complete",
     "erdos_renyi",
     "exponential",

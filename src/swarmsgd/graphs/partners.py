@@ -11,27 +11,24 @@ from swarmsgd.graphs.graph import Graph, matching_schedule
 _PARTNERS = 2
 """Sets these generators apart from others that are seeded with (run, node)."""
 
-Pick = Callable[[int, tuple[int, ...]], int | None]
-"""Given the number of the burst and who can be asked, the partner to ask, or None."""
 
-
-def random_partner(seed: int, node: int) -> Pick:
-    """A uniform choice among the neighbours that can be asked (section 2)."""
+def random_partner(seed: int, node: int) -> Callable[[tuple[int, ...]], int | None]:
+    """A uniform choice among the neighbours that can be asked."""
     rng = np.random.default_rng([seed, _PARTNERS, node])
 
-    def pick(_burst: int, candidates: tuple[int, ...]) -> int | None:
+    def pick(candidates: tuple[int, ...]) -> int | None:
         return candidates[int(rng.integers(len(candidates)))] if candidates else None
 
     return pick
 
 
-def scheduled_partner(graph: Graph, seed: int, node: int) -> Pick:
+def scheduled_partner(graph: Graph, seed: int, node: int) -> Callable[[int], int | None]:
     """The partner of a round, from a matching that every node draws alike."""
 
-    def pick(burst: int, _candidates: tuple[int, ...]) -> int | None:
-        for pair in matching_schedule(graph, seed, burst):
+    def partner_of(round: int) -> int | None:
+        for pair in matching_schedule(graph, seed, round):
             if node in pair:
                 return sum(pair) - node
         return None
 
-    return pick
+    return partner_of

@@ -6,8 +6,8 @@ import numba as nb
 import numpy as np
 from numba.core import types
 
-from swarmsgd.codec.compiled import VECTOR, VECTOR_IN, kernel
-from swarmsgd.codec.intrinsics import loose_sum
+from swarmsgd.codec.kernels.compiled import VECTOR, VECTOR_IN, kernel
+from swarmsgd.codec.kernels.intrinsics import loose_sum
 
 _RATES = types.Array(types.float64, 1, "C")
 _ROWS = types.Array(types.float32, 2, "C")

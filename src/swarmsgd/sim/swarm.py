@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
-from typing import TYPE_CHECKING
+import threading
+from collections.abc import Callable, Iterator, Set
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from swarmsgd import graphs
-from swarmsgd.codec import kernels, make_code
+from swarmsgd.codec import HOST, kernels, make_code
 from swarmsgd.config import LocalSteps
 from swarmsgd.core import messages
 from swarmsgd.core.code import Bytes
+from swarmsgd.core.endpoint import Machine
+from swarmsgd.core.matching import Matching
 from swarmsgd.core.node import Node
+from swarmsgd.core.replica import ExchangedVector, Replica
 from swarmsgd.graphs import random_partner
 from swarmsgd.sim.agenda import Agenda
 from swarmsgd.sim.network import Network
 from swarmsgd.sim.speeds import Speeds
-from swarmsgd.sim.virtual_node import Vectors, VirtualNode
+from swarmsgd.sim.virtual_node import Stage, VirtualNode
 
 if TYPE_CHECKING:
     from swarmsgd.sim.fleet import Fleet, Vector
@@ -38,18 +42,33 @@ class Swarm:
         self._agenda = ledger.clock = Agenda()
         self._network = Network(config.world, self._agenda, self._deliver)
         self._speeds = Speeds(config.world, config.nodes, config.seed)
-        self._lengths = LocalSteps.parse(config.local_steps)
         self._matchings = _Matchings(self._graph, config.seed)
-        self._run = messages.fingerprint({"seed": config.seed, "nodes": config.nodes})
-        self.copy_ND = fleet.x_ND.copy()
-        self.pending_ND = np.zeros_like(fleet.x_ND)
+        names = ("model", *config.exchange_state)
+        live = [fleet.x_ND, *(fleet.state_ND(name) for name in config.exchange_state)]
+        self._rows = [
+            _Rows(name, x_ND, x_ND.copy(), np.zeros_like(x_ND))
+            for name, x_ND in zip(names, live, strict=True)
+        ]
         self._ids = list(range(config.nodes))
         self._past: list[VirtualNode] = []
         """Earlier lives of nodes that joined again."""
         self._over = False
         self._together = config.budget == "together"
+        self._lock = threading.Lock()  # one for all: nobody waits for it in one thread
         fine = self._together  # the budget is all nodes': it must be exact at every step
-        self._pace = 1 if fine else max(1, fleet.total_steps // (4 * config.evals))
+        self._stage = Stage(
+            fleet,
+            self._speeds,
+            self._agenda,
+            self._network,
+            run=messages.fingerprint({"seed": config.seed, "nodes": config.nodes}),
+            blocking=config.mode != "non-blocking",
+            lengths=LocalSteps.parse(config.local_steps),
+            seed=config.seed,
+            budget=UNBOUNDED if self._together else fleet.total_steps,
+            pace=1 if fine else max(1, fleet.total_steps // (4 * config.evals)),
+            stopped=self._stopped,
+        )
         kernels.prepare()
         late = config.world.absent_at_start
         self.nodes = [self._make(rank, 0, absent=late) for rank in range(config.nodes)]
@@ -57,44 +76,35 @@ class Swarm:
             node.alive = node.rank not in late
 
     def _make(self, rank: int, incarnation: int, absent: Set[int]) -> VirtualNode:
+        machine = self._machine(rank, incarnation)
+        for peer in absent & set(machine.membership.open) if absent else ():
+            machine.membership.lost(peer)
+        replica = Replica([self._vector(rows, rank, incarnation) for rows in self._rows], self._lock)
+        return VirtualNode(machine, replica, self._stage, self._ledger.recorder(rank))
+
+    def _machine(self, rank: int, incarnation: int) -> Machine:
+        neighbours = self._neighbours(rank)
+        if self._config.mode == "matching":
+            partner_of = self._matchings.partner_of(rank)
+            return Matching(rank, neighbours, partner_of, incarnation=incarnation)
+        pick = random_partner(self._config.seed, rank)
+        return Node(rank, neighbours, pick, incarnation=incarnation)
+
+    def _vector(self, rows: _Rows, rank: int, incarnation: int) -> ExchangedVector:
         config = self._config
-        node = Node(
-            rank,
-            self._neighbours(rank),
-            incarnation=incarnation,
-            matching=config.mode == "matching",
+        code = make_code(
+            self._fleet.dim,
+            config.bits,
+            rotation=config.rotation,
+            common_start=incarnation == 0 and not config.world.absent_at_start,
         )
-        for peer in absent & set(node.membership.open) if absent else ():
-            node.membership.lost(peer)
-        vectors = Vectors(
-            self._fleet.x_ND[rank],
-            self.copy_ND[rank],
-            self.pending_ND[rank],
-            make_code(
-                self._fleet.dim,
-                config.bits,
-                rotation=config.rotation,
-                common_start=incarnation == 0 and not config.world.absent_at_start,
-            ),
-        )
-        matching = config.mode == "matching"
-        return VirtualNode(
-            node,
-            vectors,
-            mode=config.mode,
-            run=self._run,
-            bits=config.bits,
-            lengths=self._lengths,
-            seed=config.seed,
-            pick=self._matchings.pick(rank) if matching else random_partner(config.seed, rank),
-            budget=UNBOUNDED if self._together else self._fleet.total_steps,
-            pace=self._pace,
-            fleet=self._fleet,
-            speeds=self._speeds,
-            agenda=self._agenda,
-            network=self._network,
-            recorder=self._ledger.recorder(rank),
-            stopped=self._stopped,
+        return ExchangedVector(
+            rows.name,
+            code,
+            HOST,
+            live=rows.live_ND[rank],
+            copy=rows.copy_ND[rank],
+            pending=rows.pending_ND[rank],
         )
 
     # `Algorithm`.
@@ -115,7 +125,7 @@ class Swarm:
                 self._settle_all()
         self._over = True
         for node in self.nodes:  # nobody starts an exchange any more
-            while node.alive and node.endpoint.node.held and self._agenda.step():
+            while node.alive and node.endpoint.machine.held and self._agenda.step():
                 pass
         self._settle_all()
 
@@ -134,7 +144,7 @@ class Swarm:
         for node in () if self._together else live:
             node.advance(self._agenda.now)
         rows = [node.rank for node in live]
-        return self._fleet.x_ND[rows] + self.pending_ND[rows]
+        return self._fleet.x_ND[rows] + self._rows[0].pending_ND[rows]
 
     def tally(self) -> None:
         """Write what every node did to the ledger."""
@@ -148,7 +158,7 @@ class Swarm:
             ledger.initiated_N[rank] += node.initiated
             ledger.blocked_s_N[rank] += node.blocked_s
             ledger.compute_s_N[rank] += node.compute_s
-            ledger.lost_N[rank] += node.endpoint.node.counts.lost
+            ledger.lost_N[rank] += node.endpoint.machine.counts.lost
         ledger.events = self._agenda.done
 
     # What happens.
@@ -156,7 +166,7 @@ class Swarm:
     def _deliver(self, source: int, target: int, message: Bytes) -> None:
         self.nodes[target].received(source, message)
 
-    def _stopped(self, _node: VirtualNode) -> None:
+    def _stopped(self) -> None:
         self._running -= 1
 
     def _settle_all(self) -> None:
@@ -165,7 +175,7 @@ class Swarm:
             if node.alive:
                 if not self._together:
                     node.advance(self._agenda.now)
-                node.vectors.apply()
+                node.replica.settle()
             node.stop()
         self._running = 0
 
@@ -194,7 +204,7 @@ class Swarm:
             return
         neighbours = [p for p in self._graph.neighbours(rank) if self.nodes[p].alive]
         dead = set(self._graph.neighbours(rank)).difference(neighbours)
-        incarnation = before.endpoint.node.incarnation + 1
+        incarnation = before.endpoint.machine.incarnation + 1
         self._past.append(before)
         self.nodes[rank] = node = self._make(rank, incarnation, absent=dead)
         self._heal(node, self.nodes[neighbours[0]] if neighbours else before)
@@ -202,7 +212,7 @@ class Swarm:
         self._speeds.begin_life(rank, incarnation)
         for peer in neighbours:
             self.nodes[peer].lost(rank)  # if the news of its death has not come yet
-            self.nodes[peer].endpoint.node.membership.joined(rank)
+            self.nodes[peer].endpoint.machine.membership.joined(rank)
         self._ledger.recorder(rank).write("event", what="joined", peer=rank, text="by the recipe")
         self._running += 1
         node.begin()
@@ -210,14 +220,26 @@ class Swarm:
     def _heal(self, node: VirtualNode, other: VirtualNode) -> None:
         """Begin as `other` is now: a neighbour, or without one this node as it was."""
         other.advance(self._agenda.now)
-        node.bursts = other.bursts  # rounds go on where they are
+        mine, theirs = node.endpoint.machine, other.endpoint.machine
+        if isinstance(mine, Matching) and isinstance(theirs, Matching):
+            mine.next_round = theirs.next_round  # rounds go on where they are
         fleet, rank = self._fleet, node.rank
-        fleet.x_ND[rank] = fleet.x_ND[other.rank] + self.pending_ND[other.rank]
         fleet.v_ND[rank] = 0
         fleet.buffers_NB[rank] = fleet.buffers_NB[other.rank]
         fleet.steps_N[rank] = fleet.steps_N[other.rank]  # its schedule goes on where they are
-        self.copy_ND[rank] = fleet.x_ND[rank]
-        self.pending_ND[rank] = 0
+        for rows in self._rows:
+            rows.live_ND[rank] = rows.live_ND[other.rank] + rows.pending_ND[other.rank]
+            rows.copy_ND[rank] = rows.live_ND[rank]
+            rows.pending_ND[rank] = 0
+
+
+class _Rows(NamedTuple):
+    """One exchanged vector of all nodes, float32 [N, D]: live, copy and pending."""
+
+    name: str
+    live_ND: Vector
+    copy_ND: Vector
+    pending_ND: Vector
 
 
 class _Matchings:
@@ -228,8 +250,8 @@ class _Matchings:
         self._seed = seed
         self._rounds: dict[int, dict[int, int]] = {}
 
-    def pick(self, rank: int) -> graphs.Pick:
-        return lambda burst, _candidates: self._partners(burst).get(rank)
+    def partner_of(self, rank: int) -> Callable[[int], int | None]:
+        return lambda round: self._partners(round).get(rank)
 
     def _partners(self, round: int) -> dict[int, int]:
         found = self._rounds.get(round)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import zlib
 from pathlib import Path
 
@@ -16,13 +17,17 @@ from swarmsgd.codec import kernels, make_code, rotates
 from swarmsgd.config import Config
 from swarmsgd.core import messages
 from swarmsgd.core.arena import Arena
+from swarmsgd.core.endpoint import Machine
+from swarmsgd.core.matching import Matching
 from swarmsgd.core.node import Node
+from swarmsgd.core.replica import Replica
 from swarmsgd.errors import ConfigError, ModelError
 from swarmsgd.graphs import Graph, random_partner, scheduled_partner
 from swarmsgd.observe.records import Recorder
 from swarmsgd.train import collective
 from swarmsgd.train.rendezvous import Place, Rendezvous
-from swarmsgd.train.replica import Replica
+from swarmsgd.train.staging import exchanged_vector
+from swarmsgd.train.state import OptimizerState
 from swarmsgd.train.swarm import JOINED, Connection, Swarm
 from swarmsgd.train.worker import Worker
 from swarmsgd.transport.gloo import GlooTransport
@@ -39,6 +44,7 @@ def join(
     mode: str = "non-blocking",
     bits: int | None = 8,
     rotation: bool | None = None,
+    exchange_state: tuple[str, ...] = (),
     seed: int = 0,
     broadcast_start: bool = True,
     join_timeout_s: float = 300.0,
@@ -75,6 +81,7 @@ def join(
         mode=mode,
         bits=bits,
         rotation=rotation,
+        exchange_state=exchange_state,
         seed=seed,
         broadcast_start=broadcast_start,
         join_timeout_s=join_timeout_s,
@@ -95,6 +102,7 @@ def join(
         )
     _check_optimizer(model, optimizer)
     arena = Arena(model)
+    states = [OptimizerState(name, arena, optimizer) for name in config.exchange_state]
     node = 0 if place is None else place.rank
     recorder = Recorder(None if record is None else Path(record), node)
     recorder.write(
@@ -115,17 +123,20 @@ def join(
         connection = None
     else:
         try:
-            connection = connect(model, arena, config, chosen, place, recorder)
+            connection = connect(model, arena, states, config, chosen, place, recorder)
         except BaseException:
             arena.release()
+            for state in states:
+                state.release()
             recorder.close()
             raise
-    return Swarm(model, optimizer, config, chosen, node, arena, connection, recorder)
+    return Swarm(model, optimizer, config, chosen, node, arena, states, connection, recorder)
 
 
 def connect(
     model: nn.Module,
     arena: Arena,
+    states: list[OptimizerState],
     config: Config,
     graph: Graph,
     place: Place,
@@ -142,15 +153,10 @@ def connect(
         rendezvous.agree(settings, timeout_s)
         if config.broadcast_start and place.num_nodes > 1:
             frozen = [p.data for p in model.parameters() if not p.requires_grad]
-            tensors: list[torch.Tensor] = [arena.live, *frozen, *model.buffers()]
+            exchanged = [arena.live, *(state.live for state in states)]
+            tensors: list[torch.Tensor] = [*exchanged, *frozen, *model.buffers()]
             collective.broadcast(rendezvous, tensors, timeout_s)
-        code = make_code(
-            arena.dim,
-            config.bits,
-            rotation=config.rotation,
-            common_start=config.broadcast_start,
-        )
-        replica = Replica(arena, code)
+        replica = _replica(arena, states, config)
         neighbours = graph.neighbours(place.rank)
         transport = GlooTransport(
             place.rank,
@@ -168,18 +174,12 @@ def connect(
     except BaseException:
         collective.say_goodbye(rendezvous)
         raise
-    matching = config.mode == "matching"
     worker = Worker(
-        Node(place.rank, neighbours, matching=matching),
+        _machine(graph, config, place.rank),
         replica,
         transport,
         run=messages.fingerprint(settings),
-        pick=scheduled_partner(graph, config.seed, place.rank)
-        if matching
-        else random_partner(config.seed, place.rank),
         recorder=recorder,
-        bits=config.bits,
-        rounds=matching,
     )
     connection = Connection(
         rendezvous, replica, worker, collective.Beat(rendezvous, worker.lost_peers)
@@ -193,6 +193,36 @@ def connect(
     return connection
 
 
+def _machine(graph: Graph, config: Config, rank: int) -> Machine:
+    neighbours = graph.neighbours(rank)
+    if config.mode == "matching":
+        return Matching(rank, neighbours, scheduled_partner(graph, config.seed, rank))
+    return Node(rank, neighbours, random_partner(config.seed, rank))
+
+
+def _replica(arena: Arena, states: list[OptimizerState], config: Config) -> Replica:
+    """The model and the states, each with a code of its own."""
+    live = [("model", arena.live, arena.first_bad)]
+    live += [(state.name, state.live, state.describe) for state in states]
+    return Replica(
+        [
+            exchanged_vector(
+                name,
+                x,
+                make_code(
+                    arena.dim,
+                    config.bits,
+                    rotation=config.rotation,
+                    common_start=config.broadcast_start,
+                ),
+                describe,
+            )
+            for name, x, describe in live
+        ],
+        threading.Lock(),
+    )
+
+
 def _settings(arena: Arena, config: Config, graph: Graph) -> dict[str, object]:
     """What all nodes must agree on, in the words of an error message."""
     return {
@@ -202,6 +232,7 @@ def _settings(arena: Arena, config: Config, graph: Graph) -> dict[str, object]:
         "mode": config.mode,
         "bits": config.bits,
         "rotation": rotates(config.bits, config.rotation),
+        "exchange_state": list(config.exchange_state),
         "seed": config.seed,
         "broadcast_start": config.broadcast_start,
         "number of parameters": arena.dim,

@@ -19,14 +19,15 @@ from torch.optim import Optimizer
 
 from swarmsgd.config import Config, LocalSteps
 from swarmsgd.core.arena import Arena
-from swarmsgd.core.node import Counts
-from swarmsgd.core.traffic import Traffic
+from swarmsgd.core.burst import Burst
+from swarmsgd.core.counts import Counts, Traffic
+from swarmsgd.core.replica import Replica
 from swarmsgd.errors import SwarmError
 from swarmsgd.graphs import Graph
 from swarmsgd.observe.records import Recorder
 from swarmsgd.train import collective
 from swarmsgd.train.rendezvous import Rendezvous
-from swarmsgd.train.replica import Replica
+from swarmsgd.train.state import OptimizerState
 from swarmsgd.train.timing import Timing
 from swarmsgd.train.worker import Worker
 
@@ -67,6 +68,7 @@ class Swarm:
         graph: Graph,
         rank: int,
         arena: Arena,
+        states: list[OptimizerState],
         connection: Connection | None,
         recorder: Recorder,
     ) -> None:
@@ -81,13 +83,13 @@ class Swarm:
         """The nodes that took part in the last `mean_model`."""
         self._model = model
         self._arena = arena
+        self._states = states
         self._connection = connection
-        self._lengths = LocalSteps.parse(config.local_steps)
-        self._rng = self._lengths.generator(config.seed, rank, rounds=config.mode == "matching")
-        self._burst_length = self._lengths.draw(self._rng)
+        lengths = LocalSteps.parse(config.local_steps)
+        rng = lengths.generator(config.seed, rank, rounds=config.mode == "matching")
+        self._burst = Burst(lengths, rng)
         self._timing = Timing()
         self._steps = 0
-        self._in_burst = 0
         self._missed = 0
         self._means = 0
         self._left = False
@@ -105,27 +107,28 @@ class Swarm:
         if found_inf is not None and found_inf.device.type == "cpu" and float(found_inf):
             return  # on a device the step counts: asking would wait for it
         self._steps += 1
-        self._in_burst += 1
-        if self._connection is None:
-            return
-        waited_s = self._exchange_if_due(self._connection)
-        self._timing.add(time.perf_counter() - begin - waited_s, waited_s)
+        self._burst.made += 1
+        if self._connection is not None:
+            waited_s = self._step_boundary(self._connection)
+            self._timing.add(time.perf_counter() - begin - waited_s, waited_s)
 
-    def _exchange_if_due(self, connection: Connection) -> float:
-        """Apply what is pending; end the burst if it is due. Returns the seconds it waited, if
-        told to.
-        """
+    def _step_boundary(self, connection: Connection) -> float:
+        """x += p; and c = x if the burst is over. Returns the seconds it waited, if told to."""
         replica, worker = connection.replica, connection.worker
         self._check(connection)
-        if self._in_burst < self._burst_length or not worker.ready:
-            if replica.has_pending and not replica.try_apply():
-                self._missed += 1
+        ends = self._burst.due and worker.ready()
+        if not ends and not replica.has_pending:
             return 0.0
+        for state in self._states:
+            state.adopt()
+        if not ends:
+            self._missed += not replica.try_apply()
+            return 0.0
+        self._arena.check()
         if not replica.try_publish():
             self._missed += 1
             return 0.0
-        self._in_burst = 0
-        self._burst_length = self._lengths.draw(self._rng)
+        self._burst.next()
         worker.burst_ended()
         return 0.0 if self.config.mode == "non-blocking" else self._wait(connection)
 
@@ -218,9 +221,9 @@ class Swarm:
             figures |= {"busy_s": 0.0, "open_peers": 0, "lost_peers": {}}
         else:
             worker = self._connection.worker
-            figures |= asdict(worker.node.counts) | asdict(worker.traffic)
+            figures |= asdict(worker.machine.counts) | asdict(worker.traffic)
             figures["busy_s"] = worker.busy_s
-            figures["open_peers"] = len(worker.node.membership.open)
+            figures["open_peers"] = len(worker.machine.membership.open)
             figures["lost_peers"] = dict(worker.lost_peers)
         return figures | {"lock_missed": self._missed} | self._timing.figures()
 
@@ -243,6 +246,8 @@ class Swarm:
                 self._connection.close()
         finally:
             self._arena.release()
+            for state in self._states:
+                state.release()
             self.recorder.write("end", **self.stats())
             self.recorder.close()
 

@@ -1,7 +1,7 @@
 """The exchange side of one node: one thread that carries messages and bursts to its endpoint.
 
-The training thread talks to it through two things that never block: the flag `ready` and an event
-queue. A transport's reader threads put messages on the same queue.
+The training thread talks to it through two things that never block: the flag `ready` and a queue of
+jobs. A transport's reader threads put messages on the same queue.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
-from swarmsgd.core import node as machine
 from swarmsgd.core.code import Bytes, Mixed
-from swarmsgd.core.endpoint import Endpoint
-from swarmsgd.core.traffic import Exchange
+from swarmsgd.core.counts import Exchange
+from swarmsgd.core.endpoint import Endpoint, Machine
+from swarmsgd.core.replica import Replica
 from swarmsgd.errors import LinkClosed
-from swarmsgd.graphs import Pick
 from swarmsgd.observe.records import Recorder
-from swarmsgd.train.replica import Replica
 from swarmsgd.transport.base import LinkBackedUp, Transport
 
 log = logging.getLogger("swarmsgd")
@@ -32,44 +31,44 @@ UNREAD_MESSAGES = 4
 
 
 class Worker:
-    """Runs an endpoint of `node` over `transport`, with the numbers in `replica`.
+    """Runs an endpoint of `machine` over `transport`, with the numbers in `replica`.
 
-    `run` is the fingerprint that every message must carry. `pick` chooses partners. The thread
-    starts with `start()` and ends with `close()`; an error in it is kept in `error` and ends it.
+    `run` is the fingerprint that every message must carry. The thread starts with `start()` and
+    ends with `close()`; an error in it is kept in `error` and ends it.
     """
 
     def __init__(
         self,
-        node: machine.Node,
+        machine: Machine,
         replica: Replica,
         transport: Transport,
         *,
         run: int,
-        pick: Pick,
         recorder: Recorder,
-        bits: int | None = None,
-        rounds: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.node = node
+        self.machine = machine
         self.replica = replica
         self.transport = transport
-        self.endpoint = Endpoint(node, replica, self, run=run, bits=bits)
+        self.endpoint = Endpoint(machine, replica, self, run=run)
         self.traffic = self.endpoint.traffic
+        self.take = transport.take
+        self.give = transport.give
+        self.drop = transport.drop
         self.busy_s = 0.0
         """Time this thread spent on events."""
         self.error: BaseException | None = None
         self.released = threading.Event()
         self.released.set()
-        self._pick = pick
+        self.ready = self.released.is_set
+        """Whether a burst may end now: no exchange of this node is waited for."""
         self._recorder = recorder
-        self._rounds = rounds
         self._clock = clock
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._unread = {peer: threading.Semaphore(UNREAD_MESSAGES) for peer in node.membership.open}
-        self._bursts = 0
+        peers = machine.membership.open
+        self._unread = {peer: threading.Semaphore(UNREAD_MESSAGES) for peer in peers}
         self._landing = False
-        self._paused = False
+        """A burst ended, and what it published is still on its way."""
         self._closing = False
         self._thread = threading.Thread(target=self._loop, name="swarmsgd-exchange", daemon=True)
 
@@ -89,15 +88,10 @@ class Worker:
         """Take messages of the transport; `start` does this too."""
         self.transport.start(self._on_message, self._on_lost)
 
-    @property
-    def ready(self) -> bool:
-        """Whether a burst may end now: no exchange of this node is waited for."""
-        return self.released.is_set()
-
     def burst_ended(self) -> None:
-        """The copy was published: ask somebody. Returns at once."""
+        """All was published: ask somebody. Returns at once."""
         self.released.clear()
-        self._queue.put(self._burst)
+        self._queue.put(self._burst_ended)
 
     def wait_released(self) -> None:
         """Return when no exchange of this node is waited for, or the thread has ended."""
@@ -107,12 +101,12 @@ class Worker:
 
     def pause(self) -> None:
         """Start no more exchanges, tell the peers; wait until none of ours is waited for."""
-        self._queue.put(self._stop_starting)
+        self._queue.put(lambda: self.endpoint.stop(self._clock()))
         self.wait_released()
 
     def resume(self) -> None:
         """Start exchanges again."""
-        self._queue.put(self._start_again)
+        self._queue.put(self.endpoint.go_on)
 
     def close(self, drain_s: float = 5.0) -> None:
         """Finish or give up what is in flight, say goodbye, end the thread and the transport."""
@@ -137,7 +131,7 @@ class Worker:
 
     def _on_message(self, peer: int, buffer: Bytes) -> None:
         self._unread[peer].acquire()
-        self._queue.put(lambda: self._arrived(peer, buffer))
+        self._queue.put(partial(self._arrived, peer, buffer))
 
     def _on_lost(self, peer: int, reason: str) -> None:
         self._queue.put(lambda: self.endpoint.lost(peer, reason, self._clock()))
@@ -150,83 +144,56 @@ class Worker:
                 try:
                     job = self._queue.get(timeout=self._wait_s())
                 except queue.Empty:
-                    job = self._tick
+                    job = self._nothing
                 if job is None:
                     return
-                self._do(job)
+                begin = time.perf_counter()
+                job()
+                self._look()
+                self.busy_s += time.perf_counter() - begin
         except BaseException as error:  # handed to the training thread, which raises it
             self.error = error
         finally:
             self.released.set()
 
-    def _do(self, job: Callable[[], None]) -> None:
-        begin = time.perf_counter()
-        job()
-        self._tick()
-        self.busy_s += time.perf_counter() - begin
-
     def pump(self) -> None:
         """Do what is queued, on the caller's thread: for a driver that steps a worker not
         started.
         """
-        self._do(self._tick)
+        self._look()
         while not self._queue.empty():
             job = self._queue.get()
             if job is not None:
-                self._do(job)
+                job()
+                self._look()
 
     def _wait_s(self) -> float | None:
-        waits = [LOOK_S] if self._landing else []
-        if self.endpoint.deadline is not None:
-            waits.append(max(0.0, self.endpoint.deadline - self._clock()))
-        return min(waits, default=None)
+        deadline = self.endpoint.deadline
+        wait_s = None if deadline is None else max(0.0, deadline - self._clock())
+        return LOOK_S if self._landing and (wait_s is None or wait_s > LOOK_S) else wait_s
 
-    def _tick(self) -> None:
-        self.endpoint.tick(self._clock())
+    def _nothing(self) -> None:
+        """Time has passed."""
+
+    def _look(self) -> None:
+        """After every job: whether a deadline is over, or a published model has arrived."""
+        deadline = self.endpoint.deadline
+        if deadline is not None and deadline <= self._clock():
+            self.endpoint.tick(self._clock())
         if self._landing and self.replica.land():
             self._landing = False
-            self._begin()
+            self.endpoint.burst_ended(self._clock())
 
     # Jobs.
 
-    def _burst(self) -> None:
-        self._landing = True  # `_tick`, which follows every job, goes on from here
-
-    def _begin(self) -> None:
-        """Ask somebody, with what was published."""
-        number = self._bursts
-        self._bursts += 1
-        candidates = self.node.membership.candidates(self._clock())
-        peer = None if self._paused else self._pick(number, candidates)
-        if peer is None:
-            self.node.counts.skipped += 1
-            self.released.set()
-            return
-        self.endpoint.start(peer, self._clock(), number if self._rounds else None)
-
-    def _stop_starting(self) -> None:
-        self._paused = True
-        self.endpoint.announce_done(self._clock())
-
-    def _start_again(self) -> None:
-        self._paused = False
-        self.node.next_phase()
-        if self._rounds:  # all nodes count on from one number, however far each had come
-            self._bursts = self.node.phase << 32
+    def _burst_ended(self) -> None:
+        self._landing = True
 
     def _arrived(self, peer: int, buffer: Bytes) -> None:
         self._unread[peer].release()
         self.endpoint.received(peer, buffer, self._clock())
 
     # What the endpoint asks for (`core.endpoint.Ports`).
-
-    def take(self, nbytes: int) -> Bytes:
-        """A buffer of the transport's pool."""
-        return self.transport.take(nbytes)
-
-    def give(self, buffer: Bytes) -> None:
-        """Back to the pool."""
-        self.transport.give(buffer)
 
     def send(self, peer: int, message: Bytes) -> int:
         """Queue a message; its size, or 0 if it cannot leave."""
@@ -241,10 +208,6 @@ class Worker:
             return 0
         return nbytes
 
-    def drop(self, peer: int) -> None:
-        """Close the link to `peer`."""
-        self.transport.drop(peer)
-
     def release(self) -> None:
         """The training thread may end a burst again."""
         self.released.set()
@@ -257,4 +220,4 @@ class Worker:
         """Record and log what a person should know."""
         self._recorder.write("event", what=what, peer=peer, text=text)
         level = logging.INFO if what == "left" else logging.WARNING
-        log.log(level, "node %d: peer %d %s: %s", self.node.rank, peer, what, text)
+        log.log(level, "node %d: peer %d %s: %s", self.machine.rank, peer, what, text)

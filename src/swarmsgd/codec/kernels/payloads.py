@@ -11,7 +11,7 @@ import numba as nb
 import numpy as np
 from numba.core import types
 
-from swarmsgd.codec.blocks import (
+from swarmsgd.codec.kernels.blocks import (
     FARTHEST,
     FARTHEST_TURNED,
     FINITE,
@@ -33,9 +33,10 @@ from swarmsgd.codec.blocks import (
     magnitude_bits,
     offset_of,
     points_of,
+    stream_of,
 )
-from swarmsgd.codec.colours import read_colours, write_colours
-from swarmsgd.codec.compiled import (
+from swarmsgd.codec.kernels.colours import read_colours, write_colours
+from swarmsgd.codec.kernels.compiled import (
     BYTES,
     BYTES_IN,
     PLACES_IN,
@@ -44,28 +45,11 @@ from swarmsgd.codec.compiled import (
     WORDS,
     WORDS_IN,
     kernel,
-    prepare,
 )
-from swarmsgd.codec.hadamard import rotate, unrotate
-from swarmsgd.codec.intrinsics import borrowed, fetch, from_bits, lent, move, size_bits
-from swarmsgd.codec.publishing import apply_and_publish, apply_pending
+from swarmsgd.codec.kernels.hadamard import rotate, unrotate
+from swarmsgd.codec.kernels.intrinsics import borrowed, fetch, from_bits, lent, move, size_bits
 from swarmsgd.core import lattice
 from swarmsgd.core.lattice import BLOCK
-
-__all__ = [
-    "CHANGED",
-    "CODED",
-    "LEFT_OUT",
-    "RAW",
-    "SCRATCH",
-    "WRONG",
-    "answer",
-    "apply_and_publish",
-    "apply_pending",
-    "mix",
-    "offer",
-    "prepare",
-]
 
 CODED, RAW, LEFT_OUT = 0, 1, 2
 """The forms that a block has in a payload."""
@@ -78,8 +62,9 @@ _TWICE = 0x00800000
 _SMALLEST_CELL = np.float32(lattice.SMALLEST_CELL)
 _LARGEST_CELL = np.float32(lattice.LARGEST_CELL)
 _INTEGER = types.int64
-_PAYLOAD_IN = (_INTEGER, BYTES_IN, PLACES_IN, BYTES_IN, VECTOR_IN, WORDS_IN)
-_PAYLOAD = (_INTEGER, BYTES, PLACES_IN, BYTES, VECTOR, WORDS)
+_SEED = types.uint64
+_PAYLOAD_IN = (_SEED, BYTES_IN, PLACES_IN, BYTES_IN, VECTOR_IN, WORDS_IN)
+_PAYLOAD = (_SEED, BYTES, PLACES_IN, BYTES, VECTOR, WORDS)
 
 
 SCRATCH = 4 * BLOCK + 2
@@ -124,7 +109,7 @@ def _read(body, at, size, bits, packed, colours):
 
 
 @kernel(types.boolean(_INTEGER, types.boolean, VECTOR, VECTOR, *_PAYLOAD))
-def offer(bits, rotated, scratch, copy, stream, body, starts, forms, cells, checks):
+def offer(bits, rotated, scratch, copy, seed, body, starts, forms, cells, checks):
     """Encode copy, in cells no finer than float32 allows.
 
     False if a value cannot be exchanged; what is then in body means nothing.
@@ -132,6 +117,7 @@ def offer(bits, rotated, scratch, copy, stream, body, starts, forms, cells, chec
     body = borrowed(body, 0, body.size)
     colours, wide, packed = _colours(scratch)
     turned = _room(scratch, 0)
+    stream = stream_of(seed)
     largest = np.int32(LARGEST_TURNED if rotated else LARGEST)
     for block in range(forms.size):
         start = block * BLOCK
@@ -192,7 +178,7 @@ def answer(
     rotated,
     scratch,
     cells_in_reach,
-    offer_stream,
+    offer_seed,
     offer_body,
     offer_starts,
     offer_forms,
@@ -200,7 +186,7 @@ def answer(
     offer_checks,
     copy,
     pending,
-    stream,
+    seed,
     body,
     starts,
     forms,
@@ -217,6 +203,7 @@ def answer(
     offer_body = lent(offer_body, 0, offer_body.size)
     colours, wide, packed = _colours(scratch)
     points, turned = _room(scratch, 0), _room(scratch, 1)
+    offer_stream, stream = stream_of(offer_seed), stream_of(seed)
     farthest = FARTHEST_TURNED if rotated else FARTHEST
     total = 0.0
     for block in range(forms.size):
@@ -297,7 +284,7 @@ def answer(
         _INTEGER,
         types.boolean,
         VECTOR,
-        _INTEGER,
+        _SEED,
         BYTES,
         VECTOR,
         WORDS,
@@ -312,11 +299,11 @@ def mix(
     bits,
     rotated,
     scratch,
-    offer_stream,
+    offer_seed,
     offer_forms,
     offer_cells,
     offer_checks,
-    stream,
+    seed,
     body,
     starts,
     forms,
@@ -335,6 +322,7 @@ def mix(
     body = lent(body, 0, body.size)
     colours, wide, packed = _colours(scratch)
     points, turned = _room(scratch, 0), _room(scratch, 1)
+    offer_stream, stream = stream_of(offer_seed), stream_of(seed)
     farthest = FARTHEST_TURNED if rotated else FARTHEST
     total = 0.0
     for block in range(forms.size):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from swarmsgd.codec.intrinsics import from_bits, loose_squares, loose_sum, size_bits
+from swarmsgd.codec.kernels.intrinsics import from_bits, loose_squares, loose_sum, size_bits
 from swarmsgd.core import lattice
 
 FINITE = 0x7F7FFFFF
@@ -58,6 +58,14 @@ def check_of(integers):
     for t in range(integers.size):
         total = np.uint32(total + hash_of(integers[t], t))
     return total
+
+
+@nb.njit
+def stream_of(seed):
+    """`lattice.stream` of a uint64."""
+    low = np.int64(seed & np.uint64(0xFFFFFFFF))
+    high = np.int64(seed >> np.uint64(32))
+    return _scramble(low ^ _scramble(high))
 
 
 @nb.njit

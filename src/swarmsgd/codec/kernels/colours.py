@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from swarmsgd.codec.intrinsics import borrowed, lent, load_word, move, store_word
+from swarmsgd.codec.kernels.intrinsics import borrowed, lent, load_word, move, store_word
 
 
 @nb.njit

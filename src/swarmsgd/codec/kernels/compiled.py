@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,21 +48,20 @@ class Kernel:
         self.__doc__ = function.__doc__
         self._signature = signature
         self._lock = threading.Lock()
-        self._compiled: Callable[..., Any] | None = None
         function.__qualname__ = f"{function.__name__}-{_VERSION}"
         try:
             self._dispatcher: Any = nb.njit(function, nogil=True, cache=True)
         except RuntimeError:  # no directory that a cache could be written to
             self._dispatcher = nb.njit(function, nogil=True)
 
-    def prepare(self) -> Callable[..., Any]:
-        """Compile or load it now; the compiled function."""
+    @cached_property
+    def compiled(self) -> Callable[..., Any]:
+        """The compiled function itself, compiled or loaded at the first use."""
         with self._lock:
-            if self._compiled is None:
+            if not self._dispatcher.signatures:
                 self._dispatcher.compile(self._signature)
                 self._dispatcher.disable_compile()
-                self._compiled = self._dispatcher
-            return self._dispatcher
+        return self._dispatcher
 
     @property
     def was_cached(self) -> bool:
@@ -69,7 +69,7 @@ class Kernel:
         return bool(self._dispatcher.stats.cache_hits)
 
     def __call__(self, *arguments: Any) -> Any:
-        return (self._compiled or self.prepare())(*arguments)
+        return self.compiled(*arguments)
 
 
 _VERSION = _version()
@@ -89,4 +89,4 @@ def kernel(signature: Any) -> Callable[[Callable[..., Any]], Kernel]:
 def prepare() -> None:
     """Compile or load every kernel now, so that no later call does: seconds the first time."""
     for made in KERNELS:
-        made.prepare()
+        _ = made.compiled

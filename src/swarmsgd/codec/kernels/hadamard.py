@@ -11,8 +11,8 @@ import numba as nb
 import numpy as np
 import torch
 
-from swarmsgd.codec.butterflies import compact, compact_flip, strided, strided_flip
-from swarmsgd.codec.intrinsics import borrowed, fetch, times_sign
+from swarmsgd.codec.kernels.butterflies import compact, compact_flip, strided, strided_flip
+from swarmsgd.codec.kernels.intrinsics import borrowed, fetch, times_sign
 from swarmsgd.core import lattice
 from swarmsgd.core.lattice import BLOCK
 

@@ -12,7 +12,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
-from swarmsgd.codec.intrinsics import intrinsic, unknown
+from swarmsgd.codec.kernels.intrinsics import intrinsic, unknown
 
 LANES = 16
 _FLOAT, _WORD = ir.FloatType(), ir.IntType(32)

@@ -6,9 +6,9 @@ import numba as nb
 import numpy as np
 from numba.core import types
 
-from swarmsgd.codec.blocks import FINITE, magnitude_bits
-from swarmsgd.codec.compiled import VECTOR, kernel
-from swarmsgd.codec.intrinsics import borrowed, from_bits, move, size_bits
+from swarmsgd.codec.kernels.blocks import FINITE, magnitude_bits
+from swarmsgd.codec.kernels.compiled import VECTOR, kernel
+from swarmsgd.codec.kernels.intrinsics import borrowed, from_bits, move, size_bits
 from swarmsgd.core.lattice import BLOCK
 
 

@@ -8,10 +8,10 @@ import numba as nb
 import numpy as np
 from numba.core import types
 
-from swarmsgd.codec.blocks import FINITE
-from swarmsgd.codec.compiled import BYTES, PLACES_IN, VECTOR, kernel
-from swarmsgd.codec.intrinsics import from_bits, size_bits
-from swarmsgd.codec.kernels import CHANGED, CODED, LEFT, RAW, WRONG
+from swarmsgd.codec.kernels.blocks import FINITE
+from swarmsgd.codec.kernels.compiled import BYTES, PLACES_IN, VECTOR, kernel
+from swarmsgd.codec.kernels.intrinsics import from_bits, size_bits
+from swarmsgd.codec.kernels.payloads import CHANGED, CODED, LEFT, RAW, WRONG
 from swarmsgd.core.lattice import LARGEST_CELL, SMALLEST_CELL
 
 _COUNT = types.int64

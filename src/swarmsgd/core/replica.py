@@ -1,0 +1,359 @@
+"""The vectors of one node that are exchanged: the model first, then optimizer state by name.
+
+Each has a live vector x (the user's), a copy c, a pending p and a code with cells of its own. An
+exchange mixes all of them or none. This is the whole story from "a step was made" to "mixed", but
+for whom to ask (`core.node`) and how bytes travel:
+
+* the training thread adds p to x at each step boundary and, at a burst's end, publishes c = x. It
+  only ever *tries* the lock, and comes back at its next step;
+* the exchange side offers c, answers offers and mixes replies, under the lock.
+
+A code returns a change, added to c and p: whatever x has become meanwhile, both ends change by
+exact opposites, so the sum of all copies stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from swarmsgd.core import exchange
+from swarmsgd.core.code import Allocate, Bytes, Code, Figures, Mixed, Passes, Vector
+from swarmsgd.core.counts import together
+from swarmsgd.core.lattice import blocks_of
+from swarmsgd.core.messages import Draft, Section
+from swarmsgd.errors import ModelError, ProtocolError
+
+Alter = Callable[[Vector], None]
+"""Alters a change [D] in place before it is applied: a clip, a weight, an outer step. It must be
+odd, f(-change) = -f(change), and the same on all nodes, or the sum of models drifts."""
+
+
+class Lock(Protocol):
+    """As `threading.Lock`; the driver's, since the core has no threads."""
+
+    def acquire(self, blocking: bool = ...) -> bool:
+        """Whether it was taken."""
+        ...
+
+    def release(self) -> None:
+        """Give it back."""
+        ...
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *_: Any) -> Any: ...
+
+
+class Way(Protocol):
+    """How changes get into x, and x into c. Every call is made under the node's lock.
+
+    `apply` and `publish` are for the training thread and wait for nothing, `settle` for where it
+    may wait; `make_room` and `land` are for the exchange side.
+    """
+
+    def landing(self) -> bool:
+        """Whether a publish has begun that `land` is to end."""
+        ...
+
+    def apply(self, vector: ExchangedVector) -> bool:
+        """x += p; p = 0. False if that cannot be now."""
+        ...
+
+    def publish(self, vector: ExchangedVector) -> None:
+        """c = x + p: at once, or to be ended by `land`, and as much of x += p; p = 0 as can be now.
+
+        Raises ModelError, with nothing published, if c would not be finite and that can be known
+        now.
+        """
+        ...
+
+    def land(self, vector: ExchangedVector) -> bool:
+        """End a publish. False if x has not arrived yet: ask again. Raises ModelError, with c as it
+        was, if it is not finite.
+        """
+        ...
+
+    def make_room(self, vector: ExchangedVector) -> None:
+        """Before an exchange adds to p: see to it that the training thread can take it."""
+        ...
+
+    def settle(self, vector: ExchangedVector) -> None:
+        """Wait until all that has begun is over and x += p; p = 0 is done."""
+        ...
+
+
+class Direct:
+    """The `Way` for x in host memory: one pass each. One object serves all vectors."""
+
+    def __init__(self, passes: Passes) -> None:
+        self._passes = passes
+
+    def landing(self) -> bool:
+        """Never."""
+        return False
+
+    def apply(self, vector: ExchangedVector) -> bool:
+        """x += p; p = 0."""
+        self._passes.apply_pending(vector.live, vector.pending)
+        vector.has_pending = False
+        return True
+
+    def publish(self, vector: ExchangedVector) -> None:
+        """x += p; p = 0; c = x."""
+        vector.keep_offered()
+        vector.has_pending = False
+        v = vector
+        if not self._passes.apply_and_publish(v.live, v.pending, v.copy, v.burst_max):
+            raise vector.not_finite(vector.live)
+
+    def land(self, vector: ExchangedVector) -> bool:
+        """There is never anything to land."""
+        return True
+
+    def make_room(self, vector: ExchangedVector) -> None:
+        """There is always room."""
+
+    def settle(self, vector: ExchangedVector) -> None:
+        """x += p; p = 0."""
+        self.apply(vector)
+
+
+def _somewhere(_vector: Vector) -> str:
+    return "it holds NaN or Inf"
+
+
+class ExchangedVector:
+    """One named vector of one node: x (live), c (copy) and p (pending), float32 [D] each.
+
+    What was offered is needed again when the reply comes. As long as the copy has not changed
+    since, it is the copy itself; before the first change it is kept, in `room` if that was made
+    beforehand.
+    """
+
+    __slots__ = (
+        "_describe",
+        "_way",
+        "alter",
+        "bits",
+        "burst_max",
+        "code",
+        "copy",
+        "has_pending",
+        "live",
+        "name",
+        "offered",
+        "pending",
+        "room",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        code: Code,
+        way: Way,
+        *,
+        live: Vector,
+        copy: Vector,
+        pending: Vector,
+        room: Vector | None = None,
+        describe: Callable[[Vector], str] = _somewhere,
+    ) -> None:
+        self.name = name
+        self.code = code
+        self.bits = code.bits
+        self.live = live
+        self.copy = copy
+        self.pending = pending
+        self.room = room
+        self.offered: Vector | None = None
+        self.has_pending = False
+        """Whether an exchange has added to p since the training thread took it."""
+        self.burst_max: Figures = np.zeros(blocks_of(copy.size), np.float32)
+        """The largest |change| of the last burst that was published, one value a block."""
+        self.alter: Alter | None = None
+        self._way = way
+        self._describe = describe
+
+    @property
+    def way(self) -> Way:
+        """How it gets from and to x."""
+        return self._way
+
+    def not_finite(self, vector: Vector) -> ModelError:
+        """The error for values that are not finite, and where."""
+        return ModelError(
+            f"the {self.name} is no longer finite: {self._describe(vector)}. It was not sent to "
+            "any peer. A lower learning rate or a warm-up usually helps"
+        )
+
+    def keep_offered(self) -> None:
+        """Before c changes: what is offered stays at hand for its reply."""
+        if self.offered is self.copy:
+            if self.room is None:
+                self.offered = self.copy.copy()
+            else:
+                np.copyto(self.room, self.copy)
+                self.offered = self.room
+
+    def offer(self, seed: int, allocate: Allocate) -> None:
+        """Encode the published copy; what was offered is remembered for `mix`."""
+        self.code.published(self.burst_max)
+        self.offered = self.copy  # the offer before, if it is still out, is lost
+        self.code.offer(self.copy, seed, allocate)
+
+    def answer(self, offer: Bytes, seed: int, allocate: Allocate) -> Mixed:
+        """Decode an offer, encode the reply, change copy and pending."""
+        self._way.make_room(self)
+        self.keep_offered()
+        self.has_pending = True
+        if self.alter is None:
+            return self.code.answer(offer, self.copy, self.pending, seed, allocate)
+        change = np.zeros_like(self.copy)
+        mixed = self.code.answer(offer, self.copy.copy(), change, seed, allocate)
+        self._apply(self.alter, change)
+        return mixed
+
+    def mix(self, reply: Bytes) -> Mixed:
+        """Decode the reply to what was offered, change copy and pending."""
+        self._way.make_room(self)
+        offered, self.offered = self.offered, None
+        assert offered is not None
+        self.has_pending = True
+        if self.alter is None:
+            return self.code.mix(reply, offered, self.copy, self.pending)
+        change = np.zeros_like(self.copy)
+        try:
+            return self.code.mix(reply, offered, self.copy.copy(), change)
+        finally:  # sound blocks are mixed even if another one is damaged
+            self._apply(self.alter, change)
+
+    def _apply(self, alter: Alter, change: Vector) -> None:
+        alter(change)
+        exchange.mix(self.copy, self.pending, change)
+
+
+class Replica:
+    """The exchanged vectors of one node, and the one lock over them."""
+
+    __slots__ = ("_lock", "error", "vectors")
+
+    def __init__(self, vectors: Sequence[ExchangedVector], lock: Lock) -> None:
+        self.vectors = tuple(vectors)
+        self.error: ModelError | None = None
+        """What was wrong with a model that `try_publish` took and `land` could not publish."""
+        self._lock = lock
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether an exchange has added to any p since the training thread took it."""
+        return any([vector.has_pending for vector in self.vectors])
+
+    # The training thread's side.
+
+    def try_apply(self) -> bool:
+        """x += p; p = 0, if the lock is free now and no transfer in the way; whether it was."""
+        if not self._lock.acquire(False):
+            return False
+        try:
+            done = True
+            for vector in self.vectors:
+                if vector.has_pending:
+                    done &= vector.way.apply(vector)
+            return done
+        finally:
+            self._lock.release()
+
+    def try_publish(self) -> bool:
+        """x += p; p = 0; c = x, if the lock is free now; whether it was. `land` is to follow.
+
+        Raises ModelError, with nothing published, if x is not finite. If x has to come from a
+        device first, it is `error` that says later that it was not finite.
+        """
+        if not self._lock.acquire(False):
+            return False
+        try:
+            for vector in self.vectors:
+                vector.way.publish(vector)
+            return True
+        finally:
+            self._lock.release()
+
+    def settle(self) -> None:
+        """x += p; p = 0, waiting for the lock and the device: for where the training thread may
+        wait.
+        """
+        with self._lock:
+            for vector in self.vectors:
+                vector.way.settle(vector)
+
+    # The exchange side.
+
+    @property
+    def landing(self) -> bool:
+        """Whether a published vector is still on its way to its copy."""
+        return any([vector.way.landing() for vector in self.vectors])
+
+    def land(self) -> bool:
+        """End what `try_publish` began: c = x + p. False if x is not there yet. Never waits."""
+        if not self.landing:
+            return True
+        with self._lock:
+            done = True
+            for vector in self.vectors:
+                try:
+                    done &= vector.way.land(vector)
+                except ModelError as error:
+                    self.error = error
+            return done
+
+    def offer(self, seed: int, draft: Draft) -> None:
+        """Write a section for each vector to `draft`."""
+        with self._lock:
+            for index, vector in enumerate(self.vectors):
+                vector.offer(_seed(seed, index), draft.allocator(index, vector.bits))
+
+    def answer(self, offer: Sequence[Section], seed: int, draft: Draft) -> Mixed:
+        """Mix an offer's sections, one for each vector, and write those of the reply.
+
+        Raises ProtocolError, with nothing mixed, for bytes that no peer of this run sends.
+        """
+        with self._lock:
+            if len(self.vectors) > 1:  # else the code's own check comes before any change
+                for vector, section in zip(self.vectors, offer, strict=True):
+                    vector.code.check_offer(section.payload)
+            seen: list[Mixed] = []
+            for index, vector in enumerate(self.vectors):
+                allocate = draft.allocator(index, vector.bits)
+                seen.append(vector.answer(offer[index].payload, _seed(seed, index), allocate))
+        return together(seen)
+
+    def mix(self, reply: Sequence[Section]) -> Mixed:
+        """Mix a reply's sections.
+
+        Raises ProtocolError if one of them is damaged, in the end: what is sound is mixed, as the
+        partner has mixed it.
+        """
+        seen: list[Mixed] = []
+        broken: ProtocolError | None = None
+        with self._lock:
+            for vector, section in zip(self.vectors, reply, strict=True):
+                try:
+                    seen.append(vector.mix(section.payload))
+                except ProtocolError as error:  # the other vectors come first
+                    broken = error
+        if broken is not None:
+            raise broken
+        return together(seen)
+
+    def copies_now(self) -> list[Vector]:
+        """A snapshot of each communication copy c, for records and tests."""
+        with self._lock:
+            return [vector.copy.copy() for vector in self.vectors]
+
+
+def _seed(seed: int, index: int) -> int:
+    """Of the offsets of one vector: no two vectors of a message have the same."""
+    return seed | index << 32
