@@ -15,6 +15,16 @@ def allocate(size: int) -> np.ndarray:
     return np.full(size, 0xA5, np.uint8)
 
 
+class Room:
+    """An `allocate` that keeps what it gave."""
+
+    payload: np.ndarray
+
+    def __call__(self, size: int) -> np.ndarray:
+        self.payload = allocate(size)
+        return self.payload
+
+
 class Node:
     """The vectors and the code of one node."""
 
@@ -26,16 +36,26 @@ class Node:
 
     def offer(self, seed: int) -> np.ndarray:
         self.offered = self.copy.copy()
-        return self.code.offer(self.copy, seed, allocate)
+        room = Room()
+        self.code.offer(self.copy, seed, room)
+        return room.payload
 
     def answer(self, offer: np.ndarray, seed: int):
-        return self.code.answer(offer, self.copy, self.pending, seed, allocate)
+        room = Room()
+        mixed = self.code.answer(offer, self.copy, self.pending, seed, room)
+        return room.payload, mixed
 
     def mix(self, reply: np.ndarray):
         return self.code.mix(reply, self.offered, self.copy, self.pending)
 
     def state(self) -> bytes:
         return self.copy.tobytes() + self.pending.tobytes()
+
+
+def sealed(payload: packing.Payload) -> np.ndarray:
+    """Its bytes, whole."""
+    packing.seal(payload)
+    return payload.bytes
 
 
 def spread(per_block: np.ndarray, dim: int) -> np.ndarray:

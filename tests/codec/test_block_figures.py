@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarmsgd.codec import figures
-from swarmsgd.codec.kernels import CHANGED, CODED, LEFT, LEFT_OUT, RAW, WRONG
+from swarmsgd.codec.kernels import CHANGED, CODED, LEFT, LEFT_OUT, RAW, WRONG, tally
 from swarmsgd.codec.packing import Format
 from swarmsgd.core.lattice import BLOCK
 
@@ -20,7 +19,7 @@ def test_a_tally_counts_blocks_and_finds_the_noise_and_the_median_cell(blocks, s
     seen = rng.choice(np.array([0, 0.5, LEFT, WRONG, CHANGED], np.float32), blocks)
     cells = (2.0 ** rng.uniform(-100, 126, 1 if equal else blocks)).astype(np.float32)
     cells = np.resize(cells, blocks)
-    changed, wrong, left, raw, noise_sq, median = figures.tally(forms, cells, seen, lengths)
+    changed, wrong, left, raw, noise_sq, median = tally(forms, cells, seen, lengths)
     assert changed == np.count_nonzero(seen == CHANGED)
     assert wrong == np.count_nonzero(seen == WRONG)
     assert left == np.count_nonzero(seen == LEFT)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from by_definition import Node, allocate
+from by_definition import Node, Room, allocate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -351,7 +351,9 @@ def test_a_vector_of_the_wrong_kind_is_refused(bits, rotation):
     for wrong in wrongs:
         with pytest.raises(TypeError, match=r"wanted a contiguous float32\[10\]"):
             code.offer(wrong, 1, allocate)
-        payload = code.offer(right, 1, allocate)
+        room = Room()
+        code.offer(right, 1, room)
+        payload = room.payload
         with pytest.raises(TypeError, match="wanted"):
             code.answer(payload, right, wrong, 1, allocate)
         with pytest.raises(TypeError, match="wanted"):

@@ -9,12 +9,14 @@ from typing import Any
 import by_definition
 import numpy as np
 import pytest
-from by_definition import allocate
+from by_definition import Node
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba.core import types
 
-from swarmsgd.codec import compiled, kernels, packing, passes
+from swarmsgd.codec import kernels, make_code, packing
+from swarmsgd.codec.cells import Cells
+from swarmsgd.codec.kernels import compiled
 from swarmsgd.codec.packing import OFFER, REPLY, Format
 from swarmsgd.core import exchange
 from swarmsgd.core.lattice import BITS, BLOCK, blocks_of
@@ -25,6 +27,17 @@ SEEDS = st.integers(0, 2**64 - 1)
 
 def normal(seed: int, dim: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(dim).astype(np.float32)
+
+
+class Given(Cells):
+    """Cells whose next offer is written down."""
+
+    def __init__(self, form: Format, bits: int, forms: np.ndarray, cells: np.ndarray) -> None:
+        super().__init__(form.blocks, bits)
+        self._next = forms, cells
+
+    def choose(self):
+        return self._next
 
 
 @settings(deadline=None)
@@ -56,14 +69,15 @@ def test_an_exchange_is_the_defined_one_bit_for_bit(
     want_i = by_definition.change(form, offered, replied)
     want_j = by_definition.change(form, replied, offered)
 
-    copy_i, copy_j = c_i.copy(), c_j.copy()
-    pending_i, pending_j = p_i.copy(), p_j.copy()
-    payload, ours = passes.offer(form, forms, cells, copy_i, seed, allocate)
-    reply, seen_j = passes.answer(form, payload, copy_j, pending_j, own_seed, allocate)
-    model = copy_i if unchanged else c_i
-    seen_i = passes.mix(form, ours, reply, model, copy_i, pending_i)
+    i, j = (Node(c.copy(), make_code(dim, bits, rotation=rotated)) for c in (c_i, c_j))
+    i.code._cells = Given(form, bits, forms, cells)
+    i.pending, j.pending = p_i.copy(), p_j.copy()
+    payload = i.offer(seed)
+    reply, seen_j = j.answer(payload, own_seed)
+    i.offered = i.copy if unchanged else c_i
+    seen_i = i.mix(reply)
 
-    assert seen_i.mixed.left_out == seen_j.mixed.left_out == 0
+    assert seen_i.left_out == seen_j.left_out == 0
     for kind, data, coded in (OFFER, payload, offered), (REPLY, reply, replied):
         got = packing.parse(form, kind, data)
         np.testing.assert_array_equal(got.checks, coded.checks.numpy())
@@ -73,14 +87,14 @@ def test_an_exchange_is_the_defined_one_bit_for_bit(
             np.testing.assert_array_equal(colours, coded.colours.numpy())
     np.testing.assert_array_equal(want_i, -want_j)
     for copy, pending, was, pending_was, want in (
-        (copy_i, pending_i, c_i, p_i, want_i),
-        (copy_j, pending_j, c_j, p_j, want_j),
+        (i.copy, i.pending, c_i, p_i, want_i),
+        (j.copy, j.pending, c_j, p_j, want_j),
     ):
         np.testing.assert_array_equal(copy, was + want)
         np.testing.assert_array_equal(pending, pending_was + want)
     squared = float(np.square((offered.points - replied.points).double().numpy()).sum())
-    assert seen_i.mixed.distance_sq == pytest.approx(squared, rel=1e-4)
-    assert seen_j.mixed.distance_sq == pytest.approx(squared, rel=1e-4)
+    assert seen_i.distance_sq == pytest.approx(squared, rel=1e-4)
+    assert seen_j.distance_sq == pytest.approx(squared, rel=1e-4)
 
 
 @settings(deadline=None)
@@ -131,10 +145,10 @@ def test_a_kernel_that_cannot_be_cached_still_compiles():
 
 
 PREPARE = """
-from swarmsgd.codec import compiled, publishing
+from swarmsgd.codec.kernels import publishing
 few = [publishing.apply_pending, publishing.apply_and_publish]  # all would take half a minute
 for kernel in few:
-    kernel.prepare()
+    _ = kernel.compiled
 print(sum(kernel.was_cached for kernel in few), len(few))
 """
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from by_definition import Node, allocate
+from by_definition import Node, allocate, sealed
 
 from swarmsgd.codec import make_code, packing
 from swarmsgd.codec.kernels import CODED
@@ -27,7 +27,7 @@ def forged(form: Format, kind: int, cell: float) -> Bytes:
         bits = np.tile(width[: form.bits], length)
         data = np.packbits(bits, bitorder="little")
         out.body[out.starts[block] : out.starts[block + 1]] = data
-    return packing.seal(out)
+    return sealed(out)
 
 
 @pytest.mark.parametrize("exponent", [60, 105, 118, 120, 125, 126])

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from by_definition import Node, allocate
+from by_definition import Node, Room, allocate, sealed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarmsgd.codec import make_code, packing, passes
+from swarmsgd.codec import make_code, packing
 from swarmsgd.codec.kernels import CODED, LEFT_OUT, RAW
 from swarmsgd.codec.packing import OFFER, REPLY, Format
 from swarmsgd.core.lattice import BITS
@@ -48,7 +48,7 @@ def test_a_payload_parses_to_what_was_put_in(bits, dim, seed):
         out.checks[:] = rng.integers(2**32, size=form.blocks)
         out.cells[:] = np.where(forms == CODED, rng.random(form.blocks) + 0.1, 0)
         out.body[:] = rng.integers(256, size=out.body.size)
-        got = packing.parse(form, kind, packing.seal(out))
+        got = packing.parse(form, kind, sealed(out))
         assert got.seed == seed << 32
         for name in "checks", "cells", "forms", "starts", "body":
             np.testing.assert_array_equal(getattr(got, name), getattr(out, name))
@@ -93,7 +93,7 @@ def test_a_cell_that_no_block_can_have_is_refused(cell):
     out = packing.new(form, OFFER, 1, np.full(2, CODED, np.uint8), allocate)
     out.cells[:] = cell
     with pytest.raises(ProtocolError, match="a form or a cell"):
-        packing.parse(form, OFFER, packing.seal(out))
+        packing.parse(form, OFFER, sealed(out))
 
 
 @pytest.mark.parametrize(("kind", "form"), [(OFFER, LEFT_OUT), (REPLY, RAW), (OFFER, 7)])
@@ -101,20 +101,22 @@ def test_a_form_that_no_block_can_have_is_refused(kind, form):
     layout = Format(5000, 8)
     out = packing.new(layout, kind, 1, np.full(2, form, np.uint8), allocate)
     with pytest.raises(ProtocolError, match="a form or a cell"):
-        packing.parse(layout, kind, packing.seal(out))
+        packing.parse(layout, kind, sealed(out))
 
 
 @pytest.mark.parametrize("bits", [None, 3, 8, 16])
 def test_payloads_are_read_wherever_they_lie_in_memory(bits):
     i, j = after_first_exchange(9001, bits)
     offer = i.offer(1)
-    room = np.zeros(offer.size + 8, np.uint8)
+    lane = np.zeros(offer.size + 8, np.uint8)
     results = []
     for shift in range(8):
-        view = room[shift : shift + offer.size]
+        view = lane[shift : shift + offer.size]
         view[:] = offer
         view.flags.writeable = False
         copy, pending = j.copy.copy(), j.pending.copy()
-        reply, _ = passes.answer(Format(9001, bits or 0), view, copy, pending, 2, allocate)
-        results.append((reply.tobytes(), copy.tobytes(), pending.tobytes()))
+        code = make_code(9001, bits, rotation=False)
+        room = Room()
+        code.answer(view, copy, pending, 2, room)
+        results.append((room.payload.tobytes(), copy.tobytes(), pending.tobytes()))
     assert len(set(results)) == 1

@@ -1,45 +1,52 @@
 """One endpoint alone, its ports written down: what it sends, gives back, notes and drops."""
 
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
 
-from swarmsgd.codec import make_code
+from swarmsgd.codec import host_way, make_code
 from swarmsgd.core import messages
-from swarmsgd.core.code import Allocate, Bytes, Mixed
-from swarmsgd.core.endpoint import PARTING_S, Endpoint
+from swarmsgd.core.code import Bytes, Mixed
+from swarmsgd.core.endpoint import PARTING_S, Endpoint, Exchange
+from swarmsgd.core.matching import Matching
 from swarmsgd.core.messages import Draft, ExchangeId, Kind
 from swarmsgd.core.node import Node
-from swarmsgd.core.traffic import Exchange
+from swarmsgd.core.replica import ExchangedVector, Replica
 
 RUN = 0x1234
 DIM = 5000
 
 
-class Numbers:
-    """Copy and pending of a node, by the code the package ships."""
+class Numbers(Replica):
+    """The vectors of a node, by the code the package ships."""
 
-    def __init__(self, seed: int, bits: int | None) -> None:
-        self.copy = np.random.default_rng(seed).standard_normal(DIM).astype(np.float32)
-        self.pending = np.zeros_like(self.copy)
-        self.code = make_code(DIM, bits)
-
-    def offer(self, seed: int, allocate: Allocate) -> Bytes:
-        self.offered = self.copy.copy()
-        return self.code.offer(self.copy, seed, allocate)
-
-    def answer(self, offer: Bytes, seed: int, allocate: Allocate) -> tuple[Bytes, Mixed]:
-        return self.code.answer(offer, self.copy, self.pending, seed, allocate)
-
-    def mix(self, reply: Bytes) -> Mixed:
-        return self.code.mix(reply, self.offered, self.copy, self.pending)
+    def __init__(self, seed: int, bits: tuple[int | None, ...]) -> None:
+        rng = np.random.default_rng(seed)
+        made: list[ExchangedVector] = []
+        for index, width in enumerate(bits):
+            copy = rng.standard_normal(DIM).astype(np.float32)
+            made.append(
+                ExchangedVector(
+                    f"vector {index}",
+                    make_code(DIM, width),
+                    host_way(),
+                    live=copy.copy(),
+                    copy=copy,
+                    pending=np.zeros_like(copy),
+                )
+            )
+        super().__init__(made, threading.Lock())
+        self.copy, self.pending = made[0].copy, made[0].pending
 
 
 class Desk:
     """An endpoint and everything it asked of its ports."""
 
-    def __init__(self, rank: int = 0, *, bits: int | None = None, **node: Any) -> None:
+    def __init__(
+        self, rank: int = 0, *, bits: tuple[int | None, ...] = (None,), matching: bool = False
+    ) -> None:
         self.sent: list[tuple[int, Bytes]] = []
         self.given: list[int] = []
         self.notes: list[tuple[str, int, str]] = []
@@ -49,7 +56,21 @@ class Desk:
         self.deaf = False
         self.numbers = Numbers(rank, bits)
         peers = [peer for peer in range(3) if peer != rank]
-        self.endpoint = Endpoint(Node(rank, peers, **node), self.numbers, self, run=RUN, bits=bits)
+        self.next: int | None = None
+        """Who is asked next; in matching mode in the next round."""
+        machine = (
+            Matching(rank, peers, lambda _: self.next)
+            if matching
+            else Node(rank, peers, lambda _: self.next)
+        )
+        self.endpoint = Endpoint(machine, self.numbers, self, run=RUN)
+
+    def start(self, peer: int, now: float, round: int | None = None) -> None:
+        """A burst ends, and `peer` is asked."""
+        self.next = peer
+        if isinstance(self.endpoint.machine, Matching) and round is not None:
+            self.endpoint.machine.next_round = round
+        self.endpoint.burst_ended(now)
 
     def kinds(self) -> list[tuple[int, Kind]]:
         return [(peer, messages.parse(message).kind) for peer, message in self.sent]
@@ -88,19 +109,19 @@ def message(kind: Kind, exchange: ExchangeId, *, sections: int = 1, bits: int = 
     draft = Draft(sections, lambda nbytes: np.zeros(nbytes, np.uint8))
     for vector in range(sections):
         draft.allocator(vector, bits)(64)
-    settings = {"run": RUN, "sender": 1, "incarnation": 0} | of
-    return draft.finish(kind, exchange=exchange, **settings)
+    header = {"run": RUN, "sender": 1, "incarnation": 0} | of
+    return draft.finish(kind, exchange=exchange, **header)
 
 
 @pytest.mark.parametrize("bits", [None, 8])
 def test_an_exchange_leaves_both_ends_with_opposite_changes_and_every_byte_counted(
     bits: int | None,
 ):
-    one, two = Desk(0, bits=bits), Desk(1, bits=bits)
+    one, two = Desk(0, bits=(bits,)), Desk(1, bits=(bits,))
     two.numbers.copy[:] = one.numbers.copy + 0.01 * two.numbers.copy
     before = one.numbers.copy.astype(np.float64) + two.numbers.copy
     apart = float(np.linalg.norm(one.numbers.copy - two.numbers.copy))
-    one.endpoint.start(1, 5.0)
+    one.start(1, 5.0)
     offer = one.last()
     two.endpoint.received(0, offer, 5.5)
     reply = two.last()
@@ -149,7 +170,7 @@ def test_who_breaks_the_protocol_is_told_why_and_dropped_shortly_after(buffer: B
     assert [note[:2] for note in desk.notes] == [("distrusted", 1)]
     assert why in desk.endpoint.lost_peers[1]
     assert desk.endpoint.traffic.distrusted == 1
-    assert desk.endpoint.node.membership.open == (2,)
+    assert desk.endpoint.machine.membership.open == (2,)
     assert desk.endpoint.deadline == 10.0 + PARTING_S
     desk.endpoint.tick(10.0 + 0.9 * PARTING_S)
     assert desk.dropped == []
@@ -170,7 +191,7 @@ def test_what_a_dropped_peer_still_sends_is_counted_and_given_back_unread():
 
 def test_what_comes_in_after_the_goodbye_is_given_back_and_not_mixed():
     two, one = Desk(1), Desk(0)
-    one.endpoint.start(1, 0.0)
+    one.start(1, 0.0)
     before = two.numbers.copy.copy()
     two.endpoint.say_goodbye()
     said = list(two.sent)
@@ -181,7 +202,7 @@ def test_what_comes_in_after_the_goodbye_is_given_back_and_not_mixed():
 
 def test_all_other_links_go_on_when_one_peer_is_dropped():
     desk, other = Desk(0), Desk(2)
-    desk.endpoint.start(2, 0.0)
+    desk.start(2, 0.0)
     desk.endpoint.received(1, OFFER[:-64], 0.1)
     other.endpoint.received(0, desk.sent[0][1].copy(), 0.2)
     desk.endpoint.received(2, other.last(), 0.3)
@@ -190,31 +211,31 @@ def test_all_other_links_go_on_when_one_peer_is_dropped():
 
 def test_a_reply_that_cannot_be_mixed_releases_the_node_that_waited_for_it():
     desk, other = Desk(0), Desk(1)
-    desk.endpoint.start(1, 0.0)
+    desk.start(1, 0.0)
     other.endpoint.received(0, desk.last(), 0.1)
     reply = other.last()
     reply[-200:] ^= 0xFF
     desk.endpoint.received(1, reply, 0.2)
     assert desk.releases == 1
     assert desk.endpoint.traffic.distrusted == 1
-    assert desk.endpoint.node.counts.lost == 1 and desk.endpoint.node.counts.completed == 0
-    desk.endpoint.start(2, 0.3)
+    assert desk.endpoint.machine.counts.lost == 1 and desk.endpoint.machine.counts.completed == 0
+    desk.start(2, 0.3)
     assert desk.kinds()[-1] == (2, Kind.OFFER)
 
 
 def test_an_offer_that_cannot_leave_ends_at_once_and_is_not_lost():
     desk = Desk()
     desk.deaf = True
-    desk.endpoint.start(1, 0.0)
+    desk.start(1, 0.0)
     assert desk.releases == 1
     assert desk.endpoint.deadline is None
-    assert desk.endpoint.node.counts.refused == 1 and desk.endpoint.node.counts.lost == 0
+    assert desk.endpoint.machine.counts.refused == 1 and desk.endpoint.machine.counts.lost == 0
     assert desk.endpoint.traffic.bytes_sent == 0
 
 
 def test_who_could_not_send_a_reply_does_not_say_that_nothing_was_mixed():
     one, two = Desk(0), Desk(1)
-    one.endpoint.start(1, 0.0)
+    one.start(1, 0.0)
     two.deaf = True
     two.endpoint.received(0, one.last(), 1.0)
     assert len(two.exchanges) == 1 and two.sent == []
@@ -222,15 +243,15 @@ def test_who_could_not_send_a_reply_does_not_say_that_nothing_was_mixed():
     two.endpoint.say_goodbye()
     assert two.dropped == [0] and two.kinds() == [(2, Kind.BYE)]
     one.endpoint.lost(1, "closed", 2.0)
-    assert (one.endpoint.node.counts.lost, one.endpoint.node.counts.refused) == (1, 0)
+    assert (one.endpoint.machine.counts.lost, one.endpoint.machine.counts.refused) == (1, 0)
 
 
 def test_a_reply_that_could_not_leave_is_forgotten_once_a_later_one_did():
     one, two = Desk(0), Desk(1)
     for two.deaf in True, False:
-        one.endpoint.start(1, 0.0)
+        one.start(1, 0.0)
         two.endpoint.received(0, one.last(), 1.0)
-        one.endpoint.node.deadline = 2.0
+        one.endpoint.machine.deadline = 2.0  # pyright: ignore[reportAttributeAccessIssue]
         one.endpoint.tick(3.0)
     two.endpoint.say_goodbye()
     assert two.dropped == [] and (0, Kind.BYE) in two.kinds()
@@ -239,7 +260,7 @@ def test_a_reply_that_could_not_leave_is_forgotten_once_a_later_one_did():
 def test_the_deadline_is_that_of_patience_until_the_reply_comes():
     desk, other = Desk(0), Desk(1)
     assert desk.endpoint.deadline is None
-    desk.endpoint.start(1, 1.0)
+    desk.start(1, 1.0)
     assert desk.endpoint.deadline is not None and desk.endpoint.deadline > 1.0
     other.endpoint.received(0, desk.last(), 1.1)
     desk.endpoint.received(1, other.last(), 1.2)
@@ -248,7 +269,7 @@ def test_the_deadline_is_that_of_patience_until_the_reply_comes():
 
 def test_the_deadline_is_the_earlier_of_patience_and_a_parting():
     desk = Desk()
-    desk.endpoint.start(2, 0.0)
+    desk.start(2, 0.0)
     patience = desk.endpoint.deadline
     desk.endpoint.received(1, OFFER[:-64], 1.0)
     assert desk.endpoint.deadline == 1.0 + PARTING_S
@@ -261,7 +282,7 @@ def test_the_deadline_is_the_earlier_of_patience_and_a_parting():
 
 def test_an_offer_that_is_refused_frees_the_node_and_is_noted():
     desk = Desk()
-    desk.endpoint.start(1, 0.0)
+    desk.start(1, 0.0)
     exchange = messages.parse(desk.last()).exchange
     refusal = messages.control(
         Kind.REFUSE, run=RUN, sender=1, incarnation=0, exchange=exchange, text="busy"
@@ -273,57 +294,63 @@ def test_an_offer_that_is_refused_frees_the_node_and_is_noted():
 
 def test_a_peer_that_leaves_is_dropped_at_once_and_its_exchange_is_not_lost():
     desk = Desk()
-    desk.endpoint.start(1, 0.0)
+    desk.start(1, 0.0)
     goodbye = messages.control(Kind.BYE, run=RUN, sender=1, incarnation=0)
     desk.endpoint.received(1, goodbye, 0.5)
     assert desk.dropped == [1] and desk.notes == [("left", 1, "left the swarm")]
-    assert desk.releases == 1 and desk.endpoint.node.counts.lost == 0
+    assert desk.releases == 1 and desk.endpoint.machine.counts.lost == 0
     desk.endpoint.lost(1, "closed", 0.6)  # its link goes too, which is no news
     assert len(desk.notes) == 1
 
 
 def test_a_link_that_breaks_frees_who_waited_for_it_and_costs_the_exchange():
     desk = Desk()
-    desk.endpoint.start(1, 0.0)
+    desk.start(1, 0.0)
     desk.endpoint.lost(1, "connection reset", 0.5)
     assert desk.notes == [("lost", 1, "connection reset")]
     assert desk.endpoint.lost_peers == {1: "connection reset"}
-    assert desk.releases == 1 and desk.endpoint.node.counts.lost == 1
+    assert desk.releases == 1 and desk.endpoint.machine.counts.lost == 1
 
 
 def test_all_open_peers_are_told_that_a_node_is_done_or_leaves():
-    desk = Desk()
-    desk.endpoint.announce_done(0.0)
+    desk = Desk(matching=True)
+    desk.endpoint.stop(0.0)
     desk.endpoint.lost(1, "closed", 0.0)
     desk.endpoint.say_goodbye()
     assert desk.kinds() == [(1, Kind.DONE), (2, Kind.DONE), (2, Kind.BYE)]
 
 
+def test_where_nobody_waits_for_a_node_nobody_is_told_that_it_is_done():
+    desk = Desk()
+    desk.endpoint.stop(0.0)
+    assert desk.sent == []
+
+
 def test_an_offer_of_a_round_to_come_is_kept_and_answered_in_that_round():
     desk, other = Desk(1, matching=True), Desk(0, matching=True)
-    other.endpoint.start(1, 0.0, round=3)
+    other.start(1, 0.0, round=3)
     offer = other.last()
     desk.endpoint.received(0, offer, 0.1)
     assert desk.sent == [] and desk.given == []
-    desk.endpoint.start(0, 0.2, round=3)
+    desk.start(0, 0.2, round=3)
     assert desk.kinds() == [(0, Kind.REPLY)] and desk.given == [id(offer)]
     assert desk.releases == 1
 
 
 def test_nobody_can_take_the_place_of_anothers_kept_offer():
     desk, other = Desk(1, matching=True), Desk(0, matching=True)
-    other.endpoint.start(1, 0.0, round=3)
+    other.start(1, 0.0, round=3)
     desk.endpoint.received(0, other.last(), 0.1)
     forged = message(Kind.OFFER, ExchangeId(0, 0, 3), sender=2)
     desk.endpoint.received(2, forged, 0.2)
-    assert desk.endpoint.node.membership.open == (0,)
-    desk.endpoint.start(0, 0.3, round=3)
+    assert desk.endpoint.machine.membership.open == (0,)
+    desk.start(0, 0.3, round=3)
     assert (0, Kind.REPLY) in desk.kinds()
 
 
 def test_an_offer_that_comes_twice_is_no_offer():
     desk, other = Desk(1, matching=True), Desk(0, matching=True)
-    other.endpoint.start(1, 0.0, round=3)
+    other.start(1, 0.0, round=3)
     first, second = other.last(), other.last()
     desk.endpoint.received(0, first, 0.1)
     desk.endpoint.received(0, second, 0.2)
@@ -333,11 +360,11 @@ def test_an_offer_that_comes_twice_is_no_offer():
 
 def test_a_kept_offer_that_proves_damaged_costs_its_sender_the_link_and_not_this_node():
     desk, other = Desk(1, matching=True), Desk(0, matching=True)
-    other.endpoint.start(1, 0.0, round=3)
+    other.start(1, 0.0, round=3)
     offer = other.last()
     offer[150] ^= 1  # in the figures of the payload, which are not read before its round
     desk.endpoint.received(0, offer, 0.1)
-    desk.endpoint.start(0, 0.2, round=3)
+    desk.start(0, 0.2, round=3)
     assert desk.releases == 1
     assert desk.endpoint.traffic.distrusted == 1
     assert desk.kinds() == [(0, Kind.BYE)] and desk.given == [id(offer)]
@@ -351,9 +378,110 @@ def test_refusals_of_what_was_never_offered_are_not_noted_and_long_ones_cut():
         refusal = messages.control(Kind.REFUSE, exchange=exchange, text="no", **say)
         desk.endpoint.received(1, refusal, 0.0)
     assert desk.notes == []
-    desk.endpoint.start(1, 0.1)
+    desk.start(1, 0.1)
     exchange = messages.parse(desk.last()).exchange
     refusal = messages.control(Kind.REFUSE, exchange=exchange, text="a\n" * 100_000, **say)
     desk.endpoint.received(1, refusal, 0.2)
     ((what, peer, text),) = desk.notes
     assert (what, peer) == ("refused", 1) and len(text) <= 1000 and "\n" not in text
+
+
+# Several vectors.
+
+WIDTHS = [(None, None), (8, 4), (4, 8, None), (3, 16)]
+
+
+def vectors_of(desk: Desk) -> list[np.ndarray]:
+    return [v.copy.astype(np.float64) for v in desk.numbers.vectors]
+
+
+def meet(one: Desk, two: Desk, now: float) -> None:
+    """One exchange, whole."""
+    one.start(two.endpoint.machine.rank, now)
+    two.endpoint.received(0, one.last(), now)
+    one.endpoint.received(1, two.last(), now)
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_an_exchange_mixes_all_vectors_and_conserves_the_sum_of_each(bits):
+    one, two = Desk(0, bits=bits), Desk(1, bits=bits)
+    before = [a + b for a, b in zip(vectors_of(one), vectors_of(two), strict=True)]
+    apart = [a - b for a, b in zip(vectors_of(one), vectors_of(two), strict=True)]
+    for now in range(4):
+        meet(one, two, float(now))
+    ends = zip(vectors_of(one), vectors_of(two), before, apart, strict=True)
+    for index, (mine, theirs, was, distance) in enumerate(ends):
+        assert np.abs(mine + theirs - was).max() < 1e-5
+        assert np.linalg.norm(mine - theirs) < 0.7 * np.linalg.norm(distance)
+        vectors = [desk.numbers.vectors[index] for desk in (one, two)]
+        assert np.array_equal(vectors[0].pending, -vectors[1].pending)
+    assert one.endpoint.traffic.distrusted == two.endpoint.traffic.distrusted == 0
+
+
+def test_each_vector_has_its_own_bits_and_costs_its_own_bytes():
+    alone, both = (
+        (Desk(0, bits=(8,)), Desk(1, bits=(8,))),
+        (
+            Desk(0, bits=(8, 4)),
+            Desk(1, bits=(8, 4)),
+        ),
+    )
+    for one, two in (alone, both):
+        for now in range(3):
+            meet(one, two, float(now))
+    more = len(both[0].last()) - len(alone[0].last())
+    assert 0.5 * DIM <= more <= 0.5 * DIM + 256
+    sections = messages.parse(both[0].last()).sections
+    assert [(s.vector, s.bits) for s in sections] == [(0, 8), (1, 4)]
+
+
+def test_an_offer_of_which_one_vector_is_damaged_mixes_none():
+    one, two = Desk(0, bits=(8, 8)), Desk(1, bits=(8, 8))
+    one.start(1, 0.0)
+    offer = one.last()
+    second = messages.parse(offer).sections[1].payload
+    second[20] ^= 1  # in its figures, which have a check of their own
+    before = vectors_of(two)
+    two.endpoint.received(0, offer, 0.1)
+    assert two.kinds() == [(0, Kind.BYE)]
+    assert all(np.array_equal(a, b) for a, b in zip(before, vectors_of(two), strict=True))
+    assert two.endpoint.machine.counts.answered == 0
+
+
+def test_a_reply_of_which_one_vector_is_damaged_mixes_the_sound_one_as_the_partner_has():
+    one, two = Desk(0, bits=(8, 8)), Desk(1, bits=(8, 8))
+    before = [a + b for a, b in zip(vectors_of(one), vectors_of(two), strict=True)]
+    one.start(1, 0.0)
+    two.endpoint.received(0, one.last(), 0.1)
+    reply = two.last()
+    messages.parse(reply).sections[0].payload[20] ^= 1
+    one.endpoint.received(1, reply, 0.2)
+    sums = [a + b for a, b in zip(vectors_of(one), vectors_of(two), strict=True)]
+    assert np.abs(sums[0] - before[0]).max() > 0.1  # lost, and counted
+    assert np.abs(sums[1] - before[1]).max() < 1e-5
+    assert one.endpoint.machine.counts.lost == 1 and one.releases == 1
+
+
+def test_a_message_with_another_list_of_vectors_is_of_another_run():
+    one, two = Desk(0, bits=(8, 8)), Desk(1, bits=(8,))
+    one.start(1, 0.0)
+    two.endpoint.received(0, one.last(), 0.1)
+    assert "has sections [(0, 8), (1, 8)]" in two.endpoint.lost_peers[0]
+
+
+@pytest.mark.parametrize("bits", [None, 8, 4])
+def test_what_stands_between_a_change_and_the_copy_keeps_the_sum_if_it_is_odd(bits):
+    one, two = Desk(0, bits=(bits,)), Desk(1, bits=(bits,))
+
+    def clip(change: np.ndarray) -> None:
+        change *= min(1.0, 0.5 / float(np.linalg.norm(change)))
+
+    for desk in (one, two):
+        desk.numbers.vectors[0].alter = clip
+    before = vectors_of(one)[0] + vectors_of(two)[0]
+    starts = vectors_of(one)[0], vectors_of(two)[0]
+    meet(one, two, 0.0)
+    for desk, start in zip((one, two), starts, strict=True):
+        moved = np.linalg.norm(vectors_of(desk)[0] - start)
+        assert moved == pytest.approx(0.5, rel=1e-4)  # of about 50
+    assert np.abs(vectors_of(one)[0] + vectors_of(two)[0] - before).max() < 1e-5

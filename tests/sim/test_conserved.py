@@ -73,7 +73,7 @@ def test_a_late_reply_is_mixed_and_costs_the_sum_nothing():
     swarm, fleet, ledger = swarm_of(world, nodes=2, epochs=5)
     before = sum_of(fleet.x_ND)
     finish(swarm)
-    counts = [node.endpoint.node.counts for node in swarm.nodes]
+    counts = [node.endpoint.machine.counts for node in swarm.nodes]
     overdue, late = sum(c.overdue for c in counts), sum(c.late for c in counts)
     declined = sum(c.refused for c in counts)
     assert late >= 1
@@ -95,7 +95,7 @@ def test_a_node_whose_exchange_is_overdue_turns_to_others_meanwhile():
         elif now < 7.0:
             during = ledger.initiated_N.tolist()
     swarm.tally()
-    counts = [node.endpoint.node.counts for node in swarm.nodes]
+    counts = [node.endpoint.machine.counts for node in swarm.nodes]
     grown = [later - earlier for later, earlier in zip(during, at_cut, strict=True)]
     assert grown[1] <= 1
     assert all(grown[node] > 20 for node in (0, 2, 3))  # 150 bursts; a second of patience at a time

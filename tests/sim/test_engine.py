@@ -100,7 +100,7 @@ def test_a_slow_link_makes_bursts_longer_and_exchanges_fewer_and_costs_no_time()
     assert ends == pytest.approx([2.0, 2.0])
     # A message is 4 KB: 8 ms at 4 Mbit/s, and 0.33 s over the slow link.
     # Of 50: at times several want the same link. Offers that cross are one exchange.
-    assert all(node.endpoint.node.counts.started >= 40 for node in quick[0].nodes)
+    assert all(node.endpoint.machine.counts.started >= 40 for node in quick[0].nodes)
     assert 1 <= slow[2].initiated_N[0] <= 5
     assert slow[1].steps_N.tolist() == [200] * 4
     assert slow[2].bytes_sent_N[0] < 0.5 * quick[2].bytes_sent_N[0]
@@ -110,7 +110,7 @@ def test_blocking_mode_waits_a_round_trip_for_each_exchange_and_no_longer():
     world = INSTANT | {"latency_ms": 3.0}
     swarm, _, ledger = swarm_of(world, mode="blocking")
     assert finish(swarm) == pytest.approx(80 * 0.01 + 20 * 0.006)
-    assert [node.endpoint.node.counts.started for node in swarm.nodes] == [20] * 6
+    assert [node.endpoint.machine.counts.started for node in swarm.nodes] == [20] * 6
     assert ledger.blocked_s_N == pytest.approx(20 * 0.006)
     assert ledger.compute_s_N == pytest.approx(0.8)
 
@@ -201,7 +201,7 @@ def test_geometric_bursts_have_the_mean_that_was_asked_for_and_vary():
         INSTANT | {"latency_ms": 0.001}, nodes=2, local_steps="geometric:4", epochs=50
     )
     finish(swarm)
-    started = [node.endpoint.node.counts.started for node in swarm.nodes]
+    started = [node.endpoint.machine.counts.started for node in swarm.nodes]
     lengths = [4000 / bursts for bursts in started]
     assert lengths == pytest.approx([4, 4], abs=4 * 3.5 / np.sqrt(1000))
     assert len(set(started)) == 2
@@ -306,7 +306,7 @@ def test_a_node_that_comes_back_is_trusted_and_its_earlier_figures_are_kept(gap_
     assert seen == sorted(seen)
     assert seen[-1] > 15
     assert all(node.endpoint.traffic.distrusted == 0 for node in swarm.nodes)
-    assert all(node.endpoint.node.membership.gone == frozenset() for node in swarm.nodes)
+    assert all(node.endpoint.machine.membership.gone == frozenset() for node in swarm.nodes)
     assert ledger.compute_s_N[1] == pytest.approx(0.8 - gap_s, abs=0.02)
 
 
@@ -331,7 +331,7 @@ def test_a_run_that_is_over_is_not_disturbed_by_what_would_happen_later():
 
 def declined(swarm: Swarm) -> int:
     """Offers declined because they crossed another, whose exchange stands for both."""
-    return sum(node.endpoint.node.counts.refused for node in swarm.nodes)
+    return sum(node.endpoint.machine.counts.refused for node in swarm.nodes)
 
 
 @pytest.mark.parametrize("algorithm", ["d-psgd", "sgp", "ad-psgd"])

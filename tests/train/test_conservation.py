@@ -7,6 +7,7 @@ No thread, no sleep: the test plays all training threads, hypothesis chooses who
 from __future__ import annotations
 
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,12 @@ from torch import nn
 from swarmsgd.codec import make_code
 from swarmsgd.config import BITS
 from swarmsgd.core.arena import Arena
+from swarmsgd.core.code import Code
 from swarmsgd.core.node import Node
+from swarmsgd.core.replica import Replica
 from swarmsgd.observe.records import Recorder, read
-from swarmsgd.train.replica import Replica
+from swarmsgd.train.staging import stage
+from swarmsgd.train.transfers import Transfers
 from swarmsgd.train.worker import Worker
 from swarmsgd.transport.memory import MemoryNetwork
 
@@ -33,6 +37,12 @@ class Vector(nn.Module):
     def __init__(self, values: np.ndarray) -> None:
         super().__init__()
         self.x = nn.Parameter(torch.from_numpy(values.astype(np.float32)))
+
+
+def replica_of(arena: Arena, code: Code, transfers: Transfers | None = None) -> Replica:
+    """The replica of a model, on a device if there are transfers to and from one."""
+    vector = stage("model", arena.live, code, arena.first_bad, transfers)
+    return Replica([vector], threading.Lock())
 
 
 class Stepped:
@@ -54,15 +64,13 @@ class Stepped:
         self.clock_s = 0.0
         for rank in range(count):
             model = Vector(self.rng.normal(scale=10.0 ** (rank - 1), size=DIM))
-            replica = Replica(Arena(model), make_code(DIM, bits))
+            replica = replica_of(Arena(model), make_code(DIM, bits))
             worker = Worker(
-                Node(rank, [j for j in range(count) if j != rank]),
+                Node(rank, [j for j in range(count) if j != rank], self._pick),
                 replica,
                 self.network.transport(rank),
                 run=1,
-                pick=lambda _, candidates: int(self.rng.choice(candidates)) if candidates else None,
                 recorder=Recorder(records and records / f"{rank}.jsonl", rank),
-                bits=bits,
                 clock=lambda: self.clock_s + self.network.now,
             )
             worker.attach()
@@ -73,12 +81,15 @@ class Stepped:
         self.largest_distance = 0.0
         self._seen_sq = [0.0] * count
 
+    def _pick(self, candidates: tuple[int, ...]) -> int | None:
+        return int(self.rng.choice(candidates)) if candidates else None
+
     def train(self, rank: int, rate: float) -> None:
         """One local step, and the end of a burst if nothing of this node is under way."""
         model, worker = self.models[rank], self.workers[rank]
         with torch.no_grad():
             model.x += torch.from_numpy(self.rng.normal(scale=rate, size=DIM).astype(np.float32))
-        if not worker.ready:
+        if not worker.ready():
             assert worker.replica.try_apply()
             return
         before = worker.replica.copy_now().astype(np.float64)
@@ -114,7 +125,7 @@ class Stepped:
 
     def unfinished(self) -> int:
         """Exchanges of which only one end may have mixed."""
-        return sum(w.node.counts.lost + (w.node.held is not None) for w in self.workers)
+        return sum(w.machine.counts.lost + (w.machine.held is not None) for w in self.workers)
 
     def check_live(self) -> None:
         """x + p is c plus the local progress since the last publish; here: settle and compare."""
@@ -176,13 +187,13 @@ def test_a_death_shifts_the_sum_by_no_more_than_the_exchanges_with_the_dead(scri
         swarm.train(rank % 3, 1e-3) if what == "train" else swarm.deliver()
     while swarm.deliver():
         pass
-    allowed = (swarm.unfinished() + sum(w.node.counts.answered for w in swarm.workers[3:])) * (
+    allowed = (swarm.unfinished() + sum(w.machine.counts.answered for w in swarm.workers[3:])) * (
         swarm.largest_distance / 2
     )
     # The dead node's copy stays in the sum as it was left; an exchange with it may be one-sided.
     assert swarm.drift() <= 1.05 * allowed + 1e-8 * swarm.scale
     for worker in swarm.workers[:3]:
-        assert 3 not in worker.node.membership.open
+        assert 3 not in worker.machine.membership.open
 
 
 def test_exchanges_alone_bring_consensus():
@@ -209,7 +220,7 @@ def test_offers_that_cross_are_mixed_once_and_bring_consensus(count):
     assert after < before / 1e3
     assert swarm.drift() <= 1e-8 * swarm.scale
     assert swarm.unfinished() == 0
-    assert sum(w.node.counts.refused for w in swarm.workers) > 0
+    assert sum(w.machine.counts.refused for w in swarm.workers) > 0
 
 
 @pytest.mark.parametrize("bits", [None, 8, 4])
@@ -260,7 +271,7 @@ def damage_one_message(swarm: Stepped, place: float, victim: int) -> None:
     allowed = swarm.unfinished() * swarm.largest_distance / 2
     assert swarm.drift() <= 1.05 * allowed + 1e-8 * swarm.scale
     assert sum(w.traffic.distrusted for w in swarm.workers) <= 1
-    assert sum(len(w.node.membership.open) for w in swarm.workers) in (4, 6)  # one link at most
+    assert sum(len(w.machine.membership.open) for w in swarm.workers) in (4, 6)  # one link at most
 
 
 def check_who_was_told(folder: Path, count: int, swarm: Stepped) -> None:

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from test_conservation import replica_of
 from torch import nn
 
 from swarmsgd import graphs
@@ -18,7 +19,6 @@ from swarmsgd.config import Config
 from swarmsgd.core.arena import Arena
 from swarmsgd.core.node import Node
 from swarmsgd.observe.records import Recorder
-from swarmsgd.train.replica import Replica
 from swarmsgd.train.swarm import Connection, Swarm
 from swarmsgd.train.worker import Worker
 from swarmsgd.transport.memory import MemoryNetwork
@@ -34,22 +34,29 @@ class Rig:
         self.model = nn.Linear(dim, 1, bias=False)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-6, fused=fused)
         arena = Arena(self.model)
-        replica = Replica(arena, make_code(arena.dim, None))
+        replica = replica_of(arena, make_code(arena.dim, None))
         rng = np.random.default_rng(0)
         recorder = Recorder(None, 0)
         self.worker = Worker(
-            Node(0, [1, 2]),
+            Node(0, [1, 2], lambda among: int(rng.choice(among)) if among else None),
             replica,
             self.network.transport(0),
             run=1,
-            pick=lambda _, candidates: int(rng.choice(candidates)) if candidates else None,
             recorder=recorder,
         )
         self.worker.start()
         self.replica = replica
         connection = Connection(None, replica, self.worker, None)  # pyright: ignore[reportArgumentType]
         self.swarm = Swarm(
-            self.model, self.optimizer, Config(), graphs.complete(3), 0, arena, connection, recorder
+            self.model,
+            self.optimizer,
+            Config(),
+            graphs.complete(3),
+            0,
+            arena,
+            [],
+            connection,
+            recorder,
         )
         self.x = torch.ones(4, dim)
 
@@ -64,8 +71,8 @@ class Rig:
     def close(self) -> None:
         self.swarm._hook.remove()
         self.swarm._left = True
-        self.worker.node.deadline = 0.0  # do not sit out the patience with the silent peers
-        self.worker._queue.put(self.worker._tick)
+        self.worker.machine.deadline = 0.0  # do not sit out the patience with the silent peers
+        self.worker._queue.put(self.worker._nothing)
         self.worker.close(drain_s=0.0)
 
 
@@ -81,7 +88,7 @@ def test_steps_go_on_while_a_kernel_holds_the_lock_and_every_peer_is_silent():
 
         rig.worker._queue.put(stuck_kernel)
         assert entered.wait(10)
-        rig.replica.has_pending = True  # there is something to apply at every step
+        rig.replica.vectors[0].has_pending = True  # there is something to apply at every step
         began, steps = time.monotonic(), 0
         while time.monotonic() - began < 2.0:
             rig.step()

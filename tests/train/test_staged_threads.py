@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from lagging import Lagging
-from test_conservation import DIM, Vector
+from test_conservation import DIM, Vector, replica_of
 from torch import nn
 
 from swarmsgd import graphs
@@ -22,8 +22,6 @@ from swarmsgd.config import Config
 from swarmsgd.core.arena import Arena
 from swarmsgd.core.node import Node
 from swarmsgd.observe.records import Recorder
-from swarmsgd.train.replica import Replica
-from swarmsgd.train.staging import Staged
 from swarmsgd.train.swarm import Connection, Swarm
 from swarmsgd.train.transfers import Streams
 from swarmsgd.train.worker import Worker
@@ -65,18 +63,16 @@ class Threaded:
         self.arena = Arena(model)
         self.start = self.arena.live.double().numpy().copy()
         self.optimizer = Queued(model, self.device, rng)
-        way = Staged(self.arena, Streams(self.arena.live, self.device))
-        self.replica = Replica(self.arena, make_code(DIM, 8), way)
+        transfers = Streams(self.arena.live, self.device)
+        self.replica = replica_of(self.arena, make_code(DIM, 8), transfers)
         others = [j for j in range(3) if j != rank]
         partners = np.random.default_rng([3, rank])
         self.worker = Worker(
-            Node(rank, others),
+            Node(rank, others, lambda among: int(partners.choice(among)) if among else None),
             self.replica,
             network.transport(rank),
             run=1,
-            pick=lambda _, candidates: int(partners.choice(candidates)) if candidates else None,
             recorder=Recorder(None, rank),
-            bits=8,
         )
         self.worker.start()
         connection = Connection(None, self.replica, self.worker, None)  # pyright: ignore[reportArgumentType]
@@ -87,13 +83,14 @@ class Threaded:
             graphs.complete(3),
             rank,
             self.arena,
+            [],
             connection,
             Recorder(None, rank),
         )
 
     def train(self, exchanges: int) -> None:
-        counts = self.worker.node.counts
-        while counts.completed < exchanges and self.worker.node.membership.open:
+        counts = self.worker.machine.counts
+        while counts.completed < exchanges and self.worker.machine.membership.open:
             if self.swarm.config.mode == "non-blocking":
                 with self.device.no_waiting():
                     self.optimizer.step()
@@ -130,7 +127,7 @@ def test_threads_devices_and_exchanges_at_full_speed_conserve_the_sum(mode):
         for thread in threads:
             thread.join(120)
     assert not failures, failures
-    counts = [node.worker.node.counts for node in nodes]
+    counts = [node.worker.machine.counts for node in nodes]
     assert sum(c.completed for c in counts) > 20 and sum(c.lost for c in counts) == 0
     expected = sum(node.start + node.optimizer.taken for node in nodes)
     total = sum(node.arena.live.double().numpy() for node in nodes)

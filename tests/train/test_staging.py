@@ -12,15 +12,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lagging import Lagging
-from test_conservation import DIM, Vector
+from test_conservation import DIM, Vector, replica_of
 
 from swarmsgd.codec import make_code
 from swarmsgd.core.arena import Arena
 from swarmsgd.core.node import Node
 from swarmsgd.errors import ModelError
 from swarmsgd.observe.records import Recorder
-from swarmsgd.train.replica import Replica
-from swarmsgd.train.staging import Direct, Staged, Way
 from swarmsgd.train.transfers import InOrder, Streams
 from swarmsgd.train.worker import Worker
 from swarmsgd.transport.memory import MemoryNetwork
@@ -95,15 +93,13 @@ class Lagged:
         for rank in range(count):
             model = Vector(self.rng.normal(scale=10.0 ** (rank - 1), size=DIM))
             arena = Arena(model)
-            way = Staged(arena, Streams(arena.live, self.devices[rank]))
+            transfers = Streams(arena.live, self.devices[rank])
             worker = Worker(
-                Node(rank, [j for j in range(count) if j != rank]),
-                Replica(arena, make_code(DIM, bits), way),
+                Node(rank, [j for j in range(count) if j != rank], self._pick),
+                replica_of(arena, make_code(DIM, bits), transfers),
                 self.network.transport(rank),
                 run=1,
-                pick=lambda _, candidates: int(self.rng.choice(candidates)) if candidates else None,
                 recorder=Recorder(None, rank),
-                bits=bits,
                 clock=lambda: self.network.now,
             )
             worker.attach()
@@ -111,6 +107,9 @@ class Lagged:
             self.workers.append(worker)
             self.expected += worker.replica.copy_now()
         self.scale = sum(float(a.live.abs().sum()) for a in self.arenas)
+
+    def _pick(self, candidates: tuple[int, ...]) -> int | None:
+        return int(self.rng.choice(candidates)) if candidates else None
 
     def train(self, rank: int, rate: float) -> None:
         """One local step, queued on the device, and what the hook does after it."""
@@ -121,7 +120,7 @@ class Lagged:
         with device.stream(device.current):
             self.arenas[rank].live.add_(torch.from_numpy(step))
         with device.no_waiting():
-            if not worker.ready:
+            if not worker.ready():
                 if worker.replica.has_pending:
                     worker.replica.try_apply()
                 return
@@ -189,10 +188,10 @@ def test_the_sum_is_conserved_whatever_devices_and_messages_do_when(bits, script
     for what, rank in script:
         swarm.act(what, rank, rate)
         # An exchange that only the partner has mixed is the one thing that may be missing.
-        under_way = any(worker.node.held is not None for worker in swarm.workers)
+        under_way = any(worker.machine.held is not None for worker in swarm.workers)
         assert under_way or swarm.drift() <= 1e-7 * swarm.scale
     swarm.finish()
-    assert all(w.node.counts.lost == 0 and w.node.held is None for w in swarm.workers)
+    assert all(w.machine.counts.lost == 0 and w.machine.held is None for w in swarm.workers)
     assert swarm.drift() <= 1e-7 * swarm.scale
     for rank, worker in enumerate(swarm.workers):
         ahead = swarm.arenas[rank].live.numpy() - worker.replica.copy_now()
@@ -235,7 +234,7 @@ def test_answers_between_the_reading_of_a_model_and_its_landing_are_kept():
     while swarm.network.step():
         here.pump()  # answers, next to the copy of before
     answered = here.replica.copy_now()
-    assert here.node.counts.answered == 1 and here.replica.landing and here.replica.has_pending
+    assert here.machine.counts.answered == 1 and here.replica.landing and here.replica.has_pending
     assert np.abs(answered - start).max() > 1e-3
     with swarm.devices[0].no_waiting():
         assert not here.replica.try_apply()  # it is for the landing to take account of
@@ -245,7 +244,7 @@ def test_answers_between_the_reading_of_a_model_and_its_landing_are_kept():
     assert not here.replica.landing
     np.testing.assert_allclose(here.replica.copy_now(), answered + progress, atol=1e-6)
     blocks = [np.abs(progress[:4096]).max(), np.abs(progress[4096:]).max()]
-    np.testing.assert_allclose(here.replica._host.burst_max, blocks, atol=1e-6)
+    np.testing.assert_allclose(here.replica.vectors[0].burst_max, blocks, atol=1e-6)
     swarm.finish()
     np.testing.assert_allclose(swarm.arenas[0].live, here.replica.copy_now(), atol=1e-5)
 
@@ -315,14 +314,14 @@ def test_a_landing_keeps_what_was_offered_for_a_late_reply():
     swarm.train(0, 0.1)
     swarm.devices[0].run_all()
     swarm.exchange(0)
-    assert here.node.held is not None
+    assert here.machine.held is not None
     swarm.arenas[0].live.add_(1.0)
     swarm.expected += 1.0
     assert here.replica.try_publish()  # as after patience has run out
     swarm.devices[0].run_all()
     assert here.replica.land()
     swarm.finish()
-    assert here.node.counts.completed == 1 and here.traffic.distrusted == 0
+    assert here.machine.counts.completed == 1 and here.traffic.distrusted == 0
     assert swarm.drift() < 1e-6 * swarm.scale
 
 
@@ -355,39 +354,31 @@ def test_a_model_that_is_not_finite_is_not_published_and_is_named():
     while swarm.network.step():
         for each in swarm.workers:
             each.pump()
-    assert worker.node.counts.completed == 1  # it offered what it had, and is still a peer
+    assert worker.machine.counts.completed == 1  # it offered what it had, and is still a peer
     worker.replica.settle()
-    assert np.isfinite(worker.replica._host.pending).all()
+    assert np.isfinite(worker.replica.vectors[0].pending).all()
     assert all(np.isfinite(w.replica.copy_now()).all() for w in swarm.workers)
 
 
-def test_a_parameter_moved_after_joining_is_named_at_once():
-    model = Vector(np.zeros(10))
-    arena = Arena(model)
-    replica = Replica(arena, make_code(10, None), Staged(arena, InOrder(arena.live)))
-    model.x.data = torch.ones(10)
-    with pytest.raises(ModelError, match="parameter x was moved"):
-        replica.try_publish()
-    assert not replica.landing
-
-
 def test_a_staged_model_whose_transfers_are_over_at_once_ends_with_the_bits_of_a_direct_one():
-    def models(make_way) -> list[bytes]:
+    def models(staged: bool) -> list[bytes]:
         rng = np.random.default_rng(0)
         network = MemoryNetwork(3, rng=rng, delay_s=(0.0, 0.5))
         arenas, workers = [], []
         for rank in range(3):
             arenas.append(Arena(Vector(rng.normal(size=DIM))))
-            way: Way = make_way(arenas[-1])
-            replica = Replica(arenas[-1], make_code(DIM, 8), way)
+            transfers = InOrder(arenas[-1].live) if staged else None
+            replica = replica_of(arenas[-1], make_code(DIM, 8), transfers)
             worker = Worker(
-                Node(rank, [j for j in range(3) if j != rank]),
+                Node(
+                    rank,
+                    [j for j in range(3) if j != rank],
+                    lambda candidates: int(rng.choice(candidates)),
+                ),
                 replica,
                 network.transport(rank),
                 run=1,
-                pick=lambda _, candidates: int(rng.choice(candidates)),
                 recorder=Recorder(None, rank),
-                bits=8,
                 clock=lambda: network.now,
             )
             worker.attach()
@@ -395,7 +386,7 @@ def test_a_staged_model_whose_transfers_are_over_at_once_ends_with_the_bits_of_a
         for step in range(60):
             replica, worker = workers[step % 3].replica, workers[step % 3]
             arenas[step % 3].live.add_(torch.from_numpy(rng.normal(size=DIM).astype(np.float32)))
-            if worker.ready:
+            if worker.ready():
                 assert replica.try_publish()
                 worker.burst_ended()
             elif replica.has_pending:
@@ -409,4 +400,4 @@ def test_a_staged_model_whose_transfers_are_over_at_once_ends_with_the_bits_of_a
             worker.replica.settle()
         return [arena.live.numpy().tobytes() for arena in arenas]
 
-    assert models(Direct) == models(lambda arena: Staged(arena, InOrder(arena.live)))
+    assert models(staged=False) == models(staged=True)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from swarmsgd.codec import kernels
 from swarmsgd.codec.code import BlockCode
 from swarmsgd.core.replica import Direct
 
-HOST = Direct(kernels)
-"""How changes get to and from a model in host memory."""
+
+@cache
+def host_way() -> Direct:
+    """How changes get to and from a vector in host memory; one for all of them."""
+    return Direct(kernels.apply_pending.compiled, kernels.apply_and_publish.compiled)
 
 
 def rotates(bits: int | None, rotation: bool | None) -> bool:
@@ -27,6 +32,4 @@ def make_code(
     `rotation` is as for `rotates`. With a `common_start` the models are known to begin equal: then
     the first offers need no float32.
     """
-    return BlockCode(
-        dim, bits or 0, rotation=rotates(bits, rotation), common_start=common_start
-    )
+    return BlockCode(dim, bits or 0, rotation=rotates(bits, rotation), common_start=common_start)

@@ -91,18 +91,9 @@ class Code(Protocol):
         ...
 
 
-class Passes(Protocol):
-    """The two passes over vectors [D] in host memory that the training thread makes."""
-
-    def apply_pending(self, live: Vector, pending: Vector, /) -> None:
-        """live += pending; pending = 0."""
-        ...
-
-    def apply_and_publish(
-        self, live: Vector, pending: Vector, copy: Vector, burst_max: Figures, /
-    ) -> bool:
-        """live += pending; pending = 0; burst_max = max|live - copy| of each block; copy = live.
-
-        False, with copy as it was, if a value of live is then not finite.
-        """
-        ...
+ApplyPending = Callable[[Vector, Vector], None]
+"""(live, pending): live += pending; pending = 0."""
+ApplyAndPublish = Callable[[Vector, Vector, Vector, Figures], bool]
+"""(live, pending, copy, burst_max): live += pending; pending = 0; burst_max = max|live - copy| of
+each block; copy = live. False, with copy as it was, if a value of live is then not finite.
+"""

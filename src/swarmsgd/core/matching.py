@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from swarmsgd.core.events import (
-    BurstEnded,
     Announce,
+    BurstEnded,
     Discard,
     Done,
     Effect,
@@ -236,3 +236,7 @@ def _nobody(_candidates: tuple[int, ...]) -> None:
 
 def _overtaken(exchange: ExchangeId) -> str:
     return f"round {exchange.counter} is over here"
+
+
+Machine = Node | Matching
+"""What decides for a node."""

@@ -48,19 +48,15 @@ class LinkTimes:
 class Membership:
     """The neighbours of one node."""
 
-    __slots__ = ("_gone", "_misses", "_open", "_silent_until", "_times")
+    __slots__ = ("_gone", "_misses", "_silent_until", "_times", "open")
 
     def __init__(self, neighbours: Iterable[int]) -> None:
-        self._open: tuple[int, ...] = tuple(neighbours)
+        self.open: tuple[int, ...] = tuple(neighbours)
+        """Neighbours that are not gone."""
         self._gone: set[int] = set()
         self._silent_until: dict[int, float] = {}
         self._misses: dict[int, int] = {}
         self._times: dict[int, LinkTimes] = {}
-
-    @property
-    def open(self) -> tuple[int, ...]:
-        """Neighbours that are not gone."""
-        return self._open
 
     @property
     def gone(self) -> frozenset[int]:
@@ -70,8 +66,8 @@ class Membership:
     def candidates(self, now: float) -> tuple[int, ...]:
         """Neighbours worth asking at `now`: open, and not silent."""
         if not self._silent_until:
-            return self._open
-        return tuple(p for p in self._open if self._silent_until.get(p, now) <= now)
+            return self.open
+        return tuple(p for p in self.open if self._silent_until.get(p, now) <= now)
 
     def patience_s(self, peer: int) -> float:
         """How long to wait for an answer of `peer`; doubled for each time it kept silent lately."""
@@ -107,14 +103,14 @@ class Membership:
 
     def joined(self, peer: int) -> None:
         """A link to `peer` is open (again)."""
-        if peer not in self._open:
-            self._open = tuple(sorted((*self._open, peer)))
+        if peer not in self.open:
+            self.open = tuple(sorted((*self.open, peer)))
             self._gone.discard(peer)
 
     def lost(self, peer: int) -> None:
         """`peer` is gone."""
-        if peer in self._open:
-            self._open = tuple(p for p in self._open if p != peer)
+        if peer in self.open:
+            self.open = tuple(p for p in self.open if p != peer)
             self._gone.add(peer)
         self._silent_until.pop(peer, None)
         self._times.pop(peer, None)

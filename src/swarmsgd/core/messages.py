@@ -134,9 +134,9 @@ class Draft:
 
     def __init__(self, sections: int, take: Callable[[int], Bytes]) -> None:
         self._take = take
-        self._start = _aligned(_HEADER.size + sections * _SECTION.size)
+        self._start = -(-(_HEADER.size + sections * _SECTION.size) // ALIGN) * ALIGN
         self._sections = sections
-        self._table: list[tuple[int, int, int]] = []
+        self._table: list[tuple[int, int, int, int]] = []
         self._buffer: Bytes | None = None
         self._end = self._start
 
@@ -153,7 +153,7 @@ class Draft:
                     grown[self._start : begin] = self._buffer[self._start : begin]
                 self._buffer = grown
             self._buffer[begin + nbytes : end] = 0
-            self._table.append((vector, bits, nbytes))
+            self._table.append((vector, bits, 0, nbytes))
             self._end = end
             return self._buffer[begin : begin + nbytes]
 
@@ -169,8 +169,20 @@ class Draft:
                 "every section must be allocated before the message is finished"
             )
         buffer = self._take(self._end) if self._buffer is None else self._buffer
-        head = _pack(kind, run, sender, incarnation, exchange, self._table, self._end - self._start)
-        buffer.data[: len(head)] = head
+        head = _COVERED.pack(
+            MAGIC,
+            VERSION,
+            kind,
+            self._sections,
+            run,
+            sender,
+            incarnation,
+            *exchange,
+            self._end - self._start,
+        )
+        table = b"".join([_SECTION.pack(*row) for row in self._table])
+        head += _crc(head, table).to_bytes(4, "little") + table
+        buffer.data[: self._start] = head + bytes(self._start - len(head))
         return buffer if len(buffer) == self._end else buffer[: self._end]
 
 
@@ -217,7 +229,7 @@ def parse(buffer: Bytes) -> Message:
             "install the same swarmsgd version on all nodes"
         )
     table_end = _HEADER.size + count * _SECTION.size
-    start = _aligned(table_end)
+    start = -(-table_end // ALIGN) * ALIGN
     if len(buffer) < start or len(buffer) != start + body:
         raise ProtocolError(
             f"message of {len(buffer)} bytes, its header announces {start + body}: torn"
@@ -230,36 +242,16 @@ def parse(buffer: Bytes) -> Message:
     at = start
     for offset in range(_HEADER.size, table_end, _SECTION.size):
         vector, bits, zero, nbytes = _SECTION.unpack_from(data, offset)
-        if zero or at + _aligned(nbytes) > len(buffer):
+        end = at + -(-nbytes // ALIGN) * ALIGN
+        if zero or end > len(buffer):
             raise ProtocolError(f"section {len(sections)} does not fit its message: damaged")
         sections.append(Section(vector, bits, buffer[at : at + nbytes]))
-        at += _aligned(nbytes)
+        at = end
     return Message(_KINDS[kind], run, sender, incarnation, ExchangeId(*exchange), tuple(sections))
-
-
-def _pack(
-    kind: Kind,
-    run: int,
-    sender: int,
-    incarnation: int,
-    exchange: ExchangeId,
-    table: list[tuple[int, int, int]],
-    body: int,
-) -> bytes:
-    rows = b"".join([_SECTION.pack(vector, bits, 0, nbytes) for vector, bits, nbytes in table])
-    head = _COVERED.pack(
-        MAGIC, VERSION, kind, len(table), run, sender, incarnation, *exchange, body
-    )
-    head += _crc(head, rows).to_bytes(4, "little") + rows
-    return head + bytes(_aligned(len(head)) - len(head))
 
 
 def _crc(head: bytes | memoryview, table: bytes | memoryview) -> int:
     return zlib.crc32(table, zlib.crc32(head))
-
-
-def _aligned(nbytes: int) -> int:
-    return -(-nbytes // ALIGN) * ALIGN
 
 
 def offset_seed(exchange: ExchangeId, kind: Kind) -> int:

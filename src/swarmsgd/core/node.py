@@ -18,8 +18,9 @@ its exchange id until an effect names what to do with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-from swarmsgd.core.counts import Counts
 from swarmsgd.core.events import (
     Answer,
     BurstEnded,
@@ -47,7 +48,66 @@ CROSSED = ""
 """Why the lower of two nodes whose offers cross declines one: nothing that a person should know."""
 
 Pick = Callable[[tuple[int, ...]], int | None]
-"""Given who can be asked, the partner to ask, or None: the one choice that the machine is handed."""
+"""Given who can be asked, the partner, or None: the one choice that the machine is handed."""
+
+
+Rng = TypeVar("Rng", contravariant=True)
+
+
+class Lengths(Protocol[Rng]):
+    """What burst lengths are drawn from: H, fixed or random."""
+
+    def draw(self, rng: Rng, /) -> int:
+        """The length of the next burst in local steps, at least 1."""
+        ...
+
+
+class Burst:
+    """Counts the local steps of the burst that goes on.
+
+    A burst that is `due` ends when its model is published, and goes on until it can be: H grows on
+    a slow link.
+    """
+
+    __slots__ = ("_lengths", "_rng", "length", "made")
+
+    def __init__(self, lengths: Lengths[Rng], rng: Rng) -> None:
+        self._lengths = lengths
+        self._rng = rng
+        self.made = 0
+        """Local steps made in it so far."""
+        self.length = lengths.draw(rng)
+        """Local steps after which it is due."""
+
+    @property
+    def due(self) -> bool:
+        """Whether it may end now."""
+        return self.made >= self.length
+
+    def next(self) -> None:
+        """This one was published: the next one begins."""
+        self.made = 0
+        self.length = self._lengths.draw(self._rng)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the exchanges, as this node saw it."""
+
+    started: int = 0
+    completed: int = 0
+    """Started here and mixed here, late ones included."""
+    answered: int = 0
+    late: int = 0
+    """Completed after patience had run out."""
+    overdue: int = 0
+    lost: int = 0
+    """Started here; the partner may have mixed, this node never did: each may shift the sum
+    once.
+    """
+    refused: int = 0
+    skipped: int = 0
+    """Rounds without a partner (matching mode), or bursts that found no peer to ask."""
 
 
 class Node:
@@ -137,8 +197,7 @@ class Node:
     def begin(
         self, peer: int, counter: int, now: float, least_patience_s: float = 0.0
     ) -> list[Effect]:
-        """Offer to `peer`, as exchange number `counter`."""
-        self.check_idle()
+        """Offer to `peer`, as exchange number `counter`; only while idle."""
         if self.held is not None:
             self.counts.lost += 1
         self.counts.started += 1

@@ -15,13 +15,22 @@ exact opposites, so the sum of all copies stays as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, Protocol
 
 import numpy as np
 
 from swarmsgd.core import exchange
-from swarmsgd.core.code import Allocate, Bytes, Code, Figures, Mixed, Passes, Vector
-from swarmsgd.core.counts import together
+from swarmsgd.core.code import (
+    Allocate,
+    ApplyAndPublish,
+    ApplyPending,
+    Bytes,
+    Code,
+    Figures,
+    Mixed,
+    Vector,
+)
 from swarmsgd.core.lattice import blocks_of
 from swarmsgd.core.messages import Draft, Section
 from swarmsgd.errors import ModelError, ProtocolError
@@ -44,7 +53,7 @@ class Lock(Protocol):
 
     def __enter__(self) -> Any: ...
 
-    def __exit__(self, *_: Any) -> Any: ...
+    def __exit__(self, kind: Any, error: Any, traceback: Any, /) -> Any: ...
 
 
 class Way(Protocol):
@@ -88,8 +97,9 @@ class Way(Protocol):
 class Direct:
     """The `Way` for x in host memory: one pass each. One object serves all vectors."""
 
-    def __init__(self, passes: Passes) -> None:
-        self._passes = passes
+    def __init__(self, apply_pending: ApplyPending, apply_and_publish: ApplyAndPublish) -> None:
+        self._apply_pending = apply_pending
+        self._apply_and_publish = apply_and_publish
 
     def landing(self) -> bool:
         """Never."""
@@ -97,7 +107,7 @@ class Direct:
 
     def apply(self, vector: ExchangedVector) -> bool:
         """x += p; p = 0."""
-        self._passes.apply_pending(vector.live, vector.pending)
+        self._apply_pending(vector.live, vector.pending)
         vector.has_pending = False
         return True
 
@@ -106,7 +116,7 @@ class Direct:
         vector.keep_offered()
         vector.has_pending = False
         v = vector
-        if not self._passes.apply_and_publish(v.live, v.pending, v.copy, v.burst_max):
+        if not self._apply_and_publish(v.live, v.pending, v.copy, v.burst_max):
             raise vector.not_finite(vector.live)
 
     def land(self, vector: ExchangedVector) -> bool:
@@ -235,27 +245,30 @@ class ExchangedVector:
         exchange.mix(self.copy, self.pending, change)
 
 
+_HAS_PENDING = attrgetter("has_pending")
+
+
 class Replica:
     """The exchanged vectors of one node, and the one lock over them."""
 
-    __slots__ = ("_lock", "error", "vectors")
+    __slots__ = ("error", "lock", "vectors")
 
     def __init__(self, vectors: Sequence[ExchangedVector], lock: Lock) -> None:
         self.vectors = tuple(vectors)
         self.error: ModelError | None = None
         """What was wrong with a model that `try_publish` took and `land` could not publish."""
-        self._lock = lock
+        self.lock = lock
 
     @property
     def has_pending(self) -> bool:
         """Whether an exchange has added to any p since the training thread took it."""
-        return any([vector.has_pending for vector in self.vectors])
+        return any(map(_HAS_PENDING, self.vectors))
 
     # The training thread's side.
 
     def try_apply(self) -> bool:
         """x += p; p = 0, if the lock is free now and no transfer in the way; whether it was."""
-        if not self._lock.acquire(False):
+        if not self.lock.acquire(False):
             return False
         try:
             done = True
@@ -264,7 +277,7 @@ class Replica:
                     done &= vector.way.apply(vector)
             return done
         finally:
-            self._lock.release()
+            self.lock.release()
 
     def try_publish(self) -> bool:
         """x += p; p = 0; c = x, if the lock is free now; whether it was. `land` is to follow.
@@ -272,20 +285,20 @@ class Replica:
         Raises ModelError, with nothing published, if x is not finite. If x has to come from a
         device first, it is `error` that says later that it was not finite.
         """
-        if not self._lock.acquire(False):
+        if not self.lock.acquire(False):
             return False
         try:
             for vector in self.vectors:
                 vector.way.publish(vector)
             return True
         finally:
-            self._lock.release()
+            self.lock.release()
 
     def settle(self) -> None:
         """x += p; p = 0, waiting for the lock and the device: for where the training thread may
         wait.
         """
-        with self._lock:
+        with self.lock:
             for vector in self.vectors:
                 vector.way.settle(vector)
 
@@ -294,41 +307,43 @@ class Replica:
     @property
     def landing(self) -> bool:
         """Whether a published vector is still on its way to its copy."""
-        return any([vector.way.landing() for vector in self.vectors])
+        return any(vector.way.landing() for vector in self.vectors)
 
     def land(self) -> bool:
         """End what `try_publish` began: c = x + p. False if x is not there yet. Never waits."""
-        if not self.landing:
-            return True
-        with self._lock:
-            done = True
-            for vector in self.vectors:
-                try:
-                    done &= vector.way.land(vector)
-                except ModelError as error:
-                    self.error = error
-            return done
+        done = True
+        for vector in self.vectors:
+            if vector.way.landing():
+                with self.lock:
+                    try:
+                        done &= vector.way.land(vector)
+                    except ModelError as error:
+                        self.error = error
+        return done
 
     def offer(self, seed: int, draft: Draft) -> None:
-        """Write a section for each vector to `draft`."""
-        with self._lock:
+        """Write a section for each vector to `draft`; their offsets differ, though seeds of 32 bits
+        are all that a message has.
+        """
+        with self.lock:
             for index, vector in enumerate(self.vectors):
-                vector.offer(_seed(seed, index), draft.allocator(index, vector.bits))
+                vector.offer(seed | index << 32, draft.allocator(index, vector.bits))
 
     def answer(self, offer: Sequence[Section], seed: int, draft: Draft) -> Mixed:
         """Mix an offer's sections, one for each vector, and write those of the reply.
 
         Raises ProtocolError, with nothing mixed, for bytes that no peer of this run sends.
         """
-        with self._lock:
+        with self.lock:
             if len(self.vectors) > 1:  # else the code's own check comes before any change
                 for vector, section in zip(self.vectors, offer, strict=True):
                     vector.code.check_offer(section.payload)
             seen: list[Mixed] = []
             for index, vector in enumerate(self.vectors):
                 allocate = draft.allocator(index, vector.bits)
-                seen.append(vector.answer(offer[index].payload, _seed(seed, index), allocate))
-        return together(seen)
+                payload = offer[index].payload
+                seen.append(vector.answer(payload, seed | index << 32, allocate))
+        return _together(seen)
 
     def mix(self, reply: Sequence[Section]) -> Mixed:
         """Mix a reply's sections.
@@ -338,7 +353,7 @@ class Replica:
         """
         seen: list[Mixed] = []
         broken: ProtocolError | None = None
-        with self._lock:
+        with self.lock:
             for vector, section in zip(self.vectors, reply, strict=True):
                 try:
                     seen.append(vector.mix(section.payload))
@@ -346,14 +361,22 @@ class Replica:
                     broken = error
         if broken is not None:
             raise broken
-        return together(seen)
+        return _together(seen)
 
-    def copies_now(self) -> list[Vector]:
-        """A snapshot of each communication copy c, for records and tests."""
-        with self._lock:
-            return [vector.copy.copy() for vector in self.vectors]
+    def copy_now(self, index: int = 0) -> Vector:
+        """A snapshot of one vector's copy c, for records and tests."""
+        with self.lock:
+            return self.vectors[index].copy.copy()
 
 
-def _seed(seed: int, index: int) -> int:
-    """Of the offsets of one vector: no two vectors of a message have the same."""
-    return seed | index << 32
+def _together(seen: Sequence[Mixed]) -> Mixed:
+    """What the vectors of one exchange saw: distance, noise and cell are the model's (the first
+    one's), blocks are those of all.
+    """
+    if len(seen) == 1:
+        return seen[0]
+    return seen[0]._replace(
+        blocks=sum(m.blocks for m in seen),
+        left_out=sum(m.left_out for m in seen),
+        float32_blocks=sum(m.float32_blocks for m in seen),
+    )

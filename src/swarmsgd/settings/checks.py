@@ -27,9 +27,9 @@ def one_of(name: str, got: str, table: Iterable[str]) -> None:
 
 def whole(name: str, got: Any, least: int, most: int | None = None) -> None:
     """Raise ConfigError unless `got` is a whole number of at least `least`, at most `most`."""
-    if isinstance(got, int) and not isinstance(got, bool) and got >= least:
-        if most is None or got <= most:
-            return
+    fits = isinstance(got, int) and not isinstance(got, bool) and got >= least
+    if fits and (most is None or got <= most):
+        return
     to = "of at least" if most is None else "from"
     end = "" if most is None else f" to {most}"
     raise ConfigError(f"{name} is {got!r}, wanted a whole number {to} {least}{end}")

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from swarmsgd import graphs
-from swarmsgd.codec import HOST, kernels, make_code
+from swarmsgd.codec import host_way, kernels, make_code
 from swarmsgd.config import LocalSteps
 from swarmsgd.core import messages
 from swarmsgd.core.code import Bytes
-from swarmsgd.core.endpoint import Machine
-from swarmsgd.core.matching import Matching
+from swarmsgd.core.matching import Machine, Matching
 from swarmsgd.core.node import Node
 from swarmsgd.core.replica import ExchangedVector, Replica
 from swarmsgd.graphs import random_partner
@@ -49,6 +48,8 @@ class Swarm:
             _Rows(name, x_ND, x_ND.copy(), np.zeros_like(x_ND))
             for name, x_ND in zip(names, live, strict=True)
         ]
+        self.copy_ND, self.pending_ND = self._rows[0][2:]
+        """Of the models; `x_ND` of the fleet are the live ones."""
         self._ids = list(range(config.nodes))
         self._past: list[VirtualNode] = []
         """Earlier lives of nodes that joined again."""
@@ -79,7 +80,9 @@ class Swarm:
         machine = self._machine(rank, incarnation)
         for peer in absent & set(machine.membership.open) if absent else ():
             machine.membership.lost(peer)
-        replica = Replica([self._vector(rows, rank, incarnation) for rows in self._rows], self._lock)
+        replica = Replica(
+            [self._vector(rows, rank, incarnation) for rows in self._rows], self._lock
+        )
         return VirtualNode(machine, replica, self._stage, self._ledger.recorder(rank))
 
     def _machine(self, rank: int, incarnation: int) -> Machine:
@@ -101,7 +104,7 @@ class Swarm:
         return ExchangedVector(
             rows.name,
             code,
-            HOST,
+            host_way(),
             live=rows.live_ND[rank],
             copy=rows.copy_ND[rank],
             pending=rows.pending_ND[rank],
@@ -144,7 +147,7 @@ class Swarm:
         for node in () if self._together else live:
             node.advance(self._agenda.now)
         rows = [node.rank for node in live]
-        return self._fleet.x_ND[rows] + self._rows[0].pending_ND[rows]
+        return self._fleet.x_ND[rows] + self.pending_ND[rows]
 
     def tally(self) -> None:
         """Write what every node did to the ledger."""

@@ -16,11 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from swarmsgd.config import LocalSteps
-from swarmsgd.core.burst import Burst
 from swarmsgd.core.code import Bytes, Mixed
-from swarmsgd.core.counts import Exchange
-from swarmsgd.core.endpoint import Endpoint, Machine
-from swarmsgd.core.matching import Matching
+from swarmsgd.core.endpoint import Endpoint, Exchange
+from swarmsgd.core.matching import Machine, Matching
+from swarmsgd.core.node import Burst
 from swarmsgd.core.replica import Replica
 from swarmsgd.errors import ModelError
 from swarmsgd.observe.records import Recorder

@@ -17,8 +17,7 @@ from swarmsgd.codec import kernels, make_code, rotates
 from swarmsgd.config import Config
 from swarmsgd.core import messages
 from swarmsgd.core.arena import Arena
-from swarmsgd.core.endpoint import Machine
-from swarmsgd.core.matching import Matching
+from swarmsgd.core.matching import Machine, Matching
 from swarmsgd.core.node import Node
 from swarmsgd.core.replica import Replica
 from swarmsgd.errors import ConfigError, ModelError

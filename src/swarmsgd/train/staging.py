@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from swarmsgd.codec import HOST, kernels, vectors
+from swarmsgd.codec import host_way, kernels, vectors
 from swarmsgd.core.code import Code, Vector
 from swarmsgd.core.replica import ExchangedVector
 from swarmsgd.train.transfers import OVER, Event, Transfers, transfers_for
@@ -39,7 +39,7 @@ def stage(
     return ExchangedVector(
         name,
         code,
-        staged or HOST,
+        staged or host_way(),
         live=copy if staged else x.numpy(),
         copy=copy,
         pending=staged.given() if staged else vectors.zeros(copy.size),
@@ -131,4 +131,3 @@ class Staged:
         if vector.has_pending:
             self.apply(vector)
             self._added.synchronize()
-

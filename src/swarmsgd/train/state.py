@@ -34,7 +34,9 @@ class OptimizerState:
         states = self._optimizer.state
         for at, (parameter, part) in enumerate(self._parts):
             state = states.get(parameter)
-            found = state.get(self.name) if state else None
+            if not state:
+                continue
+            found = state.get(self.name)
             if found is not None and found is not self._held[at]:
                 self._check(found, parameter)
                 with torch.no_grad():
@@ -47,7 +49,9 @@ class OptimizerState:
     def check_found(self) -> None:
         """Raise ConfigError if the optimizer, which has made a step, has no such state."""
         if not any(part is not None for part in self._held):
-            names = sorted({str(name) for state in self._optimizer.state.values() for name in state})
+            names = sorted(
+                {str(name) for state in self._optimizer.state.values() for name in state}
+            )
             raise ConfigError(
                 f"exchange_state names {self.name!r}, but after a step this "
                 f"{type(self._optimizer).__name__} has "

@@ -13,14 +13,15 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from swarmsgd.config import Config, LocalSteps
 from swarmsgd.core.arena import Arena
-from swarmsgd.core.burst import Burst
-from swarmsgd.core.counts import Counts, Traffic
+from swarmsgd.core.endpoint import Traffic
+from swarmsgd.core.node import Burst, Counts
 from swarmsgd.core.replica import Replica
 from swarmsgd.errors import SwarmError
 from swarmsgd.graphs import Graph
@@ -28,7 +29,6 @@ from swarmsgd.observe.records import Recorder
 from swarmsgd.train import collective
 from swarmsgd.train.rendezvous import Rendezvous
 from swarmsgd.train.state import OptimizerState
-from swarmsgd.train.timing import Timing
 from swarmsgd.train.worker import Worker
 
 
@@ -51,6 +51,46 @@ class Connection:
             finally:
                 self.beat.stop()
                 collective.say_goodbye(self.rendezvous)
+
+
+KEPT = 1 << 16
+"""Steps whose times are kept for the percentiles; the longest and the sums cover all."""
+
+
+class StepTimes:
+    """Seconds per step: work done in the hook, and waiting for an exchange (blocking modes
+    only).
+    """
+
+    def __init__(self) -> None:
+        self._work_s = np.zeros(KEPT, np.float32)
+        self._count = 0
+        self._longest_s = 0.0
+        self._total_s = 0.0
+        self.blocked_s = 0.0
+        self.last_s = 0.0
+        """The last step's work."""
+
+    def add(self, work_s: float, waited_s: float) -> None:
+        """One step's times."""
+        self.last_s = work_s
+        self._work_s[self._count % KEPT] = work_s
+        self._count += 1
+        self._total_s += work_s
+        self._longest_s = max(self._longest_s, work_s)
+        self.blocked_s += waited_s
+
+    def figures(self) -> dict[str, float]:
+        """Median, 99th percentile (of the last 65,536 steps), longest and sum, in seconds."""
+        kept = self._work_s[: min(self._count, KEPT)]
+        p50, p99 = np.percentile(kept, [50, 99]) if len(kept) else (0.0, 0.0)
+        return {
+            "hook_s_p50": float(p50),
+            "hook_s_p99": float(p99),
+            "hook_s_max": self._longest_s,
+            "hook_s_total": self._total_s,
+            "blocked_s": self.blocked_s,
+        }
 
 
 JOINED: weakref.WeakSet[Optimizer] = weakref.WeakSet()
@@ -88,7 +128,7 @@ class Swarm:
         lengths = LocalSteps.parse(config.local_steps)
         rng = lengths.generator(config.seed, rank, rounds=config.mode == "matching")
         self._burst = Burst(lengths, rng)
-        self._timing = Timing()
+        self._timing = StepTimes()
         self._steps = 0
         self._missed = 0
         self._means = 0

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from functools import partial
 
 from swarmsgd.core.code import Bytes, Mixed
-from swarmsgd.core.counts import Exchange
-from swarmsgd.core.endpoint import Endpoint, Machine
+from swarmsgd.core.endpoint import Endpoint, Exchange
+from swarmsgd.core.matching import Machine
 from swarmsgd.core.replica import Replica
 from swarmsgd.errors import LinkClosed
 from swarmsgd.observe.records import Recorder
@@ -214,7 +214,8 @@ class Worker:
 
     def mixed(self, exchange: Exchange, mixed: Mixed) -> None:
         """Record an exchange."""
-        self._recorder.write("exchange", **exchange.fields(mixed, self._clock()))
+        if self._recorder.path is not None:
+            self._recorder.write("exchange", **exchange.fields(mixed, self._clock()))
 
     def note(self, what: str, peer: int, text: str) -> None:
         """Record and log what a person should know."""

@@ -78,6 +78,8 @@ class GlooTransport:
         self._connect_timeout_s = connect_timeout_s
         self._limits = Limits(max_message_bytes, max_queued_bytes, max_queued_messages)
         self._pool = pool or BufferPool()
+        self.take = self._pool.take
+        self.give = self._pool.give
         self._links: dict[int, Link] = {}
         self._remote: dict[int, Endpoint] = {}
         self._port: Port | None = None
@@ -189,14 +191,6 @@ class GlooTransport:
                 f"node {self.rank} has no link to node {peer}, only to {sorted(self.peers)}"
             )
         link.send(message)
-
-    def take(self, nbytes: int) -> Buffer:
-        """A buffer from the pool: see Transport."""
-        return self._pool.take(nbytes)
-
-    def give(self, buffer: Buffer) -> None:
-        """Hand a buffer back: see Transport."""
-        self._pool.give(buffer)
 
     def drop(self, peer: int) -> None:
         """Close the link to one peer at once: see Transport. Takes up to 30 ms."""

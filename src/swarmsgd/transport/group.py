@@ -115,18 +115,24 @@ class GlooChannel:
         self._acknowledgement = self._post_send(_NOTHING, _ACKNOWLEDGED)
 
     def _receive(self, buffer: Buffer, tag: int, end: int) -> None:
-        with _breaking():
+        try:
             posted = self._group.recv([torch.from_numpy(buffer)], self._other, tag)
+        except RuntimeError as error:
+            raise ChannelBroken(plain(error)) from None
         self._wait(end)
         del posted  # complete, because what was sent behind it has come
 
     def _wait(self, tag: int) -> None:
-        with _breaking():
+        try:
             self._group.recv([torch.from_numpy(_NOTHING)], self._other, tag).wait(_FOREVER)
+        except RuntimeError as error:
+            raise ChannelBroken(plain(error)) from None
 
     def _post_send(self, buffer: Buffer, tag: int) -> Any:
-        with _breaking():
+        try:
             return self._group.send([torch.from_numpy(buffer)], self._other, tag)
+        except RuntimeError as error:
+            raise ChannelBroken(plain(error)) from None
 
     def break_off(self) -> None:
         group = self._group
@@ -142,14 +148,6 @@ class GlooChannel:
         for native in (self._group, self._acknowledgement):
             _leak(native)
         self.release()
-
-
-@contextmanager
-def _breaking() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        raise ChannelBroken(plain(error)) from None
 
 
 class Port:

@@ -49,9 +49,11 @@ class BufferPool:
         if nbytes == 0:
             return np.empty(0, np.uint8)
         with self._lock:
-            fitting = (size for size in self._free if nbytes <= size <= 2 * max(nbytes, _SMALLEST))
-            size = min(fitting, default=None)
-            allocation = None if size is None else self._remove(size)
+            most, best = 2 * max(nbytes, _SMALLEST), 0
+            for size in self._free:
+                if nbytes <= size <= most and (not best or size < best):
+                    best = size
+            allocation = self._remove(best) if best else None
         if allocation is None:
             allocation = np.empty(_rounded(nbytes), np.uint8)
         key = id(allocation)

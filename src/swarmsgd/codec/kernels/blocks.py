@@ -7,6 +7,8 @@ ones must keep their order, and few enough arrays a loop that they can be told a
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba as nb
 import numpy as np
 
@@ -33,7 +35,7 @@ FARTHEST_TURNED = int(np.float32(2 * lattice.EXCHANGEABLE / lattice.BLOCK).view(
 _COUNTS = np.float32(2.0**-80)
 _SMALLEST_CELL = np.float32(lattice.SMALLEST_CELL)
 _FINEST = np.float32(lattice.FINEST)
-_scramble = nb.njit(lattice.scramble)
+_scramble: Any = nb.njit(lattice.scramble)
 
 
 @nb.njit(inline="never")
