@@ -47,7 +47,8 @@ class OptimizerState:
                 self._held[at] = state[self.name] = part
 
     def check_found(self) -> None:
-        """Raise ConfigError if the optimizer, which has made a step, has no such state."""
+        """Adopt; raise ConfigError if the optimizer, which has made a step, has no such state."""
+        self.adopt()
         if not any(part is not None for part in self._held):
             names = sorted(
                 {str(name) for state in self._optimizer.state.values() for name in state}

@@ -148,6 +148,9 @@ class Swarm:
             return  # on a device the step counts: asking would wait for it
         self._steps += 1
         self._burst.made += 1
+        if self._steps == 1:
+            for state in self._states:
+                state.check_found()
         if self._connection is not None:
             waited_s = self._step_boundary(self._connection)
             self._timing.add(time.perf_counter() - begin - waited_s, waited_s)

@@ -1,0 +1,114 @@
+"""Optimizer state that is exchanged with the model."""
+
+import pytest
+import torch
+from nodes import run
+from torch import nn
+
+from swarmsgd.core.arena import Arena
+from swarmsgd.errors import ConfigError
+from swarmsgd.train.join import join
+from swarmsgd.train.state import OptimizerState
+
+
+def trained(
+    steps: int, *, adopt: bool, load_at: int = -1
+) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A small model after some steps of SGD with momentum, alone."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, dampening=0.5)
+    state = OptimizerState("momentum_buffer", Arena(model), optimizer) if adopt else None
+    for step in range(steps):
+        if step == load_at:
+            optimizer.load_state_dict(optimizer.state_dict())
+        optimizer.zero_grad()
+        model(torch.randn(8, 3)).square().mean().backward()
+        optimizer.step()
+        if state is not None:
+            state.adopt()
+    return model, optimizer
+
+
+@pytest.mark.parametrize("load_at", [-1, 2])
+def test_an_optimizer_whose_state_lies_in_a_vector_steps_as_it_would_without(load_at: int):
+    (mine, _), (plain, _) = trained(5, adopt=True, load_at=load_at), trained(5, adopt=False)
+    for a, b in zip(mine.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_vector_is_what_the_optimizer_works_on_and_what_came_before_its_first_step_counts():
+    model = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    state = OptimizerState("momentum_buffer", Arena(model), optimizer)
+    state.live += 1.0  # brought by an exchange
+    model(torch.ones(1, 4)).sum().backward()
+    optimizer.step()
+    state.adopt()
+    assert torch.equal(state.live, torch.full((10,), 2.0))
+    state.live += 1.0
+    assert torch.equal(optimizer.state[model.weight]["momentum_buffer"], torch.full((2, 4), 3.0))
+    state.release()
+    state.live += 1.0
+    assert torch.equal(optimizer.state[model.weight]["momentum_buffer"], torch.full((2, 4), 3.0))
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "says"),
+    [
+        (lambda p: torch.optim.SGD(p, lr=0.1), "momentum_buffer", "its momentum is 0, perhaps"),
+        (lambda p: torch.optim.AdamW(p), "momentum_buffer", "has only exp_avg, exp_avg_sq, step"),
+        (
+            lambda p: torch.optim.AdamW(p),
+            "step",
+            r"of shape \[\] for a parameter of shape \[2, 4\]",
+        ),
+    ],
+)
+def test_a_state_that_cannot_be_exchanged_is_named_at_the_first_step(make, name, says):
+    model = nn.Linear(4, 2)
+    optimizer = make(model.parameters())
+    with join(model, optimizer, exchange_state=(name,)):
+        model(torch.ones(1, 4)).sum().backward()
+        with pytest.raises(ConfigError, match=says):
+            optimizer.step()
+
+
+CONSERVE = """
+D = 50_000
+model = Vector(D, seed=RANK)
+start = model.x.detach().double().clone()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=1.0)  # all that moves is exchanged
+model.x.grad = torch.randn(D, generator=torch.Generator().manual_seed(100 + RANK)) * 10.0 ** RANK
+first = model.x.grad.double().clone()
+bits = None if os.environ["BITS"] == "none" else int(os.environ["BITS"])
+with swarmsgd.join(model, optimizer, local_steps=1, broadcast_start=False, bits=bits,
+                   exchange_state=("momentum_buffer",)) as swarm:
+    optimizer.step()
+    model.x.grad.zero_()
+    swarm.mean_model()
+    began = time.monotonic()
+    while swarm.stats()["started"] < 60 and time.monotonic() - began < 60:
+        optimizer.step()
+        time.sleep(0.001)
+    swarm.mean_model()
+    lost = swarm.stats()["lost"]
+optimizer.step()
+momentum = optimizer.state[model.x]["momentum_buffer"].double().clone()
+torch.save((start, model.x.detach().double(), first, momentum), os.environ["TMP"] + f"/{RANK}.pt")
+say(lost=lost)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", ["none", "8", "4"])
+def test_momentum_that_is_exchanged_keeps_its_sum_and_comes_together(bits: str, tmp_path):
+    said = run(CONSERVE, 3, BITS=bits, TMP=str(tmp_path))
+    assert all(s["lost"] == 0 for s in said)
+    saved = [torch.load(tmp_path / f"{rank}.pt") for rank in range(3)]
+    starts, finals, firsts, momenta = (torch.stack(vectors) for vectors in zip(*saved, strict=True))
+    for before, after in ((starts, finals), (firsts, momenta)):
+        drift = (after.sum(0) - before.sum(0)).norm() / before.norm()
+        assert drift < 1e-6
+        spread = (after - after.mean(0)).norm() / (before - before.mean(0)).norm()
+        assert spread < 1e-2
