@@ -1,21 +1,24 @@
 """How wide the cells of the next offer are: a prediction of each block's max-norm distance.
 
-Nothing here is set by a user. A block's distance to the next partner is taken to be the largest of
-the last few that exchanges found, in either role. If bursts have grown since one of them was found,
-it counts for more: as many times as the bursts have, but at most by the difference of the bursts,
-which is how much further one of them carries a model. A margin comes on top. Before anything was
-found, nodes that began with equal models are taken to be two bursts apart, one of either end; of
-others nothing is known, and the block goes as float32.
+Nothing here is set by a user. For each of the last few exchanges, in either role, a block's distance
+d was found, when bursts were b0 long (the largest |change| of the last few bursts); now they are b
+long. With s = `_SPREAD` for a rotated code, else 1, the next distance is predicted as::
 
-Bursts are measured as they are, distances of a rotated code in rotated blocks, where a burst, or
-the difference of two, can reach `_SPREAD` times as far. Most reach less than they do unrotated, so
-first cells, and those of blocks that had not moved when a distance was found, are as if nothing was
-rotated; where changes are all of one size, as Adam's first, they fail.
+    max over the last few of   min(d b / b0, d + s (b - b0))    where b > b0 > 0
+                               d + b                            where b0 = 0: nothing had moved
+                               d                                else
+
+and a margin comes on top. Before anything was found, nodes that began with equal models are taken
+to be 2 b apart, one burst of either end; of others nothing is known, and the block goes as float32.
+
+Bursts are measured in unrotated blocks, distances of a rotated code in rotated ones, where a change
+can reach s times as far. Most reach less than that, so the first guess takes no account of it; where
+all changes are of one size, as Adam's first, it fails.
 
 Too narrow a cell costs one exchange of one block; too wide a one costs noise in the models, so the
-prediction never grows on anything but what was seen. A cell that was too narrow is doubled, and
-after `PATIENCE` failures in a row, or the first one before anything was seen, the block goes as
-float32, which always decodes.
+prediction never grows on anything but what was seen. A cell that was too narrow is doubled. After
+`PATIENCE` failures in a row, or the first one before anything was seen, the block goes as float32,
+which always decodes.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def apply_pending(live: Array, pending: Array) -> None:
 
 
 def publish(live: Array, pending: Array, copy: Array) -> None:
-    """x += p; p = 0; c = x: the end of a burst (section 2)."""
+    """x += p; p = 0; c = x: the end of a burst."""
     apply_pending(live, pending)
     copy[...] = live
 

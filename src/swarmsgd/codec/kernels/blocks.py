@@ -91,9 +91,8 @@ def cell_for(distance, magnitude, cells_in_reach):
 def _nearest(colour, value, inverse, above, half, mask):
     """The k of this colour nearest to value.
 
-    Where a place does not fit an int32 the processor makes some number of it, which is no lattice
-    coordinate either: the check fails, unless whoever sent it made it for that number, and then the
-    distance is too large to be mixed, or the magnitude of the values has said so before.
+    A place out of int32's range converts to an arbitrary int32. The check rejects it; if a sender
+    has forged a check that fits, the distance is too large to be mixed.
     """
     lowest = np.int32(np.int32(np.floor(value * inverse + above)) - half)
     return np.int32(lowest + (np.int32(np.int32(colour) - lowest) & mask))
@@ -103,8 +102,8 @@ def _nearest(colour, value, inverse, above, half, mask):
 def encode(values, cell, offset, colours):
     """Colours (with higher bits of k, as many as fit) of values.
 
-    Returns their check and the sum of their squares, about: what was made means nothing if a value
-    is too large for the cell (`at_most`).
+    Returns their check and, to rounding, the sum of their squares, from which `at_most` bounds the
+    largest value: if that is too large for the cell, what was made means nothing.
     """
     inverse = np.float32(1) / cell
     check = np.uint32(0)
@@ -119,9 +118,7 @@ def encode(values, cell, offset, colours):
 
 @nb.njit
 def at_most(squares):
-    """What no |value| of a block is above whose squares have this sum, within rounding; Inf if
-    squares can have been too small to count.
-    """
+    """A bound of max|values| from the sum of their squares; Inf where squares may have underflowed."""
     return np.sqrt(squares) * np.float32(1.001) if squares > _COUNTS else np.float32(np.inf)
 
 

@@ -1,8 +1,7 @@
 """`core.lattice.rotate` and its inverse for one block, compiled.
 
-While one block is transformed, which is much to compute, the next one can come from memory. The
-processor does not foresee that: the strides are too long. So both take `ahead`, a block's start,
-and ask for it.
+Both take `ahead`, the start of the next block, and prefetch it while they compute: the strides of a
+transform are too long for the processor to foresee what is read next.
 """
 
 from __future__ import annotations

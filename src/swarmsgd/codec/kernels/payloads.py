@@ -128,6 +128,8 @@ def offer(bits, rotated, scratch, copy, seed, body, starts, forms, cells, checks
             rotate(mine, own, borrowed(copy, start + BLOCK, start + BLOCK))
             _ask_for(body, starts[block], starts[block + 1])
         if forms[block] == RAW:
+            # The values go as they are, not rotated; what is rotated is checked, since the
+            # partner rotates them.
             if magnitude_bits(own) > largest:
                 return False
             cells[block] = np.float32(0)
@@ -143,6 +145,8 @@ def offer(bits, rotated, scratch, copy, seed, body, starts, forms, cells, checks
                 check, squares = encode(own, cell, offset, wide)
             else:
                 check, squares = encode(own, cell, offset, into)
+            # The sum of squares comes almost free and bounds max|own|: nearly always that is
+            # enough to know that the cell is wide enough, and no second pass looks for the maximum.
             bound = at_most(squares)
             if bound <= from_bits(largest) and cell >= floor_cell(bound):
                 break
@@ -215,6 +219,7 @@ def answer(
         if rotated:
             own = borrowed(turned, 0, mine.size)
             rotate(mine, own, coming)
+        # 1. Their lattice point, with its check and its distance from ours.
         first = offer_starts[block]
         check = np.uint32(0)
         whole = True
@@ -239,16 +244,22 @@ def answer(
                     read, own, cell, offset, bits, theirs, coming
                 )
             whole = due <= FINITE
+        # 2. Whether to mix. The check says that what was decoded is what was sent. The rest keeps
+        # out what a liar can make pass it: values or changes so large that a model would overflow.
+        # A cell of this width is sure to decode next to their point, so the reply cannot fail.
         cell = cell_for(distance, magnitude + distance, cells_in_reach)
         whole &= check == offer_checks[block] and size_bits(magnitude) <= LARGEST
         whole &= size_bits(distance) <= farthest
         if not (whole and cell <= _LARGEST_CELL):
+            # Both ends leave it out: the reply says so, and keeps its place as zeros.
             forms[block] = LEFT_OUT
             cells[block] = np.float32(0)
             checks[block] = 0
             body[starts[block] : starts[block + 1]] = 0
             seen[block] = np.float32(LEFT)
             continue
+        # 3. Our own lattice point into the reply, and half of the difference into copy and pending,
+        # in one pass: the values are in registers once.
         seen[block] = distance
         if forms[block] == RAW:
             cells[block] = np.float32(0)
@@ -265,6 +276,8 @@ def answer(
                 check, part = encode_change(own, theirs, cell, offset, wide)
             else:
                 check, part = encode_change(own, theirs, cell, offset, into)
+            # The change is rotated back, not the points: one rotation instead of two, and both
+            # ends' changes stay exact opposites, since rotating is odd.
             unrotate(theirs, borrowed(copy, start + BLOCK, start + BLOCK))
             add_change(theirs, mine, coming)
         elif bits == 16:
@@ -333,6 +346,8 @@ def mix(
         own = borrowed(offered, start, min(start + BLOCK, offered.size))
         coming = borrowed(pending, start, start + own.size)
         ours = borrowed(points, 0, own.size)
+        # 1. Q_i again, from the model that was offered: it is not stored. The check that was sent
+        # proves it the same; a value that changed since would shift the sum of models unseen.
         if offer_forms[block] == RAW:
             move(ours, 0, own, 0, 4 * own.size)
             again = check_of(ours.view(np.int32))
@@ -347,6 +362,7 @@ def mix(
         if again != offer_checks[block]:
             seen[block] = np.float32(CHANGED)
             continue
+        # 2. Q_j next to Q_i, which the partner knew: at the cell that it chose this decodes.
         whole = True
         if forms[block] == RAW:
             theirs = borrowed(turned, 0, ours.size)
@@ -366,7 +382,8 @@ def mix(
                 check, distance, part, _ = decode_change(read, ours, cell, offset, bits, coming)
             if rotated:
                 unrotate(ours, borrowed(offered, start + BLOCK, start + BLOCK))
-        # A partner leaves blocks out that are farther; its lattice point is a cell from its value.
+        # 3. A partner leaves out blocks that are farther; its lattice point may be a cell from its
+        # value, hence the factor of two.
         whole &= size_bits(distance) <= farthest + _TWICE
         if not (whole and check == checks[block]):
             seen[block] = np.float32(WRONG)
