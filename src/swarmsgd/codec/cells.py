@@ -1,7 +1,7 @@
 """How wide the cells of the next offer are: a prediction of each block's max-norm distance.
 
-Nothing here is set by a user. For each of the last few exchanges, in either role, a block's distance
-d was found, when bursts were b0 long (the largest |change| of the last few bursts); now they are b
+Nothing here is set by a user. Each of the last few exchanges, in either role, found a distance d of
+a block, when bursts were b0 long (the largest |change| of the last few bursts); now they are b
 long. With s = `_SPREAD` for a rotated code, else 1, the next distance is predicted as::
 
     max over the last few of   min(d b / b0, d + s (b - b0))    where b > b0 > 0
@@ -11,9 +11,9 @@ long. With s = `_SPREAD` for a rotated code, else 1, the next distance is predic
 and a margin comes on top. Before anything was found, nodes that began with equal models are taken
 to be 2 b apart, one burst of either end; of others nothing is known, and the block goes as float32.
 
-Bursts are measured in unrotated blocks, distances of a rotated code in rotated ones, where a change
-can reach s times as far. Most reach less than that, so the first guess takes no account of it; where
-all changes are of one size, as Adam's first, it fails.
+Bursts are measured in unrotated blocks, distances of a rotated code in rotated ones, where a
+change can reach s times as far. Most reach less than that, so the first guess takes no account of
+it; where all changes are of one size, as Adam's first, it fails.
 
 Too narrow a cell costs one exchange of one block; too wide a one costs noise in the models, so the
 prediction never grows on anything but what was seen. A cell that was too narrow is doubled. After

@@ -118,7 +118,7 @@ def encode(values, cell, offset, colours):
 
 @nb.njit
 def at_most(squares):
-    """A bound of max|values| from the sum of their squares; Inf where squares may have underflowed."""
+    """A bound of max|values| from the sum of their squares; Inf where squares may underflow."""
     return np.sqrt(squares) * np.float32(1.001) if squares > _COUNTS else np.float32(np.inf)
 
 
