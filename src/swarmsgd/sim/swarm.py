@@ -213,7 +213,7 @@ class Swarm:
         node.bursts = other.bursts  # rounds go on where they are
         fleet, rank = self._fleet, node.rank
         fleet.x_ND[rank] = fleet.x_ND[other.rank] + self.pending_ND[other.rank]
-        fleet.v_ND[rank] = 0
+        fleet.states.reset(rank)
         fleet.buffers_NB[rank] = fleet.buffers_NB[other.rank]
         fleet.steps_N[rank] = fleet.steps_N[other.rank]  # its schedule goes on where they are
         self.copy_ND[rank] = fleet.x_ND[rank]
