@@ -28,6 +28,7 @@ class ModuleLearner:
         self._model = task.make_model(seed)
         self._arena = Arena(self._model)
         self._parameters = [p for p in self._model.parameters() if p.requires_grad]
+        self._parts_of_live = list(self._parts(self._arena.live))
         self._optimizer = settings.make(self._model.parameters())
         self._fresh = self._optimizer.state
         self._floats = [b for b in self._model.buffers() if b.is_floating_point()]
@@ -84,7 +85,8 @@ class ModuleLearner:
         batches = self._batches.get(node)
         if batches is None:
             batches = self._batches[node] = self._task.batches(node)
-        self._optimizer.zero_grad()
+        for parameter in self._parameters:
+            parameter.grad = None
         loss = self._task.loss(self._model, next(batches))
         loss.backward()
         return loss
@@ -141,7 +143,8 @@ class ModuleLearner:
     def _load(self, x: Vector, buffers: Vector) -> None:
         """Take copies: `x` need not be aligned as a row of a fleet is."""
         self._arena.live.copy_(torch.from_numpy(x))
-        self._place(self._arena.live)
+        for parameter, part in self._parts_of_live:
+            parameter.data = part
         self._load_buffers(buffers)
 
     def _load_buffers(self, buffers: Vector) -> None:
