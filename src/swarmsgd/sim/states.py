@@ -11,13 +11,13 @@ from collections import defaultdict
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from swarmsgd.core.arena import Arena
 from swarmsgd.core.code import Vector
 
-TorchState = defaultdict[nn.Parameter, dict[str, Any]]
-"""As `torch.optim.Optimizer.state`."""
+TorchState = defaultdict[Tensor, Any]
+"""As `torch.optim.Optimizer.state`: parameter -> name -> what is remembered."""
 
 _ALIGNED = 16
 """Rows begin at multiples of 16 floats, 64 bytes, as the vectors of real nodes do: a matrix product
@@ -41,7 +41,7 @@ class OptimizerStates:
         self._shape = num_nodes, dim
         self._rows: dict[str, Vector] = {}
         self._states: dict[int, TorchState] = {}
-        self._placed: dict[int, dict[tuple[nn.Parameter, str], Tensor]] = {}
+        self._placed: dict[int, dict[tuple[Tensor, str], Tensor]] = {}
 
     def rows(self, name: str) -> Vector:
         """float32 [N, D], always the same array, made when it is first asked for."""
@@ -82,8 +82,9 @@ class OptimizerStates:
         self._placed.pop(node, None)
 
 
-def _fits(value: object, parameter: nn.Parameter) -> bool:
-    if not isinstance(value, Tensor):
+def _fits(value: object, parameter: Tensor) -> bool:
+    """Whether it has a place in the rows; a frozen parameter has none."""
+    if not isinstance(value, Tensor) or not parameter.requires_grad:
         return False
     return value.shape == parameter.shape and value.dtype == torch.float32
 
