@@ -3,7 +3,7 @@
     python benchmarks/sim_overhead.py [--rounds 5] [--keep]
 
 Fashion-MNIST CNN, 16 nodes, H = 4. Each round trains `--epochs` of the data three times in this
-process, one thread: a bare loop of forward, backward and SGD on the same batches, the swarm at 8
+process, one thread: a bare loop of forward, backward and step on the same batches, the swarm at 8
 bits, and the swarm at float32; interleaved, scoring left out. Reported: medians and their ratios.
 """
 
@@ -67,7 +67,7 @@ def bare(task: Task, config: SimConfig) -> float:
     """Seconds of the same number of steps on the nodes' batches in turn, by one model."""
     begin = time.perf_counter()
     model = task.make_model(0)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=config.momentum)
+    optimizer = config.optimizer.make(model.parameters())
     streams = itertools.cycle([task.batches(node) for node in range(NODES)])
     for batches in itertools.islice(streams, steps_of(task, config)):
         optimizer.zero_grad()

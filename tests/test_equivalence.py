@@ -1,11 +1,13 @@
 """The keystone: a real run and a virtual run with one schedule reach the same weights."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from swarmsgd.settings.optimizer import OptimizerSettings
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.run import simulate
 from swarmsgd.sim.world import World
@@ -16,13 +18,27 @@ from swarmsgd.train.run import run
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("bits", [None, 8, 4])
+SGD = OptimizerSettings(weight_decay=1e-4)
+ADAMW = OptimizerSettings(optimizer="adamw", lr=3e-3, weight_decay=0.01)
+CLIPPED = OptimizerSettings(optimizer="adamw", lr=3e-3, schedule="constant", clip_norm=0.5)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "bits"),
+    [(SGD, None), (SGD, 8), (SGD, 4), (ADAMW, None), (CLIPPED, 8), (ADAMW, 4)],
+)
 def test_a_real_run_and_a_virtual_one_end_with_the_same_bits(
-    bits: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    optimizer: OptimizerSettings, bits: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     task = VisionOptions(dataset="digits", model="mlp", partition="dirichlet:0.3")
-    same = {"nodes": 4, "epochs": 3, "graph": "ring", "local_steps": 2, "weight_decay": 1e-4}
+    same: dict[str, Any] = {
+        "nodes": 4,
+        "epochs": 3,
+        "graph": "ring",
+        "local_steps": 2,
+        "optimizer": optimizer,
+    }
     out = tmp_path / "real"
     assert run(TrainConfig(task=task, mode="matching", bits=bits, out=out, **same)) == 0
     world = World(step_jitter=0.5, bandwidth_mbit_s=10)  # times change nothing in matching mode

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 from swarmsgd import graphs
 from swarmsgd.config import Config, closest
 from swarmsgd.errors import ConfigError
+from swarmsgd.settings.optimizer import OptimizerSettings
 from swarmsgd.tasks import TASKS, SyntheticOptions, VisionOptions
 
 TaskOptions = VisionOptions | SyntheticOptions
+
+_FROM_FLAT = OptimizerSettings()
 
 
 class _Schedule(NamedTuple):
@@ -39,7 +42,7 @@ class RunConfig:
     `algorithm` may be is for the driver to say: each has a table of its own.
     """
 
-    PARTS: ClassVar[Mapping[str, type]] = {}
+    PARTS: ClassVar[Mapping[str, type]] = {"optimizer": OptimizerSettings}
     """Fields that are dataclasses themselves, besides the task's options."""
 
     task: TaskOptions
@@ -85,6 +88,10 @@ class RunConfig:
     weight_decay: float = 0.0
     """Weight decay of every node's SGD."""
 
+    optimizer: OptimizerSettings = field(default_factory=lambda: _FROM_FLAT)
+    """What every node steps with. For now made of the four fields above unless it is given, which
+    then are what it says."""
+
     seed: int = 0
     """Seeds everything: first model, split of the data, order of samples, partners."""
 
@@ -107,6 +114,12 @@ class RunConfig:
                 got = getattr(self, name)
                 raise ConfigError(f"{name} is {got!r}, wanted a number {wanted}")
         one_of("schedule", self.schedule, SCHEDULES)
+        flat = ("lr", "schedule", "momentum", "weight_decay")
+        if self.optimizer is _FROM_FLAT:
+            made = OptimizerSettings(**{name: getattr(self, name) for name in flat})
+            object.__setattr__(self, "optimizer", made)
+        for name in flat:
+            object.__setattr__(self, name, getattr(self.optimizer, name))
         Config(
             local_steps=self.local_steps,
             mode=self.mode,

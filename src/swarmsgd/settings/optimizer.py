@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
+from swarmsgd.errors import ConfigError
 from swarmsgd.settings.checks import number, one_of
 
 
 class _Kind(NamedTuple):
     make: Callable[..., torch.optim.Optimizer]
     takes: tuple[str, ...]
-    """The settings it has, besides `lr`."""
+    """Torch's names of the settings it has, besides `lr`."""
     help: str
 
 
@@ -24,13 +25,19 @@ OPTIMIZERS: Mapping[str, _Kind] = {
     "sgd": _Kind(
         torch.optim.SGD, ("momentum", "nesterov", "weight_decay"), "torch's SGD, with momentum"
     ),
+    "adam": _Kind(
+        torch.optim.Adam, ("betas", "eps", "weight_decay"), "torch's Adam (Kingma, Ba 2015)"
+    ),
     "adamw": _Kind(
         torch.optim.AdamW, ("betas", "eps", "weight_decay"), "torch's AdamW (Loshchilov 2019)"
     ),
 }
-"""Name -> how torch makes it, the settings it takes, a line of help. Any of torch.optim whose state
-is tensors of the parameters' shapes and numbers fits: one line adds it.
+"""Name -> how torch makes it, the settings it takes, a line of help. One line adds another of
+torch.optim, if its step needs no closure.
 """
+
+_TAKES_ALL = frozenset({"optimizer", "lr", "schedule", "clip_norm"})
+"""Settings that every optimizer has."""
 
 
 class _Schedule(NamedTuple):
@@ -49,10 +56,10 @@ SCHEDULES: Mapping[str, _Schedule] = {
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    """Checked when made: raises ConfigError."""
+    """Checked when made: raises ConfigError, also for a setting that the optimizer has not."""
 
     optimizer: str = "sgd"
-    """What every node steps with: sgd or adamw, torch's own."""
+    """What every node steps with: torch's sgd, adam or adamw."""
 
     lr: float = 0.1
     """Learning rate of every node; tune it for each algorithm."""
@@ -70,16 +77,16 @@ class OptimizerSettings:
     """Weight decay."""
 
     beta1: float = 0.9
-    """Decay of the running mean of gradients (adamw)."""
+    """Decay of the running mean of gradients (adam, adamw)."""
 
     beta2: float = 0.999
-    """Decay of the running mean of their squares (adamw)."""
+    """Decay of the running mean of their squares (adam, adamw)."""
 
     eps: float = 1e-8
-    """Added to the root of it (adamw)."""
+    """Added to the root of the running mean of squares (adam, adamw)."""
 
     clip_norm: float | None = None
-    """Scale each node's gradient down to this 2-norm where it is longer; none: never."""
+    """Scale a gradient down to this 2-norm before the step where it is longer; none: never."""
 
     def __post_init__(self) -> None:
         one_of("optimizer", self.optimizer, OPTIMIZERS)
@@ -91,6 +98,24 @@ class OptimizerSettings:
         number("eps", self.eps, above=0)
         if self.clip_norm is not None:
             number("clip_norm", self.clip_norm, above=0)
+        self._refuse_others_settings()
+        if self.nesterov and not self.momentum:
+            raise ConfigError(
+                "nesterov is True but momentum is 0: there is nothing to look ahead along; "
+                "give a momentum, or leave nesterov out"
+            )
+
+    def _refuse_others_settings(self) -> None:
+        """A setting that would change nothing is a mistake, unless it has its default."""
+        has = _settings_of(self.optimizer) | _TAKES_ALL
+        for field in fields(self):
+            got = getattr(self, field.name)
+            if field.name not in has and got != field.default:
+                whose = [name for name in OPTIMIZERS if field.name in _settings_of(name)]
+                raise ConfigError(
+                    f"{field.name} is {got!r}, but {self.optimizer} has no {field.name}: leave it "
+                    f"out, or take optimizer {' or '.join(whose)}"
+                )
 
     @property
     def betas(self) -> tuple[float, float]:
@@ -98,10 +123,10 @@ class OptimizerSettings:
         return self.beta1, self.beta2
 
     def make(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """Torch's optimizer over `parameters`."""
+        """Torch's optimizer over `parameters`, at the rate of a run's first step."""
         kind = OPTIMIZERS[self.optimizer]
-        options: dict[str, Any] = {name: getattr(self, name) for name in kind.takes}
-        return kind.make(parameters, lr=self.lr, **options)
+        options = {name: getattr(self, name) for name in kind.takes}
+        return kind.make(parameters, lr=self.rate(0.0), **options)
 
     def rate(self, done: float) -> float:
         """The learning rate when a share `done` (0 to 1) of the run is over."""
@@ -111,3 +136,9 @@ class OptimizerSettings:
         """Clip the gradients in place, as one vector, if `clip_norm` is set."""
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+
+
+def _settings_of(optimizer: str) -> frozenset[str]:
+    """Names of fields that `optimizer` takes and not every other."""
+    takes = OPTIMIZERS[optimizer].takes
+    return frozenset(takes) | {name for name in ("beta1", "beta2") if "betas" in takes}

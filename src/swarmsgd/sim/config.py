@@ -23,7 +23,7 @@ BUDGETS: Mapping[str, str] = {
 class SimConfig(RunConfig):
     """One simulated run. What it shares with `swarmsgd train` means the same."""
 
-    PARTS: ClassVar[Mapping[str, type]] = {"world": World}
+    PARTS: ClassVar[Mapping[str, type]] = {**RunConfig.PARTS, "world": World}
 
     world: World
     """The world it happens in."""

@@ -1,7 +1,7 @@
 """The models of all nodes as rows of arrays, and the local steps that move them.
 
-`x_ND` are the live models, `v_ND` the optimizers' momentum, which stays local (section 2). A local
-step is torch's SGD, operation for operation, so that it ends with the bits a real node's ends with.
+`x_ND` are the live models, `states` what the optimizers remember, which stays local (section 2)
+unless an algorithm exchanges it. A local step ends with the bits a real node's ends with.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import time
 
 import numpy as np
 
+from swarmsgd.core.code import Vector
 from swarmsgd.errors import ModelError
 from swarmsgd.sim.config import SimConfig
-from swarmsgd.sim.learners import Learner, Rule, Vector, descend, learner_of
+from swarmsgd.sim.learners import Learner, learner_of
+from swarmsgd.sim.states import OptimizerStates, rows
 from swarmsgd.tasks import Score, Task
 
 
@@ -23,15 +25,16 @@ class Fleet:
     def __init__(self, task: Task, config: SimConfig) -> None:
         self.config = config
         self.num_nodes = config.nodes
-        self.learner: Learner = learner_of(task, config.seed)
+        self.learner: Learner = learner_of(task, config.seed, config.optimizer)
         self.dim = self.learner.dim
         self.total_steps = config.total_steps(task.samples_per_epoch, task.batch_size)
         """T, local steps a node makes in a run whose nodes are equally fast."""
         self.batch_size = task.batch_size
         self.samples_per_epoch = task.samples_per_epoch
         start, buffers = self.learner.start()
-        self.x_ND = np.repeat(start[None], self.num_nodes, axis=0)
-        self.v_ND = np.zeros_like(self.x_ND)
+        self.x_ND = rows(self.num_nodes, self.dim)
+        self.x_ND[:] = start
+        self.states = OptimizerStates(self.num_nodes, self.dim)
         self.buffers_NB = np.repeat(buffers[None], self.num_nodes, axis=0)
         self.steps_N = np.zeros(self.num_nodes, np.int64)
         """Where each node is in its schedule; one that joined begins where its neighbours are."""
@@ -59,14 +62,19 @@ class Fleet:
 
     def lr(self, node: int) -> float:
         """The learning rate of the next step of `node`."""
-        return self._rule(node, 1).rates[0]
+        return self._rates(node, 1)[0]
+
+    def state_ND(self, name: str) -> Vector:
+        """[N, D] the state of all optimizers that torch calls `name`, such as "momentum_buffer" of
+        SGD or "exp_avg" of AdamW; zeros where a node has none yet. May be changed between steps.
+        """
+        return self.states.rows(name)
 
     def steps_of(self, node: int, count: int) -> None:
         """`count` local steps of `node`, in place. Raises ModelError as `gradient` does."""
         begin = time.perf_counter()
-        rule = self._rule(node, count)
-        x, v, buffers = self.x_ND[node], self.v_ND[node], self.buffers_NB[node]
-        loss = self.learner.steps(node, x, v, buffers, rule)
+        rates, x, buffers = self._rates(node, count), self.x_ND[node], self.buffers_NB[node]
+        loss = self.learner.steps(node, x, self.states, buffers, rates)
         self.gradient_s += time.perf_counter() - begin
         self._count(node, count, loss)
 
@@ -81,24 +89,25 @@ class Fleet:
         self._count(node, 1, loss)
         return self._gradient
 
-    def descend(self, x: Vector, v: Vector, gradient: Vector, lr: float) -> None:
-        """One optimizer step on vectors [D], in place; see `learners.descend`."""
+    def descend(self, node: int, x: Vector, gradient: Vector, lr: float) -> None:
+        """One step of the optimizer of `node` on `x` [D], in place. Whatever `gradient` is, of one
+        node or a mean of many, it is clipped here, in place, where `clip_norm` is set.
+        """
         begin = time.perf_counter()
-        descend(x, v, gradient, lr, Rule((lr,), self.config.momentum, self.config.weight_decay))
+        self.learner.step(node, x, self.states, gradient, lr)
         self.gradient_s += time.perf_counter() - begin
 
-    def _rule(self, node: int, count: int) -> Rule:
-        config, done, total = self.config, int(self.steps_N[node]), self.total_steps
+    def _rates(self, node: int, count: int) -> list[float]:
+        rate, done, total = self.config.optimizer.rate, int(self.steps_N[node]), self.total_steps
         if self.joint_schedule:
             done, total = self.steps, self.budget
-        rates = [config.lr_at(min(1.0, step / total)) for step in range(done, done + count)]
-        return Rule(rates, config.momentum, config.weight_decay)
+        return [rate(min(1.0, step / total)) for step in range(done, done + count)]
 
     def _count(self, node: int, count: int, loss: float) -> None:
         if not math.isfinite(loss):
             raise ModelError(
                 f"the loss of node {node} is {loss} at step {self.steps_N[node]}: training "
-                f"diverged. Try an lr below {self.config.lr:g}"
+                f"diverged. Try an lr below {self.config.optimizer.lr:g}"
             )
         self.loss_sum += loss
         self.loss_count += count

@@ -227,7 +227,7 @@ class Swarm:
         if isinstance(mine, Matching) and isinstance(theirs, Matching):
             mine.next_round = theirs.next_round  # rounds go on where they are
         fleet, rank = self._fleet, node.rank
-        fleet.v_ND[rank] = 0
+        fleet.states.reset(rank)
         fleet.buffers_NB[rank] = fleet.buffers_NB[other.rank]
         fleet.steps_N[rank] = fleet.steps_N[other.rank]  # its schedule goes on where they are
         for rows in self._rows:

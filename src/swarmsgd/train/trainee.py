@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 from torch import nn
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 
 from swarmsgd.errors import ModelError, SwarmError
 from swarmsgd.observe.folder import CONFIG, MODEL
@@ -68,12 +68,7 @@ def run(config: TrainConfig, rank: int, folder: Path) -> None:
     task = entry.make(config.task, config.nodes, lambda line: print(line, file=sys.stderr))
     device = device_of_node(config.device, rank)
     model = task.make_model(config.seed).to(device)
-    optimizer = SGD(
-        model.parameters(),
-        lr=config.lr_at(0.0),
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-    )
+    optimizer = config.optimizer.make(model.parameters())
     algorithm = ALGORITHMS[config.algorithm].make(
         model, optimizer, config, record_path(folder, rank)
     )
@@ -141,11 +136,12 @@ class _Run:
         recorded = begin = time.perf_counter()
         for batch in itertools.islice(self.task.batches(self.rank), total):
             for group in self.optimizer.param_groups:
-                group["lr"] = self.config.lr_at(self.steps / total)
+                group["lr"] = self.config.optimizer.rate(self.steps / total)
             self.optimizer.zero_grad()
             loss = self.task.loss(self.algorithm.model, batch)
             self.losses.append(self.checked(loss.item()))
             self.algorithm.backward(loss)
+            self.config.optimizer.clip(self.model.parameters())
             self.optimizer.step()
             now = time.perf_counter()
             step_ms[self.steps] = 1000 * (now - begin)
@@ -161,7 +157,7 @@ class _Run:
         if not math.isfinite(loss):
             raise ModelError(
                 f"the loss of node {self.rank} is {loss} at step {self.steps}: training diverged. "
-                f"Try an lr below {self.config.lr:g}"
+                f"Try an lr below {self.config.optimizer.lr:g}"
             )
         return loss
 

@@ -3,6 +3,6 @@
 Lock-step algorithms are a `lockstep.Rule` that `lockstep.LockStep` drives; their time is a
 recurrence over rounds whose formulas are in `costs`. Asynchronous ones are a `pairwise.Mixing` that
 `pairwise.Pairwise` drives on an agenda, with the same network as SwarmSGD. All send float32 models,
-4 D bytes, train with the same local SGD and the same learning rate schedule, and keep momentum and
+4 D bytes, train with the run's optimizer and learning rate schedule, and keep its state and
 batch-norm buffers on their node. Where a choice was open it was made in favour of the baseline.
 """

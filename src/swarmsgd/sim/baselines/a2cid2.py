@@ -15,7 +15,8 @@ chi_2 = 1/2 max over edges of (e_i - e_j)^T L^+ (e_i - e_j).
 A node takes part in `rate` averages a step on average, half of them started by itself: a Poisson
 number along with each step. As in the authors' code a step waits for the averages of the one
 before, momentum is local, and the unit of time is a running mean of the node's own steps; here with
-what they waited, so that a slow network slows the mixing too. Weight decay as in AD-PSGD.
+what they waited, so that a slow network slows the mixing too. The optimizer may be any, as in
+AD-PSGD: x~ moves by as much as the step moves x.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class A2cid2:
         lr, x = fleet.lr(node), fleet.x_ND[node]
         self._mix(node, now)
         before = x.copy()
-        fleet.descend(x, fleet.v_ND[node], fleet.gradient(node, seen_D), lr)
+        fleet.descend(node, x, fleet.gradient(node, seen_D), lr)
         self.tilde_ND[node] += x - before
 
     def average(self, i: int, j: int, now: float) -> None:

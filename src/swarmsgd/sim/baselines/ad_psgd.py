@@ -6,8 +6,9 @@ Lian, Zhang, Zhang, Liu, "Asynchronous Decentralized Parallel Stochastic Gradien
     x_i, x_j <- (x_i + x_j) / 2   atomically, for one random neighbour j;   x_i <- x_i - lr g_i(x^)
 
 Computing and averaging are the paper's two threads: they overlap, one average a step, and neither
-thread runs ahead of the other by more (our reading). Momentum, which the paper has not, stays
-local; weight decay acts at the model that the step is applied to.
+thread runs ahead of the other by more (our reading). In place of -lr g_i(x^) any optimizer may step
+with g_i(x^), which the paper has not: its state stays local, and weight decay acts at the model
+that the step is applied to.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class AdPsgd:
     def step(self, node: int, seen_D: Vector, now: float) -> None:
         fleet = self._fleet
         lr = fleet.lr(node)
-        fleet.descend(fleet.x_ND[node], fleet.v_ND[node], fleet.gradient(node, seen_D), lr)
+        fleet.descend(node, fleet.x_ND[node], fleet.gradient(node, seen_D), lr)
 
     def average(self, i: int, j: int, now: float) -> None:
         x_ND = self._fleet.x_ND

@@ -3,6 +3,8 @@
 The batch is n times a node's. Time: an all-reduce (`costs.Links.allreduce_end`) that overlaps with
 the second half of the slowest node's compute, as a backward pass does at best:
 step = compute + max(0, all-reduce - compute / 2). Perfect overlap is a favour to this baseline.
+
+The optimizer may be any; the mean gradient is what is clipped.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ def allreduce(fleet: Fleet, ledger: Ledger) -> LockStep:
 
 
 class AllReduce:
-    """A `Rule`. Row 0 of x and v is everybody's model and momentum."""
+    """A `Rule`. Node 0's model and optimizer are everybody's."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -38,7 +40,7 @@ class AllReduce:
             for node in range(fleet.num_nodes):
                 mean += fleet.gradient(node, fleet.x_ND[0])
             mean /= fleet.num_nodes
-            fleet.descend(fleet.x_ND[0], fleet.v_ND[0], mean, lr)
+            fleet.descend(0, fleet.x_ND[0], mean, lr)
             self._rounds += 1
 
     def models(self) -> Vector:

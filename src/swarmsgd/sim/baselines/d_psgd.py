@@ -7,7 +7,8 @@ Algorithms?" (NeurIPS 2017, arXiv 1705.09056), Algorithm 1:
 
 with W the Metropolis-Hastings matrix of the graph. The gradient is taken at x_i before averaging,
 so that, as the paper notes, computing it and fetching the neighbours' models can overlap; here they
-do. Momentum, which the paper has not, stays local.
+do. In place of -lr g_i(x_i) any optimizer may step at x_i, with a state that stays local: momentum
+too the paper has not.
 
 Time: a node sends its model to all neighbours when it begins a step, and begins the next one when
 it has its gradient and all neighbours' models of this step. All these transfers are under way

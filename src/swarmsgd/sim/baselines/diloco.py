@@ -6,8 +6,8 @@ arXiv 2311.08105), Algorithm 1, with phi the outer model that all nodes share:
     Delta = mean_i (phi - x_i);  b <- 0.9 b + Delta;  phi <- phi - 0.7 (Delta + 0.9 b);  x_i <- phi
 
 which is torch's SGD with nesterov=True. H is `local_steps` (the paper: about 500). The inner
-optimizer is this simulator's SGD with momentum, the paper's is AdamW; its state stays on the node,
-as in the paper. The outer step multiplies the rate at which the mean moves by up to
+optimizer is the run's, the paper's is AdamW; its state stays on the node, as in the paper. The
+outer step multiplies the rate at which the mean moves by up to
 0.7 / (1 - 0.9) = 7, so with short bursts lr must be smaller than Local SGD's.
 
 Time: as of Local SGD, the slowest node's H steps and an all-reduce.

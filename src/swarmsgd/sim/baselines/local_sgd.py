@@ -1,7 +1,8 @@
 """Local SGD: H local steps of each node, then all models are averaged.
 
 Stich, "Local SGD Converges Fast and Communicates Little" (ICLR 2019, arXiv 1805.09767),
-Algorithm 1. H is `local_steps`. Momentum stays local and is not averaged.
+Algorithm 1. H is `local_steps`. The local steps may be any optimizer's, which the paper has not:
+its state, momentum included, stays local and is not averaged.
 
 Time: the slowest node's H steps, then an all-reduce of the models, which nothing overlaps with:
 they are not known before.

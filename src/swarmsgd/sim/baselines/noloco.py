@@ -10,8 +10,8 @@ The last term, new in the paper, pulls the slow models together; they are never 
 Recalled: this form, a = 0.5 and b = 0.7; that the update is added without a look-ahead, and c = b,
 are as in the code that one of the authors published. The theory asks for a < c < sqrt(2 + a^2), as
 recalled.
-The paper's inner optimizer is Adam, here SGD with momentum; its random routing through pipeline
-stages has no counterpart here.
+The inner optimizer is the run's, the paper's is Adam; its random routing through pipeline stages
+has no counterpart here.
 
 Partners: a matching of the run's graph, drawn anew each round; who has none goes on alone. Time:
 the two wait for each other and send two vectors [D] each way at once; nobody else waits.

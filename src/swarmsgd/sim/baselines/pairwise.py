@@ -264,7 +264,7 @@ class Pairwise:
     def _heal(self, rank: int, other: int) -> None:
         fleet, now = self._fleet, self._agenda.now
         fleet.x_ND[rank] = self.mixing.models([other], now)[0]
-        fleet.v_ND[rank] = 0
+        fleet.states.reset(rank)
         fleet.buffers_NB[rank] = fleet.buffers_NB[other]
         fleet.steps_N[rank] = fleet.steps_N[other]  # its schedule goes on where they are
         self.mixing.joined(rank, now)

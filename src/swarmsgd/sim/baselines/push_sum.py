@@ -8,7 +8,8 @@ numbers are recalled). Node i holds x_i and a weight w_i, 1 at first, and trains
 
 with K = floor(log2(n - 1)) + 1 offsets, so that n need not be a power of two. SGP waits in step k
 for what was pushed in step k. OSGP waits in step k for what was pushed in step k - 1, which was
-under way while it computed. Momentum stays local; weight decay acts at z.
+under way while it computed. In place of -lr g_i(z_i) any optimizer may step at z_i, with a state
+that stays local; x_i moves by as much as it moves z_i.
 
 Time: a node pushes one model when it has its gradient. A node sends, and receives, one model at a
 time, at the smaller of both ends' capacities; the weight is not counted in the bytes.
@@ -85,7 +86,7 @@ class PushSum:
             lr = fleet.lr(node)
             z = fleet.x_ND[node] / np.float32(self.w_N[node])
             gradient, before = fleet.gradient(node, z), z.copy()
-            fleet.descend(z, fleet.v_ND[node], gradient, lr)
+            fleet.descend(node, z, gradient, lr)
             fleet.x_ND[node] += z - before
 
     def _mix(self, sources_N: Nodes) -> None:

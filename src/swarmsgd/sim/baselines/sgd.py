@@ -3,6 +3,7 @@
 The yardstick of accuracy at equal samples: as many steps as the n nodes of a run make together,
 each with one node's batch, taken from the nodes' streams in turn. Nothing is sent. Virtual time is
 that of node 0 making all the steps alone; the ledger's figures are its own, the others' are zero.
+The optimizer may be any.
 """
 
 from __future__ import annotations
@@ -68,4 +69,4 @@ class Sgd:
         for steps_N in (fleet.steps_N, fleet.made_N):
             steps_N[stream] -= 1
             steps_N[0] += 1
-        fleet.descend(fleet.x_ND[0], fleet.v_ND[0], gradient, lr)
+        fleet.descend(0, fleet.x_ND[0], gradient, lr)
