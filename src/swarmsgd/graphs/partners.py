@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from swarmsgd.graphs.graph import Graph, matching_schedule
-
-_PARTNERS = 2
-"""Sets these generators apart from others that are seeded with (run, node)."""
+from swarmsgd.seeds import stream
 
 Pick = Callable[[int, tuple[int, ...]], int | None]
 """Given the number of the burst and who can be asked, the partner to ask, or None."""
@@ -17,7 +13,7 @@ Pick = Callable[[int, tuple[int, ...]], int | None]
 
 def random_partner(seed: int, node: int) -> Pick:
     """A uniform choice among the neighbours that can be asked (section 2)."""
-    rng = np.random.default_rng([seed, _PARTNERS, node])
+    rng = stream("partners", seed, node)
 
     def pick(_burst: int, candidates: tuple[int, ...]) -> int | None:
         return candidates[int(rng.integers(len(candidates)))] if candidates else None

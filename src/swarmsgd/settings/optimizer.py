@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from swarmsgd.settings.checks import number, one_of
+from swarmsgd.checks import number, one_of
+from swarmsgd.settings.options import setting
 
 
 class _Kind(NamedTuple):
@@ -51,13 +52,13 @@ SCHEDULES: Mapping[str, _Schedule] = {
 class OptimizerSettings:
     """Checked when made: raises ConfigError."""
 
-    optimizer: str = "sgd"
+    optimizer: str = setting("sgd", table=OPTIMIZERS)
     """What every node steps with: sgd or adamw, torch's own."""
 
     lr: float = 0.1
     """Learning rate of every node; tune it for each algorithm."""
 
-    schedule: str = "cosine"
+    schedule: str = setting("cosine", table=SCHEDULES)
     """How the learning rate goes over the run: cosine or constant."""
 
     momentum: float = 0.9

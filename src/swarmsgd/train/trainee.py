@@ -26,6 +26,7 @@ from torch.optim import SGD, Optimizer
 from swarmsgd.errors import ModelError, SwarmError
 from swarmsgd.observe.folder import CONFIG, MODEL
 from swarmsgd.observe.view import record_path
+from swarmsgd.seeds import seed_for
 from swarmsgd.tasks import TASKS, Task, estimate_batch_norm
 from swarmsgd.tasks.base import device_of
 from swarmsgd.train.algorithms import ALGORITHMS, Algorithm, MeanModel
@@ -62,8 +63,7 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 def run(config: TrainConfig, rank: int, folder: Path) -> None:
     """Train as node `rank`. Raises ModelError for a loss that is no number."""
-    seed = np.random.SeedSequence([config.seed, rank]).generate_state(1, np.uint64)
-    torch.manual_seed(int(seed[0]))
+    torch.manual_seed(seed_for("torch", config.seed, rank, bits=64))
     entry = TASKS[config.task_name]
     task = entry.make(config.task, config.nodes, lambda line: print(line, file=sys.stderr))
     device = device_of_node(config.device, rank)

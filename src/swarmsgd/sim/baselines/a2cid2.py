@@ -27,6 +27,7 @@ import numpy as np
 from swarmsgd import graphs
 from swarmsgd.errors import ConfigError
 from swarmsgd.graphs import Graph
+from swarmsgd.seeds import stream
 from swarmsgd.sim.baselines.pairwise import Pairwise
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.fleet import Fleet, Vector
@@ -35,9 +36,6 @@ from swarmsgd.sim.speeds import Speeds
 
 MOST_NODES = 2048
 """Of a graph whose effective resistances are computed, from a dense matrix."""
-
-_COUNTS = 6
-"""Sets the generator of Poisson numbers apart from others that are seeded with the run."""
 
 
 def a2cid2(fleet: Fleet, ledger: Ledger, rate: float = 1.0) -> Pairwise:
@@ -52,7 +50,7 @@ class A2cid2:
         config = fleet.config
         self._fleet = fleet
         self._started = rate / 2
-        self._rng = np.random.default_rng([config.seed, _COUNTS])
+        self._rng = stream("counts", config.seed)
         graph = graphs.parse(config.graph, config.nodes, config.seed)
         chi_1, chi_2 = chis(graph, rate)
         self.eta = 0.5 / math.sqrt(chi_1 * chi_2) if chi_1 else 0.0

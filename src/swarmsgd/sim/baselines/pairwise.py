@@ -25,6 +25,7 @@ import numpy as np
 
 from swarmsgd import graphs
 from swarmsgd.core.code import Bytes
+from swarmsgd.seeds import stream
 from swarmsgd.sim.agenda import Agenda
 from swarmsgd.sim.baselines.costs import FLOAT_BYTES
 from swarmsgd.sim.fleet import Fleet, Vector
@@ -101,7 +102,7 @@ class Pairwise:
         self._agenda = ledger.clock = Agenda()
         self._network = Network(config.world, self._agenda, self._arrived)
         self._speeds = Speeds(config.world, config.nodes, config.seed)
-        self._rngs = [np.random.default_rng([config.seed, 2, i]) for i in range(config.nodes)]
+        self._rngs = [stream("partners", config.seed, i) for i in range(config.nodes)]
         self._together = config.budget == "together"
         self._seen_ND = np.zeros_like(fleet.x_ND)
         self._nodes = [_Node(rank) for rank in range(config.nodes)]
