@@ -56,7 +56,8 @@ class NodeView:
     def _progress(self, record: Record) -> None:
         for name in ("steps", "samples", "exchanges", "bytes_sent", "blocked_s"):
             setattr(self, name, record.get(name, getattr(self, name)))
-        self.loss = record.get("loss", self.loss)
+        loss = record.get("loss")
+        self.loss = self.loss if loss is None else loss
         self._recent.append((record["t"], self.samples))
         while len(self._recent) > 2 and record["t"] - self._recent[0][0] > RATE_S:
             self._recent.popleft()

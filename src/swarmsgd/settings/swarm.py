@@ -145,17 +145,20 @@ class SwarmSettings:
             )
         return self.graph
 
-    def in_effect(self) -> dict[str, Any]:
-        """Every setting as records and summaries hold it, with what was left to us decided."""
+    def in_effect(self, uses: Collection[str] | None = None) -> dict[str, Any]:
+        """Every setting as records and summaries hold it, with what was left to us decided; None
+        for those that are not in `uses`, if that is given.
+        """
         from swarmsgd.codec import rotates
 
-        return {
+        values = {
             **{field.name: getattr(self, field.name) for field in fields(self)},
             "graph": self.graph if isinstance(self.graph, str) else self.graph.name,
             "local_steps": str(self.local_steps),
             "rotation": rotates(self.bits, self.rotation),
             "exchange_state": list(self.exchange_state),
         }
+        return {name: v if uses is None or name in uses else None for name, v in values.items()}
 
     def words(self, uses: Collection[str]) -> list[str]:
         """Those settings that are in `uses`, for the title of a run."""

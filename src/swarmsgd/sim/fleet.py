@@ -83,22 +83,22 @@ class Fleet:
 
     def descend(self, x: Vector, v: Vector, gradient: Vector, lr: float) -> None:
         """One optimizer step on vectors [D], in place; see `learners.descend`."""
-        begin = time.perf_counter()
-        descend(x, v, gradient, lr, Rule((lr,), self.config.momentum, self.config.weight_decay))
+        begin, optimizer = time.perf_counter(), self.config.optimizer
+        descend(x, v, gradient, lr, Rule((lr,), optimizer.momentum, optimizer.weight_decay))
         self.gradient_s += time.perf_counter() - begin
 
     def _rule(self, node: int, count: int) -> Rule:
-        config, done, total = self.config, int(self.steps_N[node]), self.total_steps
+        rule, done, total = self.config.optimizer, int(self.steps_N[node]), self.total_steps
         if self.joint_schedule:
             done, total = self.steps, self.budget
-        rates = [config.lr_at(min(1.0, step / total)) for step in range(done, done + count)]
-        return Rule(rates, config.momentum, config.weight_decay)
+        rates = [rule.rate(min(1.0, step / total)) for step in range(done, done + count)]
+        return Rule(rates, rule.momentum, rule.weight_decay)
 
     def _count(self, node: int, count: int, loss: float) -> None:
         if not math.isfinite(loss):
             raise ModelError(
                 f"the loss of node {node} is {loss} at step {self.steps_N[node]}: training "
-                f"diverged. Try an lr below {self.config.lr:g}"
+                f"diverged. Try an lr below {self.config.optimizer.lr:g}"
             )
         self.loss_sum += loss
         self.loss_count += count

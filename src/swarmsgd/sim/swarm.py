@@ -9,11 +9,11 @@ import numpy as np
 
 from swarmsgd import graphs
 from swarmsgd.codec import kernels, make_code
-from swarmsgd.config import LocalSteps
 from swarmsgd.core import messages
 from swarmsgd.core.code import Bytes
 from swarmsgd.core.node import Node
 from swarmsgd.graphs import random_partner
+from swarmsgd.settings.swarm import LocalSteps
 from swarmsgd.sim.agenda import Agenda
 from swarmsgd.sim.network import Network
 from swarmsgd.sim.speeds import Speeds
@@ -34,11 +34,11 @@ class Swarm:
         self._fleet = fleet
         self._ledger = ledger
         self._config = config
-        self._graph = graphs.parse(config.graph, config.nodes, config.seed)
+        self._graph = config.swarm.graph_of(config.nodes)
         self._agenda = ledger.clock = Agenda()
         self._network = Network(config.world, self._agenda, self._deliver)
         self._speeds = Speeds(config.world, config.nodes, config.seed)
-        self._lengths = LocalSteps.parse(config.local_steps)
+        self._lengths = LocalSteps.parse(config.swarm.local_steps)
         self._matchings = _Matchings(self._graph, config.seed)
         self._run = messages.fingerprint({"seed": config.seed, "nodes": config.nodes})
         self.copy_ND = fleet.x_ND.copy()
@@ -62,7 +62,7 @@ class Swarm:
             rank,
             self._neighbours(rank),
             incarnation=incarnation,
-            matching=config.mode == "matching",
+            matching=config.swarm.mode == "matching",
         )
         for peer in absent & set(node.membership.open) if absent else ():
             node.membership.lost(peer)
@@ -72,18 +72,18 @@ class Swarm:
             self.pending_ND[rank],
             make_code(
                 self._fleet.dim,
-                config.bits,
-                rotation=config.rotation,
+                config.swarm.bits,
+                rotation=config.swarm.rotation,
                 common_start=incarnation == 0 and not config.world.absent_at_start,
             ),
         )
-        matching = config.mode == "matching"
+        matching = config.swarm.mode == "matching"
         return VirtualNode(
             node,
             vectors,
-            mode=config.mode,
+            mode=config.swarm.mode,
             run=self._run,
-            bits=config.bits,
+            bits=config.swarm.bits,
             lengths=self._lengths,
             seed=config.seed,
             pick=self._matchings.pick(rank) if matching else random_partner(config.seed, rank),

@@ -15,7 +15,6 @@ from collections.abc import Callable
 import numpy as np
 
 from swarmsgd.codec import kernels
-from swarmsgd.config import LocalSteps
 from swarmsgd.core.code import Allocate, Bytes, Code, Mixed, Vector
 from swarmsgd.core.endpoint import Endpoint
 from swarmsgd.core.lattice import blocks_of
@@ -24,6 +23,7 @@ from swarmsgd.core.traffic import Exchange
 from swarmsgd.errors import ModelError
 from swarmsgd.graphs import Pick
 from swarmsgd.observe.records import Recorder
+from swarmsgd.settings.swarm import LocalSteps
 from swarmsgd.sim.agenda import Agenda
 from swarmsgd.sim.fleet import Fleet
 from swarmsgd.sim.network import Network

@@ -17,13 +17,13 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from swarmsgd.config import Config, LocalSteps
 from swarmsgd.core.arena import Arena
 from swarmsgd.core.node import Counts
 from swarmsgd.core.traffic import Traffic
 from swarmsgd.errors import SwarmError
 from swarmsgd.graphs import Graph
 from swarmsgd.observe.records import Recorder
+from swarmsgd.settings.swarm import LocalSteps, SwarmSettings
 from swarmsgd.train import collective
 from swarmsgd.train.rendezvous import Rendezvous
 from swarmsgd.train.replica import Replica
@@ -63,7 +63,7 @@ class Swarm:
         self,
         model: nn.Module,
         optimizer: Optimizer,
-        config: Config,
+        config: SwarmSettings,
         graph: Graph,
         rank: int,
         arena: Arena,

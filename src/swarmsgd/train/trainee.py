@@ -27,11 +27,11 @@ from swarmsgd.errors import ModelError, SwarmError
 from swarmsgd.observe.folder import CONFIG, MODEL
 from swarmsgd.observe.view import record_path
 from swarmsgd.seeds import seed_for
-from swarmsgd.tasks import TASKS, Task, estimate_batch_norm
+from swarmsgd.tasks import Task, estimate_batch_norm
 from swarmsgd.tasks.base import device_of
-from swarmsgd.train.algorithms import ALGORITHMS, Algorithm, MeanModel
+from swarmsgd.train.algorithms import MAKERS, Algorithm, MeanModel
+from swarmsgd.train.config import TrainConfig
 from swarmsgd.train.devices import device_of_node
-from swarmsgd.train.recipe import TrainConfig
 
 PROGRESS_S = 0.5
 
@@ -64,27 +64,24 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 def run(config: TrainConfig, rank: int, folder: Path) -> None:
     """Train as node `rank`. Raises ModelError for a loss that is no number."""
     torch.manual_seed(seed_for("torch", config.seed, rank, bits=64))
-    entry = TASKS[config.task_name]
-    task = entry.make(config.task, config.nodes, lambda line: print(line, file=sys.stderr))
+    task = config.make_task(lambda line: print(line, file=sys.stderr))
     device = device_of_node(config.device, rank)
     model = task.make_model(config.seed).to(device)
     optimizer = SGD(
         model.parameters(),
-        lr=config.lr_at(0.0),
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
+        lr=config.optimizer.rate(0.0),
+        momentum=config.optimizer.momentum,
+        weight_decay=config.optimizer.weight_decay,
     )
-    algorithm = ALGORITHMS[config.algorithm].make(
-        model, optimizer, config, record_path(folder, rank)
-    )
+    algorithm = MAKERS[config.algorithm].make(model, optimizer, config, record_path(folder, rank))
     try:
         _Run(config, rank, folder, task, model, optimizer, algorithm).all()
     except _Terminated:
-        algorithm.recorder.write("event", what="terminated", text="ended from outside")
+        algorithm.recorder.write("event", what="terminated", peer=None, text="ended from outside")
         algorithm.recorder.close()
         os._exit(_TERMINATED)  # the peers see the links close; no time for goodbyes
     except SwarmError as error:
-        algorithm.recorder.write("event", what="failed", text=str(error))
+        algorithm.recorder.write("event", what="failed", peer=None, text=str(error))
         raise
     finally:
         algorithm.close()
@@ -141,7 +138,7 @@ class _Run:
         recorded = begin = time.perf_counter()
         for batch in itertools.islice(self.task.batches(self.rank), total):
             for group in self.optimizer.param_groups:
-                group["lr"] = self.config.lr_at(self.steps / total)
+                group["lr"] = self.config.optimizer.rate(self.steps / total)
             self.optimizer.zero_grad()
             loss = self.task.loss(self.algorithm.model, batch)
             self.losses.append(self.checked(loss.item()))
@@ -161,7 +158,7 @@ class _Run:
         if not math.isfinite(loss):
             raise ModelError(
                 f"the loss of node {self.rank} is {loss} at step {self.steps}: training diverged. "
-                f"Try an lr below {self.config.lr:g}"
+                f"Try an lr below {self.config.optimizer.lr:g}"
             )
         return loss
 
@@ -176,9 +173,9 @@ class _Run:
 
     def record_progress(self) -> None:
         """One progress line; the loss is the mean since the last one."""
-        loss = {"loss": sum(self.losses) / len(self.losses)} if self.losses else {}
+        loss = sum(self.losses) / len(self.losses) if self.losses else None
         self.losses.clear()
-        self.algorithm.recorder.write("progress", **self.progress(), **loss)
+        self.algorithm.recorder.write("progress", **self.progress(), loss=loss)
 
     def score(self, which: str, model: nn.Module) -> None:
         """Evaluate on the test set, into the records."""
@@ -190,6 +187,7 @@ class _Run:
             accuracy=score.accuracy,
             samples=score.samples,
             steps=self.steps,
+            **score.extra,
         )
 
     def keep(self, mean: MeanModel) -> None:

@@ -24,7 +24,6 @@ import math
 
 import numpy as np
 
-from swarmsgd import graphs
 from swarmsgd.errors import ConfigError
 from swarmsgd.graphs import Graph
 from swarmsgd.seeds import stream
@@ -51,7 +50,7 @@ class A2cid2:
         self._fleet = fleet
         self._started = rate / 2
         self._rng = stream("counts", config.seed)
-        graph = graphs.parse(config.graph, config.nodes, config.seed)
+        graph = config.swarm.graph_of(config.nodes)
         chi_1, chi_2 = chis(graph, rate)
         self.eta = 0.5 / math.sqrt(chi_1 * chi_2) if chi_1 else 0.0
         self.alpha_tilde = np.float32(0.5 * math.sqrt(chi_1 / chi_2) if chi_1 else 0.5)
@@ -116,7 +115,7 @@ def check(config: SimConfig) -> None:
     """Raise ConfigError for a graph of more than `MOST_NODES` nodes, unless it is complete."""
     if config.nodes <= MOST_NODES:
         return
-    graph = graphs.parse(config.graph, config.nodes, config.seed)
+    graph = config.swarm.graph_of(config.nodes)
     if graph.stored_edges is not None:
         raise ConfigError(
             f"a2cid2 on {graph.name}: got {config.nodes:,} nodes, wanted at most {MOST_NODES:,} to "

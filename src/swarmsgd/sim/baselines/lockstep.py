@@ -15,8 +15,8 @@ from typing import Protocol
 
 import numpy as np
 
-from swarmsgd.config import LocalSteps
 from swarmsgd.seeds import stream
+from swarmsgd.settings.swarm import LocalSteps
 from swarmsgd.sim.baselines.costs import Times
 from swarmsgd.sim.fleet import Fleet, Vector
 from swarmsgd.sim.ledger import Ledger

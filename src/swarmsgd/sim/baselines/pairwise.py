@@ -23,7 +23,6 @@ from typing import Protocol
 
 import numpy as np
 
-from swarmsgd import graphs
 from swarmsgd.core.code import Bytes
 from swarmsgd.seeds import stream
 from swarmsgd.sim.agenda import Agenda
@@ -98,7 +97,7 @@ class Pairwise:
         self._fleet = fleet
         self._ledger = ledger
         self._config = config
-        self._graph = graphs.parse(config.graph, config.nodes, config.seed)
+        self._graph = config.swarm.graph_of(config.nodes)
         self._agenda = ledger.clock = Agenda()
         self._network = Network(config.world, self._agenda, self._arrived)
         self._speeds = Speeds(config.world, config.nodes, config.seed)
