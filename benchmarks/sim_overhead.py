@@ -36,7 +36,7 @@ def main() -> None:
     vision = VisionOptions(dataset=options.dataset)
     task = TASKS["vision"].make(vision, NODES, print)
     configs = {
-        name: SimConfig(
+        name: SimConfig.of(
             task=vision, nodes=NODES, epochs=options.epochs, bits=bits, evals=1, score_nodes=0,
             world=World(step_jitter=0.1),
         )
@@ -67,7 +67,7 @@ def bare(task: Task, config: SimConfig) -> float:
     """Seconds of the same number of steps on the nodes' batches in turn, by one model."""
     begin = time.perf_counter()
     model = task.make_model(0)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=config.momentum)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=config.optimizer.momentum)
     streams = itertools.cycle([task.batches(node) for node in range(NODES)])
     for batches in itertools.islice(streams, steps_of(task, config)):
         optimizer.zero_grad()

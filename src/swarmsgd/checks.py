@@ -67,9 +67,8 @@ def whole(name: str, got: Any, least: int, most: int | None = None, *, move: str
     try:
         number = operator.index(got)
     except TypeError:
-        number = None
-    fits = number is not None and not isinstance(got, bool)
-    if fits and least <= number <= (number if most is None else most):
+        number = least - 1
+    if not isinstance(got, bool) and number >= least and (most is None or number <= most):
         return number
     wanted = f"of at least {least}" if most is None else f"from {least} to {most}"
     raise ConfigError(f"{name} is {got!r}, wanted a whole number {wanted}{move and f'; {move}'}")
@@ -92,4 +91,6 @@ def number(
         return
     bounds = {"above": above, "of at least": least, "below": below, "of at most": most}
     wanted = " and ".join(f"{word} {b:g}" for word, b in bounds.items() if math.isfinite(b))
+    if math.isfinite(least) and math.isfinite(most):
+        wanted = f"from {least:g} to {most:g}"
     raise ConfigError(f"{name} is {got!r}, wanted a number {wanted}".rstrip())

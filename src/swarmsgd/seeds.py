@@ -25,7 +25,7 @@ STREAMS: Mapping[str, int] = {
 
 NUMBERS: Mapping[str, tuple[int, ...]] = {
     "graph": (),  # (attempt) networkx's generator of a random graph
-    "torch": (9,),  # (node) torch's global generator in a process of `swarmsgd train`
+    "torch": (1000,),  # (node; more than a graph has attempts) torch's global generator in a process of `swarmsgd train`
 }
 """Generators of others' that are seeded with one whole number -> what stands behind the seed."""
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from swarmsgd.codec import make_code
-from swarmsgd.config import BITS
 from swarmsgd.core.arena import Arena
 from swarmsgd.core.node import Node
 from swarmsgd.observe.records import Recorder, read
+from swarmsgd.settings.swarm import BITS
 from swarmsgd.train.replica import Replica
 from swarmsgd.train.worker import Worker
 from swarmsgd.transport.memory import MemoryNetwork

@@ -14,10 +14,10 @@ from torch import nn
 
 from swarmsgd import graphs
 from swarmsgd.codec import make_code
-from swarmsgd.config import Config
 from swarmsgd.core.arena import Arena
 from swarmsgd.core.node import Node
 from swarmsgd.observe.records import Recorder
+from swarmsgd.settings.swarm import SwarmSettings
 from swarmsgd.train.replica import Replica
 from swarmsgd.train.swarm import Connection, Swarm
 from swarmsgd.train.worker import Worker
@@ -49,7 +49,14 @@ class Rig:
         self.replica = replica
         connection = Connection(None, replica, self.worker, None)  # pyright: ignore[reportArgumentType]
         self.swarm = Swarm(
-            self.model, self.optimizer, Config(), graphs.complete(3), 0, arena, connection, recorder
+            self.model,
+            self.optimizer,
+            SwarmSettings(),
+            graphs.complete(3),
+            0,
+            arena,
+            connection,
+            recorder,
         )
         self.x = torch.ones(4, dim)
 

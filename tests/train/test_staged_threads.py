@@ -18,10 +18,10 @@ from torch import nn
 
 from swarmsgd import graphs
 from swarmsgd.codec import make_code
-from swarmsgd.config import Config
 from swarmsgd.core.arena import Arena
 from swarmsgd.core.node import Node
 from swarmsgd.observe.records import Recorder
+from swarmsgd.settings.swarm import SwarmSettings
 from swarmsgd.train.replica import Replica
 from swarmsgd.train.staging import Staged
 from swarmsgd.train.swarm import Connection, Swarm
@@ -83,7 +83,7 @@ class Threaded:
         self.swarm = Swarm(
             model,
             self.optimizer,
-            Config(local_steps=2, mode=mode),
+            SwarmSettings(local_steps=2, mode=mode),
             graphs.complete(3),
             rank,
             self.arena,

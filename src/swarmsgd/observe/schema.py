@@ -10,13 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from swarmsgd.observe.records import COMMON, Record
 from swarmsgd.settings.options import options_of
 from swarmsgd.settings.swarm import SwarmSettings
-
-Record = dict[str, Any]
-"""One line: the fields in `COMMON`, and those of its kind."""
-
-COMMON = ("t", "node", "kind")
 
 
 @dataclass(frozen=True, slots=True)

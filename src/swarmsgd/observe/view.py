@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import deque
 from pathlib import Path
 
-from swarmsgd.observe.records import Tail
-from swarmsgd.observe.schema import Record
+from swarmsgd.observe.records import Record, Tail
 
 RATE_S = 5.0
 """Samples a second are taken over this long."""

@@ -54,7 +54,7 @@ def run(config: SimConfig, *, file: TextIO | None = None) -> int:
         config,
         folder=folder,
         task=task,
-        watch=lambda point: [say("  ".join(f"{c:>9}" for c in line)) for line in lines(point)],
+        watch=lambda point: say("\n".join(lines(point))),
     )
     write_result(result, folder)
     label = config.algorithm
@@ -85,15 +85,16 @@ def never_happened(config: SimConfig, end_s: float) -> list[str]:
     return [f"note: {text} begins after the end of the run at {end_s:.2f} s" for text in late]
 
 
-def lines(point: Mapping[str, Any]) -> list[list[str]]:
-    """A point of the curve as the cells of a line; before the first one the headings."""
+def lines(point: Mapping[str, Any]) -> list[str]:
+    """A point of the curve as a line; before the first one the headings."""
     columns: dict[str, tuple[str, str]] = {}
     for heading, column in COLUMNS.items():
         columns[heading] = column
         if heading == "loss":
             columns |= {name: (name, "{:.4g}") for name in SCORES if name in point}
     cells = [_cell(point[field], field, form) for field, form in columns.values()]
-    return [cells] if point["samples"] else [list(columns), cells]
+    rows = [cells] if point["samples"] else [list(columns), cells]
+    return ["  ".join(f"{cell:>9}" for cell in row) for row in rows]
 
 
 def _cell(value: Any, field: str, form: str) -> str:

@@ -74,7 +74,8 @@ class Comparison:
 
     def config(self, label: str, seed: int, lr: float) -> SimConfig:
         """One run; `lr` counts where the variant has none of its own."""
-        return SimConfig.of(**{"lr": lr} | dict(self.variants[label]) | {"seed": seed})
+        options: dict[str, Any] = {"lr": lr, **self.variants[label], "seed": seed}
+        return SimConfig.of(**options)
 
     def is_tuned(self, label: str) -> bool:
         """Whether its rate is to be chosen."""

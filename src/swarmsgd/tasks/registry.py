@@ -34,10 +34,8 @@ def find_task(name: str) -> tuple[str, dict[str, Any]]:
     >>> find_task("digits")
     ('vision', {'dataset': 'digits'})
     """
-    if name in DATASETS:
-        return "vision", {"dataset": name}
     one_of("task", name, {**TASKS, **DATASETS})
-    return name, {}
+    return (name, {}) if name in TASKS else ("vision", {"dataset": name})
 
 
 def name_of(options: TaskOptions) -> str:
