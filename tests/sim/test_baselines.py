@@ -136,9 +136,9 @@ def by_torch(task: Task, settings: SimConfig, batches_of_a_step: list[list[int]]
     model = task.make_model(settings.seed)
     optimizer = torch.optim.SGD(
         model.parameters(),
-        lr=settings.lr,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
+        lr=settings.optimizer.lr,
+        momentum=settings.optimizer.momentum,
+        weight_decay=settings.optimizer.weight_decay,
     )
     streams = [task.batches(node) for node in range(settings.nodes)]
     for nodes in batches_of_a_step:
@@ -179,7 +179,7 @@ def test_sgd_s_schedule_spans_all_its_steps():
     steps = MAKERS["sgd"].make(fleet, Ledger(6, None)).run()
     for _ in range(180):
         next(steps)
-    assert fleet.lr(0) == pytest.approx(settings.lr / 2)
+    assert fleet.lr(0) == pytest.approx(settings.optimizer.lr / 2)
 
 
 # Local steps.

@@ -246,7 +246,7 @@ def test_virtual_steps_are_torchs_sgd_and_those_by_autograd_to_the_bit(
     plain = TASKS[made.task_name].make(made.task, 1, print)
     model = plain.make_model(made.seed)
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=made.lr, momentum=momentum, weight_decay=weight_decay
+        model.parameters(), lr=made.optimizer.lr, momentum=momentum, weight_decay=weight_decay
     )
     batches, total = plain.batches(0), result.fleet.total_steps
     for step in range(total):
