@@ -68,6 +68,16 @@ class Node:
         self.code.published(burst_max)
 
 
+class Room:
+    """An allocator that keeps what it gave."""
+
+    bytes: np.ndarray
+
+    def __call__(self, size: int) -> np.ndarray:
+        self.bytes = np.empty(size, np.uint8)
+        return self.bytes
+
+
 def noise(
     bits: int, rotation: bool, burst: Burst, options: argparse.Namespace
 ) -> tuple[float, ...]:
@@ -80,11 +90,10 @@ def noise(
     for step in range(options.exchanges):
         i, j = (nodes[int(node)] for node in rng.permutation(len(nodes))[:2])
         i.train(burst(rng, dim))
-        offer = i.code.offer(i.copy, step, lambda size: np.empty(size, np.uint8))
-        reply, at_j = j.code.answer(
-            offer, j.copy, j.pending, step, lambda size: np.empty(size, np.uint8)
-        )
-        at_i = i.code.mix(reply, i.copy, i.copy, i.pending)
+        offer, reply = Room(), Room()
+        i.code.offer(i.copy, step, offer)
+        at_j = j.code.answer(offer.bytes, j.copy, j.pending, step, reply)
+        at_i = i.code.mix(reply.bytes, i.copy, i.copy, i.pending)
         if step >= options.exchanges // 3:  # by then the nodes know their distances
             noise_sq += at_i.noise_sq + at_j.noise_sq
             distance_sq += at_i.distance_sq + at_j.distance_sq

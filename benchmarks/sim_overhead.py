@@ -36,7 +36,7 @@ def main() -> None:
     vision = VisionOptions(dataset=options.dataset)
     task = TASKS["vision"].make(vision, NODES, print)
     configs = {
-        name: SimConfig(
+        name: SimConfig.of(
             task=vision, nodes=NODES, epochs=options.epochs, bits=bits, evals=1, score_nodes=0,
             world=World(step_jitter=0.1),
         )

@@ -67,7 +67,7 @@ def one(nodes: int, bits: str) -> dict[str, float]:
 
     torch.set_num_threads(1)
     kernels.prepare()
-    config = SimConfig(
+    config = SimConfig.of(
         task=SyntheticOptions(), nodes=nodes, exchanges_per_node=EXCHANGES, lr=0.02,
         bits=None if bits == "none" else int(bits), graph="random-regular:4", evals=4,
         world=World(step_jitter=0.2),

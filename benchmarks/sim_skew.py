@@ -65,7 +65,7 @@ def run(
     from swarmsgd.tasks import VisionOptions
 
     torch.set_num_threads(1)
-    config = SimConfig(
+    config = SimConfig.of(
         task=VisionOptions(dataset=dataset, partition=f"dirichlet:{alpha:g}"),
         nodes=NODES, epochs=epochs, lr=lr, graph=graph, local_steps=burst, evals=1, score_nodes=4,
         world=World(step_jitter=0.1),

@@ -76,7 +76,7 @@ def run(
     nodes: int, steps: int, world: dict[str, Any], settings: dict[str, Any]
 ) -> dict[str, float]:
     """Figures of one run."""
-    config = SimConfig(
+    config = SimConfig.of(
         task=SyntheticOptions(dimension=DIMENSION, samples_per_node=steps),
         nodes=nodes, epochs=1, lr=1e-3, momentum=0.0, evals=1, score_nodes=0, budget="together",
         world=World(step_time_ms=STEP_MS, step_jitter=0.1, **world),

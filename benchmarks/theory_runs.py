@@ -15,7 +15,7 @@ import torch
 from theory_formulas import gamma_of
 
 from swarmsgd import graphs
-from swarmsgd.config import LocalSteps
+from swarmsgd.settings.swarm import lengths_of
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.fleet import Fleet
 from swarmsgd.sim.ledger import Ledger
@@ -56,7 +56,7 @@ def setting(
     options = SyntheticOptions(
         dimension=dim, noise=noise, heterogeneity=heterogeneity, condition=condition
     )
-    return SimConfig(
+    return SimConfig.of(
         task=options, nodes=nodes, exchanges_per_node=1e6, budget="together", graph=graph,
         mode=mode, local_steps=local_steps, bits=bits, lr=lr, schedule="constant", momentum=0.0,
         seed=seed, world=world,
@@ -125,7 +125,7 @@ class Run:
         self.ledger = Ledger(config.nodes, None)
         self.swarm = Swarm(self.fleet, self.ledger)
         self.burst_s = (
-            self.config.world.step_time_ms / 1000 * LocalSteps.parse(config.local_steps).mean
+            self.config.world.step_time_ms / 1000 * lengths_of(config.swarm.local_steps).mean
         )
 
     def looks(self, bursts: Iterable[float]) -> Iterator[float]:
@@ -199,7 +199,7 @@ def steady(
 def steps_to(config: SimConfig, task: SyntheticTask, bursts: int, target: float) -> float:
     """Local steps a node until the mean model's excess loss is at most `target`."""
     run = Run(config, task, settled=False)
-    a_burst = LocalSteps.parse(config.local_steps).mean
+    a_burst = lengths_of(config.swarm.local_steps).mean
     for _ in run.looks(np.arange(1, bursts * a_burst) / a_burst):
         if run.state()[1] <= target:
             return run.fleet.steps / config.nodes
@@ -222,7 +222,7 @@ def rounds(
 ) -> Rounds:
     """`count` rounds of the matching mode in lock step, without the first `warm`."""
     run = Run(config, task)
-    graph = graphs.parse(config.graph, config.nodes, config.seed)
+    graph = config.swarm.graph_of(config.nodes)
     before: list[float] = []
     counters: list[tuple[float, ...]] = []
     for at in run.looks(np.arange(warm, count + 1) + 0.5):  # after as many rounds

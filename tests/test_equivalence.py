@@ -12,7 +12,7 @@ from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.run import simulate
 from swarmsgd.sim.world import World
 from swarmsgd.tasks import VisionOptions
-from swarmsgd.train.recipe import TrainConfig
+from swarmsgd.train.config import TrainConfig
 from swarmsgd.train.run import run
 
 pytestmark = pytest.mark.slow
@@ -40,12 +40,12 @@ def test_a_real_run_and_a_virtual_one_end_with_the_same_bits(
         "optimizer": optimizer,
     }
     out = tmp_path / "real"
-    assert run(TrainConfig(task=task, mode="matching", bits=bits, out=out, **same)) == 0
+    assert run(TrainConfig.of(task=task, mode="matching", bits=bits, out=out, **same)) == 0
     world = World(step_jitter=0.5, bandwidth_mbit_s=10)  # times change nothing in matching mode
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        virtual = simulate(SimConfig(task=task, mode="matching", bits=bits, world=world, **same))
+        virtual = simulate(SimConfig.of(task=task, mode="matching", bits=bits, world=world, **same))
     finally:
         torch.set_num_threads(threads)
     real = load_file(out / "model.safetensors")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from swarmsgd import errors as errors
     from swarmsgd import graphs as graphs
-    from swarmsgd.config import Config as Config
     from swarmsgd.graphs import Graph as Graph
+    from swarmsgd.settings.swarm import SwarmSettings as SwarmSettings
     from swarmsgd.sim.config import SimConfig as SimConfig
     from swarmsgd.sim.run import simulate as simulate
     from swarmsgd.sim.world import World as World
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from swarmsgd.train.swarm import Swarm as Swarm
 
 _WHERE = {
-    "Config": "swarmsgd.config",
     "Graph": "swarmsgd.graphs",
     "SimConfig": "swarmsgd.sim.config",
     "Swarm": "swarmsgd.train.swarm",
+    "SwarmSettings": "swarmsgd.settings.swarm",
     "errors": "swarmsgd.errors",
     "graphs": "swarmsgd.graphs",
     "World": "swarmsgd.sim.world",
@@ -34,10 +34,10 @@ _WHERE = {
 
 __version__ = "0.1.0"
 __all__ = [
-    "Config",
     "Graph",
     "SimConfig",
     "Swarm",
+    "SwarmSettings",
     "World",
     "errors",
     "graphs",

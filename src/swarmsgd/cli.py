@@ -1,6 +1,6 @@
 """The command `swarmsgd`: parse, call, print.
 
-The options of `swarmsgd train` and `simulate` are the fields of their configs: see `flags`.
+The options of `swarmsgd train` and `simulate` are the settings of a run: see `flags`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,17 @@ import argparse
 import importlib.machinery
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from swarmsgd import flags
+from swarmsgd.checks import one_of, whole
 from swarmsgd.errors import ConfigError, DataError, SwarmError
+
+if TYPE_CHECKING:
+    from swarmsgd.settings.run import RunConfig
+
+C = TypeVar("C", bound="RunConfig")
 
 USAGE_ERROR = 2
 
@@ -23,6 +28,7 @@ EXAMPLES = """\
 examples:
   swarmsgd train vision                        four nodes train a CNN on Fashion-MNIST
   swarmsgd train vision --algorithm allreduce  the same with all-reduce, to compare
+  swarmsgd train digits                        the same on another data set: --dataset digits
   swarmsgd launch -n 4 train.py --lr 0.1       your own script, which calls swarmsgd.join()
   swarmsgd simulate vision --nodes 64          the same in virtual time, on any network you like
   swarmsgd compare digits                      several algorithms in one simulated world
@@ -118,88 +124,30 @@ def _dispatch(arguments: list[str]) -> int:
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    _add_launch(commands)
-    _add_bench(commands)
-    _add_compare(commands)
-    for name, help_ in TASK_COMMANDS.items():
-        commands.add_parser(name, help=help_, add_help=False)
-    if arguments and arguments[0] in TASK_COMMANDS:
-        return _task_command(arguments[0], arguments[1:])
+    for name, command in COMMANDS.items():
+        commands.add_parser(name, help=command.help, add_help=False)
+    if arguments and arguments[0] in COMMANDS:
+        return COMMANDS[arguments[0]].run(arguments[1:])
+    if arguments and not arguments[0].startswith("-"):
+        one_of("COMMAND", arguments[0], COMMANDS)
     given = parser.parse_args(arguments)
     if given.version:
         import swarmsgd
 
         print(f"swarmsgd {swarmsgd.__version__}")
         return 0
-    if given.command is None:
-        parser.print_help(sys.stderr)
-        return USAGE_ERROR
-    return {"bench": _bench, "compare": _compare, "launch": _launch}[given.command](given)
+    parser.print_help(sys.stderr)
+    return USAGE_ERROR
 
 
-# swarmsgd bench
+def _launch(arguments: list[str]) -> int:
+    from swarmsgd.flags import Parser
 
-
-def _add_bench(commands: Any) -> None:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "bench",
-        help="measure the wire code on this machine",
-        description="Time encode (offer), answer and mix next to copying the vector: one process, "
-        "one thread, interleaved, medians.",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("what", choices=["codec"], metavar="codec", help="what to measure")
-    add("--size", type=int, default=11_700_000, help="parameters (default: 11700000)")
-    add("--bits", default="8", help="bits a parameter, or none for float32 (default: 8)")
-    add(
-        "--rotation",
-        choices=flags.SWITCH,
-        default="auto",
-        help="rotate blocks first (default: auto)",
-    )
-    add("--repeats", type=int, default=15, help="repeats to take medians of (default: 15)")
-    add("--json", action="store_true", help="print one JSON object")
-
-
-def _bench(given: argparse.Namespace) -> int:
-    import json
-
-    from swarmsgd.codec.bench import bench
-    from swarmsgd.config import Config
-
-    text = given.bits.lower()
-    if text != "none" and not text.isdecimal():
-        raise ConfigError(f"--bits is {given.bits!r}, wanted a number of bits or none")
-    for name in ("size", "repeats"):
-        if getattr(given, name) < 1:
-            raise ConfigError(f"--{name} is {getattr(given, name)}, wanted at least 1")
-    bits = Config(bits=None if text == "none" else int(text)).bits
-    figures = bench(given.size, bits, given.repeats, rotation=flags.SWITCH[given.rotation])
-    if given.json:
-        print(json.dumps({"size": given.size, "bits": bits, **figures}))
-        return 0
-    code = "float32" if bits is None else f"{bits} bits"
-    rotated = "rotated" if figures["rotation"] else "not rotated"
-    print(f"{given.size:,} parameters, {code}, {rotated}, medians of {given.repeats}")
-    print(f"  copy    {1e3 * figures['copy_s']:8.2f} ms")
-    for name in ("offer", "answer", "mix"):
-        print(f"  {name:<7} {1e3 * figures[f'{name}_s']:8.2f} ms  {figures[name]:6.2f} copies")
-    print(f"  {figures['bytes']:.4f} bytes a parameter, each way")
-    return 0
-
-
-# swarmsgd launch
-
-
-def _add_launch(commands: Any) -> None:
-    parser: argparse.ArgumentParser = commands.add_parser(
+    parser = Parser(
         "launch",
-        help="run your own script as several nodes",
+        arguments,
         description="Run a Python script as several nodes on this host.",
         epilog=LAUNCH_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
         usage="swarmsgd launch [options] SCRIPT [ARGUMENTS ...]\n"
         "       swarmsgd launch [options] -m MODULE [ARGUMENTS ...]",
     )
@@ -212,9 +160,7 @@ def _add_launch(commands: Any) -> None:
     add("-m", dest="module", action="store_true", help="run a module, as python -m does")
     add("script", metavar="SCRIPT", help="the script, or with -m the module")
     add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments, untouched")
-
-
-def _launch(given: argparse.Namespace) -> int:
+    given = parser.parse_args(arguments)
     from swarmsgd.train.launch import launch
 
     _check_exists(given.script, module=given.module)
@@ -238,88 +184,127 @@ def _check_exists(script: str, *, module: bool) -> None:
         raise ConfigError(f"there is no module {top} in {Path.cwd()} or among the installed ones")
 
 
-# swarmsgd compare
+def _bench(arguments: list[str]) -> int:
+    import json
+
+    from swarmsgd.codec.bench import bench
+    from swarmsgd.flags import Parser, add, read
+    from swarmsgd.settings.options import options_of
+    from swarmsgd.settings.swarm import SwarmSettings
+
+    parser = Parser(
+        "bench",
+        arguments,
+        description="Time encode (offer), answer and mix next to copying the vector: one process, "
+        "one thread, interleaved, medians.",
+    )
+    known = {name: options_of(SwarmSettings)[name] for name in ("bits", "rotation")}
+    parser.add_argument("what", choices=["codec"], metavar="codec", help="what to measure")
+    parser.add_argument(
+        "--size", type=int, default=11_700_000, help="parameters (default: 11700000)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=15, help="repeats to take medians of (default: 15)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add(parser, known.values())
+    given = vars(parser.parse())
+    size, repeats = whole("size", given["size"], 1), whole("repeats", given["repeats"], 1)
+    settings = SwarmSettings.of({n: read(o, given[n]) for n, o in known.items() if n in given})
+    figures = bench(size, settings.bits, repeats, rotation=settings.rotation)
+    if given["json"]:
+        print(json.dumps({"size": size, "bits": settings.bits, **figures}))
+        return 0
+    code = "float32" if settings.bits is None else f"{settings.bits} bits"
+    rotated = "rotated" if figures["rotation"] else "not rotated"
+    print(f"{size:,} parameters, {code}, {rotated}, medians of {repeats}")
+    print(f"  copy    {1e3 * figures['copy_s']:8.2f} ms")
+    for name in ("offer", "answer", "mix"):
+        print(f"  {name:<7} {1e3 * figures[f'{name}_s']:8.2f} ms  {figures[name]:6.2f} copies")
+    print(f"  {figures['bytes']:.4f} bytes a parameter, each way")
+    return 0
 
 
-def _add_compare(commands: Any) -> None:
-    parser: argparse.ArgumentParser = commands.add_parser(
+def _compare(arguments: list[str]) -> int:
+    from swarmsgd.flags import Parser
+
+    parser = Parser(
         "compare",
-        help="compare algorithms in one simulated world",
+        arguments,
         description="Simulate several algorithms in the same world, at equal samples and equal "
         "effort of tuning.",
         epilog=COMPARE_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("recipe", metavar="RECIPE", help="a TOML file, or the name of one in the package")
     add("--out", type=Path, help="folder for all that it writes (default: a new one in runs/)")
     add("--overwrite", action="store_true", help="replace what is in the folder")
     add("--jobs", type=int, help="runs at a time (default: one a core)")
-
-
-def _compare(given: argparse.Namespace) -> int:
+    given = parser.parse()
     from swarmsgd.sim.compare import compare
 
     return compare(given.recipe, out=given.out, overwrite=given.overwrite, jobs=given.jobs)
 
 
-# swarmsgd train, swarmsgd simulate
-
-TASK_COMMANDS: Mapping[str, str] = {
-    "train": "train a task that comes with the package",
-    "simulate": "train it in virtual time, with as many nodes as you like",
-}
-
-
-def _task_command(command: str, arguments: list[str]) -> int:
-    from swarmsgd.tasks import TASKS
-
-    parser = argparse.ArgumentParser(
-        prog=f"swarmsgd {command}",
-        description=f"{TASK_COMMANDS[command]}.".capitalize(),
-        epilog=f"`swarmsgd {command} TASK --help` lists its options.",
-        allow_abbrev=False,
-    )
-    tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
-    for name, entry in TASKS.items():
-        tasks.add_parser(name, help=entry.help, add_help=False)
-    if arguments and arguments[0] in TASKS:
-        return {"train": _train, "simulate": _simulate}[command](arguments[0], arguments[1:])
-    parser.parse_args(arguments)
-    return USAGE_ERROR
-
-
-def _train(name: str, arguments: list[str]) -> int:
-    from swarmsgd.tasks import TASKS
-    from swarmsgd.train.algorithms import ALGORITHMS
-    from swarmsgd.train.recipe import TrainConfig
+def _train(arguments: list[str]) -> int:
+    from swarmsgd.train.config import TrainConfig
     from swarmsgd.train.run import run
 
-    options = TASKS[name].options
-    choices = {"algorithm": [(name, entry.help) for name, entry in ALGORITHMS.items()]}
-    epilog = f"{flags.choices(choices, TrainConfig, options)}\n{TRAIN_EPILOG.format(task=name)}"
-    given = flags.parse(f"swarmsgd train {name}", arguments, epilog, TrainConfig, options)
-    return run(
-        TrainConfig(task=options(**flags.of(options, given)), **flags.of(TrainConfig, given))
-    )
+    return run(_config("train", TrainConfig, arguments, TRAIN_EPILOG))
 
 
-def _simulate(name: str, arguments: list[str]) -> int:
-    from swarmsgd.sim.algorithms import ALGORITHMS
+def _simulate(arguments: list[str]) -> int:
     from swarmsgd.sim.command import run
-    from swarmsgd.sim.config import BUDGETS, SimConfig
-    from swarmsgd.sim.world import EVENTS, World
-    from swarmsgd.tasks import TASKS
+    from swarmsgd.sim.config import SimConfig
 
-    options = TASKS[name].options
-    choices = {
-        "algorithm": [(name, entry.help) for name, entry in ALGORITHMS.items()],
-        "budget": list(BUDGETS.items()),
-        "events": list(EVENTS.items()),
-    }
-    names = flags.choices(choices, SimConfig, World, options)
-    epilog = f"{names}\n{SIMULATE_EPILOG.format(task=name)}"
-    given = flags.parse(f"swarmsgd simulate {name}", arguments, epilog, SimConfig, World, options)
-    task, world = options(**flags.of(options, given)), World(**flags.of(World, given))
-    return run(SimConfig(task=task, world=world, **flags.of(SimConfig, given)))
+    return run(_config("simulate", SimConfig, arguments, SIMULATE_EPILOG))
+
+
+def _config(command: str, cls: type[C], arguments: list[str], epilog: str) -> C:
+    """What is asked for by the name of a task and options. Raises ConfigError."""
+    import inspect
+
+    from swarmsgd import flags
+    from swarmsgd.tasks import DATASETS, TASKS, find_task
+
+    if not arguments or arguments[0].startswith("-"):
+        parser = flags.Parser(
+            command,
+            arguments,
+            description=f"{COMMANDS[command].help}.".capitalize(),
+            epilog=f"`swarmsgd {command} TASK --help` lists its options. The name of a data set is "
+            f"short for vision\non it: {', '.join(DATASETS)}.",
+        )
+        tasks = parser.add_subparsers(
+            metavar="TASK", required=True, parser_class=argparse.ArgumentParser
+        )
+        for name, entry in TASKS.items():
+            tasks.add_parser(name, help=entry.help)
+        parser.parse()
+    name, *words = arguments
+    task, _ = find_task(name)
+    parts = cls.options(task)
+    parser = flags.Parser(
+        f"{command} {name}",
+        words,
+        description=inspect.getdoc(cls),
+        epilog=f"{flags.choices(parts)}\n{epilog.format(task=name)}",
+    )
+    return cls.of(task=name, **flags.parse(parser, parts))
+
+
+class Command(NamedTuple):
+    """A line of `COMMANDS`."""
+
+    help: str
+    run: Callable[[list[str]], int]
+
+
+COMMANDS: Mapping[str, Command] = {
+    "launch": Command("run your own script as several nodes", _launch),
+    "bench": Command("measure the wire code on this machine", _bench),
+    "compare": Command("compare algorithms in one simulated world", _compare),
+    "train": Command("train a task that comes with the package", _train),
+    "simulate": Command("train it in virtual time, with as many nodes as you like", _simulate),
+}
+"""Name -> a line of help, what runs it with the arguments behind the name."""

@@ -1,146 +1,88 @@
-"""Command-line options made from config dataclasses.
-
-An option is a field, its help the docstring there, and what it can be comes from the tables of the
-package: nothing is listed twice.
+"""Command-line options made from settings: an option is a field, its help the docstring there, and
+what it can be comes from its table. Nothing is listed here.
 """
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-import inspect
-import textwrap
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-SWITCH = {"auto": None, "on": True, "off": False}
+from swarmsgd.checks import closest, rows
+from swarmsgd.errors import ConfigError
+from swarmsgd.settings.options import Option
 
 
-def parse(prog: str, arguments: list[str], epilog: str, *classes: type) -> dict[str, Any]:
-    """The values of the options that are the fields of `classes`; `epilog` follows their help."""
-    import tyro
-
-    try:
-        flags = tyro.cli(
-            flags_of(*classes),
-            prog=prog,
-            description=inspect.getdoc(classes[0]),
-            args=arguments,
-            registry=_registry(),
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-    except SystemExit as end:
-        if not end.code:  # the help was printed
-            print(epilog)
-        raise
-    return vars(flags)
+def parse(parser: Parser, parts: Mapping[str, Mapping[str, Option]]) -> dict[str, Any]:
+    """The options that the parser's arguments give, of those of all parts."""
+    for title, options in parts.items():
+        add(parser.add_argument_group(title), options.values())
+    given = vars(parser.parse())
+    found = {name: option for options in parts.values() for name, option in options.items()}
+    return {name: read(found[name], value) for name, value in given.items()}
 
 
-def of(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    names = {field.name for field in dataclasses.fields(cls)}
-    return {name: value for name, value in given.items() if name in names}
-
-
-def flags_of(*classes: type) -> type:
-    """One flat dataclass of all fields of `classes` that have a default, the first of a name
-    counts, with their docstrings as help. It checks nothing: that is left to the classes.
-    """
-    import tyro
-
-    flags: dict[str, tuple[str, Any, dataclasses.Field[Any]]] = {}
-    for cls in classes:
-        docs, hints = _field_docs(cls), get_type_hints(cls)
-        for field in dataclasses.fields(cls):
-            if field.default is not dataclasses.MISSING and field.name not in flags:
-                help_ = tyro.conf.arg(help=docs[field.name])
-                annotation = Annotated[hints[field.name], help_]
-                default = dataclasses.field(default=field.default)
-                flags[field.name] = (field.name, annotation, default)
-    return dataclasses.make_dataclass("Flags", list(flags.values()), kw_only=True)
-
-
-def _field_docs(cls: type) -> dict[str, str]:
-    """Name and docstring of the fields of a dataclass and of those it extends, from the source."""
-    docs: dict[str, str] = {}
-    for owner in reversed([c for c in cls.__mro__ if dataclasses.is_dataclass(c)]):
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
-        assert isinstance(tree, ast.ClassDef)
-        for field, after in zip(tree.body, tree.body[1:], strict=False):
-            match field, after:
-                case (
-                    ast.AnnAssign(target=ast.Name(id=name)),
-                    ast.Expr(value=ast.Constant(value=str(text))),
-                ):
-                    docs[name] = " ".join(text.split())
-    return docs
-
-
-def _registry() -> Any:
-    """How tyro reads and shows what may be left out (`none`, or a value) or left to us (`auto`)."""
-    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
-
-    from swarmsgd.config import BITS
-
-    bits = "|".join("none" if bits is None else str(bits) for bits in BITS)
-    kinds: dict[Any, tuple[type, str]] = {
-        int | None: (int, bits),
-        float | None: (float, "NUMBER"),
-        Path | None: (Path, "PATH"),
-    }
-    registry = ConstructorRegistry()
-
-    @registry.primitive_rule
-    def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-        if info.type not in kinds:
-            return None
-        kind, metavar = kinds[info.type]
-        return PrimitiveConstructorSpec(
-            nargs=1,
-            metavar=metavar,
-            instance_from_str=lambda words: None if words[0].lower() == "none" else kind(words[0]),
-            is_instance=lambda value: value is None or isinstance(value, kind),
-            str_from_instance=lambda value: ["none" if value is None else str(value)],
+def add(group: Any, options: Iterable[Option]) -> None:
+    """Add options, without values where they are not given; `read` reads what comes."""
+    for option in options:
+        shape: dict[str, Any] = {"metavar": option.metavar}
+        if option.kinds == (bool,):
+            shape = {"action": "store_true"}
+        elif tuple in option.kinds:
+            shape = {"metavar": "TEXT", "nargs": "*"}
+        default = "" if option.kinds == (bool,) else f" (default: {option.shown_default})"
+        group.add_argument(
+            flag(option.name),
+            default=argparse.SUPPRESS,
+            help=f"{option.help}{default}".replace("%", "%%"),
+            **shape,
         )
 
-    @registry.primitive_rule
-    def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-        if info.type != bool | None:
-            return None
-        return PrimitiveConstructorSpec(
-            nargs=1,
-            metavar="auto|on|off",
-            instance_from_str=lambda words: SWITCH[words[0]],
-            is_instance=lambda value: value is None or isinstance(value, bool),
-            str_from_instance=lambda value: [word for word, of in SWITCH.items() if of is value],
-            choices=tuple(SWITCH),
-        )
 
-    return registry
+def read(option: Option, value: Any) -> Any:
+    """What argparse has found, as what the option holds. Raises ConfigError."""
+    return option.read_text(value) if isinstance(value, str) else option.read(value)
 
 
-def choices(more: Mapping[str, Iterable[tuple[str, str]]], *classes: type) -> str:
-    """What the options that name something can be, from the tables."""
-    from swarmsgd import config, graphs, recipe, tasks
+def flag(name: str) -> str:
+    """`--local-steps` for local_steps."""
+    return f"--{name.replace('_', '-')}"
 
-    tables: dict[str, Iterable[tuple[str, str]]] = {
-        "dataset": ((name, entry.help) for name, entry in tasks.DATASETS.items()),
-        "model": ((name, entry.help) for name, entry in tasks.MODELS.items()),
-        "partition": (
-            (usage, text)
-            for usage, text in (e.help.split(": ", 1) for e in tasks.PARTITIONS.values())
-        ),
-        "graph": ((kind.usage, kind.help) for kind in graphs.GRAPHS.values()),
-        "mode": config.MODES.items(),
-        "schedule": ((name, entry.help) for name, entry in recipe.SCHEDULES.items()),
-        **more,
-    }
-    known = {f.name for cls in classes for f in dataclasses.fields(cls)}
+
+def choices(parts: Mapping[str, Mapping[str, Option]]) -> str:
+    """What the options that name something can be, from their tables."""
     blocks: list[str] = []
-    for option, rows in tables.items():
-        if option in known:
-            rows = list(rows)
-            width = max(len(name) for name, _ in rows)
-            lines = [f"  {name:<{width}}  {text}" for name, text in rows]
-            blocks.append("\n".join([f"--{option}:", *lines]))
+    for options in parts.values():
+        for option in (o for o in options.values() if o.table is not None):
+            lines = rows(option.table or {})
+            width = max(len(name) for name, _ in lines)
+            blocks.append(f"{flag(option.name)}:")
+            blocks += [f"  {name:<{width}}  {text}" for name, text in lines]
     return "\n".join(blocks) + "\n"
+
+
+class Parser(argparse.ArgumentParser):
+    """Keeps the lines of its epilog; an option that does not exist is a ConfigError, with one that
+    does.
+    """
+
+    def __init__(self, command: str, arguments: Sequence[str], **about: Any) -> None:
+        super().__init__(
+            prog=f"swarmsgd {command}".strip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **about,
+        )
+        self._arguments = list(arguments)
+
+    def parse(self) -> argparse.Namespace:
+        """The values. SystemExit after --help, and for values that are missing."""
+        given, left = self.parse_known_args(self._arguments)
+        if left:
+            known = [flag for action in self._actions for flag in action.option_strings]
+            what = next((word for word in left if word.startswith("-")), left[0])
+            hint = closest(what, known) if what.startswith("-") else ""
+            raise ConfigError(
+                f"there is no option {what!r}{hint}; `{self.prog} --help` lists what there is"
+            )
+        return given

@@ -1,12 +1,15 @@
-"""The documentation of the records is the schema's own."""
+"""The documentation of records and summaries is made from their tables."""
 
 from pathlib import Path
 
-from swarmsgd.observe.schema import table
+import pytest
+
+from swarmsgd.observe import schema, summary
 
 
-def test_the_docs_hold_the_schema_as_it_is():
+@pytest.mark.parametrize("module", [schema, summary])
+def test_the_docs_hold_the_table_as_it_is(module):
     text = (Path(__file__).parents[2] / "docs" / "records.md").read_text()
-    assert table().strip() in text, (
-        "make docs/records.md again from swarmsgd.observe.schema.table()"
+    assert module.table().strip() in text, (
+        f"make that part of docs/records.md again from {module.__name__}.table()"
     )

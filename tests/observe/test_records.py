@@ -15,7 +15,7 @@ import torch
 
 from swarmsgd.errors import ConfigError, DataError
 from swarmsgd.observe.records import FLUSH_S, Recorder, Tail, read
-from swarmsgd.observe.schema import KINDS, table, unknown
+from swarmsgd.observe.schema import KINDS, filled, table, wrong
 
 
 class Clock:
@@ -194,16 +194,19 @@ def test_a_tail_sees_each_line_once_and_only_whole(tmp_path: Path) -> None:
         assert [r["steps"] for r in tail.new()] == [2, 3]
 
 
-def test_the_table_lists_every_field_and_unknown_names_what_it_lacks() -> None:
+def test_the_table_lists_every_field_and_wrong_names_what_it_lacks() -> None:
     text = table()
     for name, kind in KINDS.items():
         assert f"### {name}" in text
         for field, (unit, meaning) in kind.fields.items():
             assert f"| {field} | {unit} | {meaning} |" in text
     head = {"t": 0, "node": 0}
-    assert unknown({**head, "kind": "progress", "steps": 1}) == []
-    assert unknown({**head, "kind": "progress", "stepz": 1}) == ["stepz"]
-    assert unknown({**head, "kind": "gossip"}) == ["gossip"]
+    event = {**head, "kind": "event", "what": "lost", "peer": 1, "text": "gone"}
+    assert wrong(event) == []
+    assert wrong({**event, "texd": "gone"}) == ["texd"]
+    assert wrong({name: value for name, value in event.items() if name != "peer"}) == ["peer"]
+    assert wrong({**head, "kind": "event", **filled("event", what="lost")}) == []
+    assert wrong({**head, "kind": "gossip"}) == ["gossip"]
 
 
 def test_records_import_nothing_heavy() -> None:

@@ -27,7 +27,7 @@ def config(world: dict[str, Any] | None = None, **changes: Any) -> SimConfig:
         "lr": 0.05,
         "momentum": 0.5,
     }
-    return SimConfig(**(settings | changes))
+    return SimConfig.of(**(settings | changes))
 
 
 def swarm_of(world: dict[str, Any] | None = None, **changes: Any) -> tuple[Swarm, Fleet, Ledger]:

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swarmsgd.sim.algorithms import ALGORITHMS
+from swarmsgd.settings.algorithms import ALGORITHMS
+from swarmsgd.sim.algorithms import MAKERS
 from swarmsgd.sim.baselines.costs import Collective, Links
 from swarmsgd.sim.baselines.d_psgd import DPsgd
 from swarmsgd.sim.baselines.noloco import NoLoCo
@@ -36,7 +37,7 @@ def config(dimension: int = 8, **changes: Any) -> SimConfig:
         "lr": 0.02,
         "momentum": 0.0,
     }
-    return SimConfig(**(settings | changes))
+    return SimConfig.of(**(settings | changes))
 
 
 def fleet_of(settings: SimConfig) -> Fleet:
@@ -166,7 +167,7 @@ def test_a_straggler_does_not_slow_the_others_of_asynchronous_algorithms(name: s
     world = World(stragglers=("2:3",), **INSTANT)
     settings = config(algorithm=name, world=world)
     ledger = Ledger(4, None)
-    for _ in ALGORITHMS[name].make(fleet_of(settings), ledger).run():
+    for _ in MAKERS[name].make(fleet_of(settings), ledger).run():
         pass
     assert ledger.compute_s_N == pytest.approx([0.4, 0.4, 1.2, 0.4])
     assert ledger.blocked_s_N == pytest.approx(np.zeros(4), abs=1e-9)

@@ -9,7 +9,8 @@ import torch
 
 from swarmsgd import graphs
 from swarmsgd.errors import ConfigError
-from swarmsgd.sim.algorithms import ALGORITHMS
+from swarmsgd.settings.algorithms import ALGORITHMS
+from swarmsgd.sim.algorithms import MAKERS
 from swarmsgd.sim.baselines.a2cid2 import A2cid2, chis
 from swarmsgd.sim.baselines.ad_psgd import AdPsgd
 from swarmsgd.sim.baselines.d_psgd import DPsgd
@@ -40,7 +41,7 @@ def config(**changes: Any) -> SimConfig:
         "lr": 0.1,
         "momentum": 0.5,
     }
-    return SimConfig(**(settings | changes))
+    return SimConfig.of(**(settings | changes))
 
 
 def fleet_of(settings: SimConfig) -> Fleet:
@@ -135,9 +136,9 @@ def by_torch(task: Task, settings: SimConfig, batches_of_a_step: list[list[int]]
     model = task.make_model(settings.seed)
     optimizer = torch.optim.SGD(
         model.parameters(),
-        lr=settings.lr,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
+        lr=settings.optimizer.lr,
+        momentum=settings.optimizer.momentum,
+        weight_decay=settings.optimizer.weight_decay,
     )
     streams = [task.batches(node) for node in range(settings.nodes)]
     for nodes in batches_of_a_step:
@@ -175,10 +176,10 @@ def test_sgd_is_one_model_whose_node_makes_all_the_steps():
 def test_sgd_s_schedule_spans_all_its_steps():
     settings = config(algorithm="sgd")
     fleet = fleet_of(settings)
-    steps = ALGORITHMS["sgd"].make(fleet, Ledger(6, None)).run()
+    steps = MAKERS["sgd"].make(fleet, Ledger(6, None)).run()
     for _ in range(180):
         next(steps)
-    assert fleet.lr(0) == pytest.approx(settings.lr / 2)
+    assert fleet.lr(0) == pytest.approx(settings.optimizer.lr / 2)
 
 
 # Local steps.
@@ -374,7 +375,7 @@ def test_asynchronous_averages_bring_all_models_to_their_mean(name: str):
     fleet = fleet_of(settings)
     fleet.x_ND[:] = np.random.default_rng(1).standard_normal(fleet.x_ND.shape)
     mean_D, before = fleet.x_ND.mean(0), spread(fleet.x_ND)
-    algorithm = ALGORITHMS[name].make(fleet, Ledger(6, None))
+    algorithm = MAKERS[name].make(fleet, Ledger(6, None))
     if isinstance(algorithm.mixing, A2cid2):
         algorithm.mixing.tilde_ND[:] = fleet.x_ND
     for _ in algorithm.run():

@@ -53,8 +53,8 @@ def test_a_recipe_is_read_as_it_is_written():
         variant(bits="none", stragglers=["1:2"], epochs=2, bandwidth_mbit_s=10, local_steps="3")
     )
     config = comparison.config("a", 7, 0.5)
-    assert (config.bits, config.epochs, config.local_steps) == (None, 2.0, "3")
-    assert (config.seed, config.lr, config.task.seed) == (7, 0.5, 7)
+    assert (config.swarm.bits, config.epochs, config.swarm.local_steps) == (None, 2.0, "3")
+    assert (config.seed, config.optimizer.lr, config.task.seed) == (7, 0.5, 7)
     assert config.world.stragglers == ("1:2",) and config.world.bandwidth_mbit_s == 10.0
     assert comparison.is_tuned("a") and not parse(variant(lr=1)).is_tuned("a")
 
@@ -77,15 +77,15 @@ def test_recipes_that_come_with_the_package_can_be_read(name: str):
 @pytest.mark.parametrize(
     ("recipe", "told"),
     [
-        (made(seed=[1]), "there is no key 'seed', wanted title, seeds"),
+        (made(seed=[1]), "there is no key 'seed'; did you mean"),
         (made(sedes=[1]), 'did you mean "seeds"?'),
         (made(seeds=[]), "seeds is empty: give one at least"),
         (made(seeds=["0"]), "seeds is ['0'], wanted numbers"),
         (made(seeds=[0.5]), "seeds is [0.5], wanted numbers"),
         (made(seeds=[1, 1]), "seeds is [1, 1]: give each number once"),
-        (made(seeds=[-1]), "variant 'a': seed is -1, wanted a whole number of at least 0"),
-        (made(seeds=[0, -1]), "variant 'a': seed is -1, wanted a whole number of at least 0"),
-        (made(tuning_seed=-5), "variant 'a': seed is -5, wanted a whole number of at least 0"),
+        (made(seeds=[-1]), "variant 'a': seed is -1, wanted a whole number from 0"),
+        (made(seeds=[0, -1]), "variant 'a': seed is -1, wanted a whole number from 0"),
+        (made(tuning_seed=-5), "variant 'a': seed is -5, wanted a whole number from 0"),
         (made(seeds=[1000]), "tuning_seed 1000 is one of seeds: take another"),
         (made(rates=[]), "variant 'a': it has no lr, and the recipe no rates to choose from"),
         (made(rates=[0.1, 0.1]), "rates is [0.1, 0.1]: give each number once"),
@@ -96,8 +96,8 @@ def test_recipes_that_come_with_the_package_can_be_read(name: str):
         (made(all=3), "all is 3, wanted a table: [all]"),
         (made(all={}), "variant 'a' has no task: give one of vision, synthetic in [all]"),
         (made(all={"task": "vison"}), 'did you mean "vision"?'),
-        (made(all={"task": ["vision"]}), "variant 'a': task is ['vision'], wanted a text"),
-        (made(all={"task": 3}), "variant 'a': task is 3, wanted a text in quotes"),
+        (made(all={"task": ["vision"]}), "variant 'a': task is ['vision'], wanted one of"),
+        (made(all={"task": 3}), "variant 'a': task is 3, wanted one of vision"),
         (variant(nods=3), "variant 'a': there is no option 'nods'; did you mean \"nodes\"?"),
         (variant(latency=3), "did you mean \"latency_ms\"?"),
         (variant(algorithm="swam"), "variant 'a': algorithm is 'swam', wanted one of swarm"),
@@ -143,7 +143,7 @@ def test_a_name_that_is_no_recipe_is_told_with_one_that_is(tmp_path: Path, capsy
     assert main(["compare", "digit", "--out", str(tmp_path / "out")]) == 2
     assert 'did you mean "digits"?' in capsys.readouterr().err
     assert main(["compare", "digits", "--jobs", "0", "--out", str(tmp_path / "out")]) == 2
-    assert "--jobs is 0, wanted at least 1" in capsys.readouterr().err
+    assert "jobs is 0, wanted a whole number of at least 1" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

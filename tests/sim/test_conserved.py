@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from still import finish, spread, sum_of, swarm_of
 
-from swarmsgd.config import BITS, MODES
+from swarmsgd.settings.swarm import BITS, MODES
 
 WORLDS: dict[str, dict[str, Any]] = {
     "plain": {},

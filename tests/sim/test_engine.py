@@ -8,9 +8,9 @@ import pytest
 import torch
 from still import INSTANT, config, finish, spread, swarm_of
 
-from swarmsgd.config import MODES
 from swarmsgd.errors import ModelError
 from swarmsgd.observe.records import read
+from swarmsgd.settings.swarm import MODES
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.run import Result, simulate
 from swarmsgd.sim.swarm import Swarm
@@ -238,7 +238,7 @@ SGD = [(0.0, 0.0), (0.9, 0.0), (0.9, 0.01), (0.0, 0.01)]
 def test_virtual_steps_are_torchs_sgd_and_those_by_autograd_to_the_bit(
     task: Any, momentum: float, weight_decay: float
 ):
-    made = SimConfig(
+    made = SimConfig.of(
         task=task, nodes=1, epochs=1, lr=0.1, momentum=momentum, weight_decay=weight_decay,
         world=World(), evals=3, score_nodes=0,
     )  # fmt: skip
@@ -246,11 +246,11 @@ def test_virtual_steps_are_torchs_sgd_and_those_by_autograd_to_the_bit(
     plain = TASKS[made.task_name].make(made.task, 1, print)
     model = plain.make_model(made.seed)
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=made.lr, momentum=momentum, weight_decay=weight_decay
+        model.parameters(), lr=made.optimizer.lr, momentum=momentum, weight_decay=weight_decay
     )
     batches, total = plain.batches(0), result.fleet.total_steps
     for step in range(total):
-        optimizer.param_groups[0]["lr"] = made.lr_at(step / total)
+        optimizer.param_groups[0]["lr"] = made.optimizer.rate(step / total)
         optimizer.zero_grad()
         plain.loss(model, next(batches)).backward()
         optimizer.step()

@@ -23,7 +23,7 @@ from theory_runs import (
 )
 
 from swarmsgd import graphs
-from swarmsgd.config import BITS
+from swarmsgd.settings.swarm import BITS
 
 REGULAR = ["complete", "hypercube", "torus", "random-regular:4", "ring"]
 
@@ -36,9 +36,9 @@ def in_errors(found: Mean, wanted: float) -> float:
 def noisy(nodes: int, bursts: int, warm: int, **changes) -> tuple[Steady, float]:
     """A swarm that sees noise alone, and v, the mean squared norm of a burst."""
     config = setting(nodes, **changes)
-    assert config.local_steps in (4, "geometric:4")
+    assert config.swarm.local_steps in (4, "geometric:4")
     found = steady(config, pure_noise(config), bursts, warm=warm / bursts)
-    return found, formulas.burst_norm_sq(config.lr, 4, 256, 1.0)
+    return found, formulas.burst_norm_sq(config.optimizer.lr, 4, 256, 1.0)
 
 
 @pytest.mark.parametrize("name", REGULAR)
@@ -84,7 +84,7 @@ def test_in_a_matching_both_bursts_land_on_a_pair_that_was_closer(nodes: int):
     # Measured: the copies at the end of each round, in the pairs of the next one; then the
     # ||Q_i - Q_j||^2 that the exchanges of these pairs recorded.
     config = setting(nodes, mode="matching", world=replace(INSTANT, step_jitter=0.0))
-    v = formulas.burst_norm_sq(config.lr, 4, 256, 1.0)
+    v = formulas.burst_norm_sq(config.optimizer.lr, 4, 256, 1.0)
     found = rounds(config, pure_noise(config), 2000 // nodes + 10, warm=10)
     assert found.pairs >= 900
     assert in_errors(found.before, 2 * v * (1 - 2 / nodes)) < 4

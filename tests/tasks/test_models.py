@@ -63,5 +63,5 @@ def test_layers_without_a_rule_are_not_left_unfilled():
 
 
 def test_an_unknown_model_is_answered_with_the_nearest_name():
-    with pytest.raises(ConfigError, match="unknown model 'cnnn', did you mean 'cnn'"):
+    with pytest.raises(ConfigError, match=r"model is 'cnnn', .*did you mean \"cnn\""):
         make_model("cnnn", DIGITS, 10, 0)

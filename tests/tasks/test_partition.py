@@ -102,8 +102,8 @@ def test_spellings():
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("idd", "unknown partition 'idd', did you mean 'iid'? There are: dirichlet, iid"),
-        ("", "unknown partition ''"),
+        ("idd", "partition is 'idd', wanted one of iid, dirichlet:ALPHA; did you mean \"iid\"?"),
+        ("", "partition is ''"),
         ("iid:3", "takes no argument, got 'iid:3'"),
         ("dirichlet", "needs a number alpha, got ''; write for instance 'dirichlet:0.5'"),
         ("dirichlet:x", "needs a number alpha, got 'x'"),

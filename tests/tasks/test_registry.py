@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import doctest
-from dataclasses import fields
-from pathlib import Path
 
 import pytest
-import tyro
 
 from swarmsgd.errors import ConfigError
-from swarmsgd.tasks import TASKS, SyntheticOptions, VisionOptions, choices, make_task, registry
+from swarmsgd.tasks import SyntheticOptions, VisionOptions, find_task, make_task, registry
 from swarmsgd.tasks import partition as partitions
 
 
 def test_an_unknown_task_is_answered_with_the_nearest_name():
-    with pytest.raises(ConfigError, match="unknown task 'visoin', did you mean 'vision'"):
+    with pytest.raises(ConfigError, match=r"task is 'visoin', .*did you mean \"vision\""):
         make_task("visoin", num_nodes=1)
 
 
 def test_an_unknown_option_is_answered_with_the_nearest_name():
-    with pytest.raises(
-        ConfigError, match=r"unknown option.*'batchsize', did you mean 'batch_size'"
-    ):
+    with pytest.raises(ConfigError, match=r"no option .*'batchsize'; did you mean \"batch_size\""):
         make_task("vision", num_nodes=1, batchsize=8)
 
 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"dataset": "fasion-mnist"}, "did you mean 'fashion-mnist'"),
-        ({"model": "resnet"}, "did you mean 'resnet20'"),
+        ({"dataset": "minst"}, 'did you mean "fashion-mnist"'),
+        ({"model": "resnet"}, 'did you mean "resnet20"'),
         ({"partition": "dirichlet:0"}, "alpha above 0"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"batch_size": 0}, "batch_size is 0, wanted a whole number of at least 1"),
+        ({"seed": -1}, "seed is -1, wanted a whole number of at least 0"),
     ],
 )
 def test_vision_options_are_checked_where_they_are_made(options: dict, text: str):
@@ -54,25 +49,15 @@ def test_vision_options_are_checked_where_they_are_made(options: dict, text: str
     ],
 )
 def test_synthetic_options_are_checked_where_they_are_made(options: dict):
-    with pytest.raises(ConfigError, match=f"{next(iter(options))} must be a number of at least"):
+    with pytest.raises(ConfigError, match=f"{next(iter(options))} is .*, wanted a (whole )?number"):
         SyntheticOptions(**options)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_every_option_becomes_a_flag_with_help(task: str, capsys: pytest.CaptureFixture[str]):
-    with pytest.raises(SystemExit):
-        tyro.cli(TASKS[task].options, args=["--help"])
-    text = capsys.readouterr().out
-    for option in fields(TASKS[task].options):
-        assert f"--{option.name.replace('_', '-')}" in text
-    assert "Seed of the" in text
+def test_the_name_of_a_data_set_is_short_for_the_vision_task_on_it():
+    assert make_task("digits", num_nodes=4, model="mlp").name == "digits/mlp"
+    assert find_task("vision") == ("vision", {})
 
 
-def test_flags_are_read():
-    options = tyro.cli(VisionOptions, args=["--batch-size", "8", "--augment", "--data", "/x"])
-    assert options == VisionOptions(batch_size=8, augment=True, data=Path("/x"))
-
-
-@pytest.mark.parametrize("module", [choices, partitions, registry])
+@pytest.mark.parametrize("module", [partitions, registry])
 def test_docstring_examples_run(module):
     assert doctest.testmod(module).failed == 0

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from swarmsgd.codec import make_code
-from swarmsgd.config import BITS
 from swarmsgd.core.arena import Arena
 from swarmsgd.core.code import Code
 from swarmsgd.core.node import Node
 from swarmsgd.core.replica import Replica
 from swarmsgd.observe.records import Recorder, read
+from swarmsgd.settings.swarm import BITS
 from swarmsgd.train.staging import stage
 from swarmsgd.train.transfers import Transfers
 from swarmsgd.train.worker import Worker

@@ -5,8 +5,8 @@ import torch
 
 from swarmsgd.errors import ConfigError
 from swarmsgd.tasks import SyntheticOptions
+from swarmsgd.train.config import TrainConfig
 from swarmsgd.train.devices import device_of_node
-from swarmsgd.train.recipe import TrainConfig
 
 
 def test_nodes_share_the_devices_of_a_machine_in_turn(monkeypatch: pytest.MonkeyPatch):
@@ -24,13 +24,13 @@ def test_a_device_that_is_not_there_is_refused_before_anything_starts(
 ):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(ConfigError, match=r"device is 'cuda', but torch .* finds 0 devices"):
-        TrainConfig(task=SyntheticOptions(), device="cuda")
+        TrainConfig.of(task=SyntheticOptions(), device="cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ConfigError, match=r"device is 'cuda:2', but torch .* finds 2 devices"):
-        TrainConfig(task=SyntheticOptions(), device="cuda:2")
+        TrainConfig.of(task=SyntheticOptions(), device="cuda:2")
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "meta", ""])
 def test_a_word_that_is_no_device_is_refused(name: str):
     with pytest.raises(ConfigError, match=f"device is '{name}', which torch does not know"):
-        TrainConfig(task=SyntheticOptions(), device=name)
+        TrainConfig.of(task=SyntheticOptions(), device=name)

@@ -15,10 +15,10 @@ from torch import nn
 
 from swarmsgd import graphs
 from swarmsgd.codec import make_code
-from swarmsgd.config import Config
 from swarmsgd.core.arena import Arena
 from swarmsgd.core.node import Node
 from swarmsgd.observe.records import Recorder
+from swarmsgd.settings.swarm import SwarmSettings
 from swarmsgd.train.swarm import Connection, Swarm
 from swarmsgd.train.worker import Worker
 from swarmsgd.transport.memory import MemoryNetwork
@@ -50,7 +50,7 @@ class Rig:
         self.swarm = Swarm(
             self.model,
             self.optimizer,
-            Config(),
+            SwarmSettings(),
             graphs.complete(3),
             0,
             arena,

@@ -18,10 +18,10 @@ from torch import nn
 
 from swarmsgd import graphs
 from swarmsgd.codec import make_code
-from swarmsgd.config import Config
 from swarmsgd.core.arena import Arena
 from swarmsgd.core.node import Node
 from swarmsgd.observe.records import Recorder
+from swarmsgd.settings.swarm import SwarmSettings
 from swarmsgd.train.swarm import Connection, Swarm
 from swarmsgd.train.transfers import Streams
 from swarmsgd.train.worker import Worker
@@ -79,7 +79,7 @@ class Threaded:
         self.swarm = Swarm(
             model,
             self.optimizer,
-            Config(local_steps=2, mode=mode),
+            SwarmSettings(local_steps=2, mode=mode),
             graphs.complete(3),
             rank,
             self.arena,

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
 from swarmsgd.core.events import (
     Answer,
@@ -51,15 +51,27 @@ Pick = Callable[[tuple[int, ...]], int | None]
 """Given who can be asked, the partner, or None: the one choice that the machine is handed."""
 
 
-Rng = TypeVar("Rng", contravariant=True)
+class Generator(Protocol):
+    """What lengths are drawn with; numpy's."""
 
-
-class Lengths(Protocol[Rng]):
-    """What burst lengths are drawn from: H, fixed or random."""
-
-    def draw(self, rng: Rng, /) -> int:
-        """The length of the next burst in local steps, at least 1."""
+    def geometric(self, p: float) -> Any:
+        """A number of trials, at least 1, of which the last alone succeeds, with chance `p`."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """H: how many local steps a burst has, fixed or geometric with this mean."""
+
+    mean: int
+    geometric: bool = False
+
+    def __str__(self) -> str:
+        return f"geometric:{self.mean}" if self.geometric else str(self.mean)
+
+    def draw(self, rng: Generator) -> int:
+        """The length of the next burst, in steps, at least 1."""
+        return int(rng.geometric(1 / self.mean)) if self.geometric else self.mean
 
 
 class Burst:
@@ -71,7 +83,7 @@ class Burst:
 
     __slots__ = ("_lengths", "_rng", "length", "made")
 
-    def __init__(self, lengths: Lengths[Rng], rng: Rng) -> None:
+    def __init__(self, lengths: Lengths, rng: Generator) -> None:
         self._lengths = lengths
         self._rng = rng
         self.made = 0

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from swarmsgd.checks import whole
 from swarmsgd.errors import ConfigError
-from swarmsgd.graphs.graph import Edge, Graph, frozen, sorted_edges, whole
+from swarmsgd.graphs.graph import Edge, Graph, frozen, sorted_edges
 from swarmsgd.graphs.spectrum import Ends, Ints, circulant_ends
+from swarmsgd.seeds import seed_for
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -27,13 +29,15 @@ REDRAWS = 100
 
 def complete(n: int) -> Graph:
     """Every node beside every other; lambda_2 = n. `complete(1)` is one node without edges."""
-    n = whole("the number of nodes", n, 1, "give one node per process, for example complete(8)")
+    n = whole(
+        "the number of nodes", n, 1, move="give one node per process, for example complete(8)"
+    )
     return Graph(n, f"complete({n})", None)
 
 
 def ring(n: int) -> Graph:
     """Each node beside the next and the one before; lambda_2 = 2 - 2 cos(2 pi / n)."""
-    n = whole("the number of nodes of a ring", n, 3, "below that use a complete graph")
+    n = whole("the number of nodes of a ring", n, 3, move="below that use a complete graph")
     return _circulant(f"ring({n})", n, [1])
 
 
@@ -44,8 +48,8 @@ def torus(rows: int, cols: int) -> Graph:
     ring of the longest side.
     """
     move = "give two sides whose product is the number of nodes, for example torus(4, 8)"
-    rows = whole("the number of rows of a torus", rows, 1, move)
-    cols = whole("the number of columns of a torus", cols, 1, move)
+    rows = whole("the number of rows of a torus", rows, 1, move=move)
+    cols = whole("the number of columns of a torus", cols, 1, move=move)
     grid = np.arange(rows * cols).reshape(rows, cols)
     pairs = np.concatenate([_pairs(grid, np.roll(grid, -1, axis)) for axis in (0, 1)])
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
@@ -64,7 +68,7 @@ def hypercube(n: int) -> Graph:
 
 def exponential(n: int) -> Graph:
     """Node i beside i +- 1, 2, 4, 8, ... modulo n: the static exponential graph, undirected."""
-    n = whole("the number of nodes", n, 1, "give one node per process, for example 16")
+    n = whole("the number of nodes", n, 1, move="give one node per process, for example 16")
     offsets = {min(1 << k, n - (1 << k)) for k in range((n - 1).bit_length())}
     return _circulant(f"exponential({n})", n, sorted(offsets))
 
@@ -88,14 +92,14 @@ def one_peer_exponential(n: int) -> Graph:
 
 def star(n: int) -> Graph:
     """Node 0 beside all others, which have no other neighbour; lambda_2 = 1 from 3 nodes on."""
-    n = whole("the number of nodes of a star", n, 1, "count the centre too, as in star(8)")
+    n = whole("the number of nodes of a star", n, 1, move="count the centre too, as in star(8)")
     return _graph(f"star({n})", n, _pairs(0, np.arange(1, n)), (1.0, float(n)))
 
 
 def random_regular(n: int, degree: int, seed: int) -> Graph:
     """A random connected graph whose nodes all have `degree` neighbours (networkx draws it)."""
-    n = whole("the number of nodes", n, 2, "for a single node use a complete graph")
-    degree = whole("the degree", degree, 1, "give each node a neighbour, for example degree 4")
+    n = whole("the number of nodes", n, 2, move="for a single node use a complete graph")
+    degree = whole("the degree", degree, 1, move="give each node a neighbour, for example degree 4")
     if degree >= n or n * degree % 2 or (degree == 1 and n > 2):
         wanted = f"2 to {n - 1} with nodes x degree even" if n > 2 else "1"
         raise ConfigError(
@@ -116,7 +120,7 @@ def random_regular(n: int, degree: int, seed: int) -> Graph:
 
 def erdos_renyi(n: int, p: float, seed: int) -> Graph:
     """A random graph in which each pair is an edge with probability p, redrawn until connected."""
-    n = whole("the number of nodes", n, 1, "give one node per process, for example 16")
+    n = whole("the number of nodes", n, 1, move="give one node per process, for example 16")
     enough = f"{min(1.0, 2 * math.log(n + 1) / n):.2g} (2 ln n / n)"
     if not 0 < p <= 1:
         raise ConfigError(
@@ -132,7 +136,7 @@ def erdos_renyi(n: int, p: float, seed: int) -> Graph:
 
 def from_edges(n: int, edges: Iterable[Edge]) -> Graph:
     """The graph with these edges, each given once or more, in either direction."""
-    n = whole("the number of nodes", n, 1, "count the nodes of the edge list")
+    n = whole("the number of nodes", n, 1, move="count the nodes of the edge list")
     wanted, listed = f"cannot be used, wanted two nodes of 0 to {n - 1}", list[Edge]()
     for edge in edges:
         try:
@@ -176,7 +180,7 @@ def from_networkx(graph: nx.Graph[Any]) -> Graph:
 
 
 def _power_of_two(what: str, n: int, least: int) -> int:
-    n = whole(f"the number of nodes of {what}", n, least, "take a power of two")
+    n = whole(f"the number of nodes of {what}", n, least, move="take a power of two")
     if n & (n - 1):
         below = 1 << (n.bit_length() - 1)
         raise ConfigError(
@@ -210,9 +214,9 @@ def _first_connected(
     name: str, n: int, draw: Callable[[int], nx.Graph[Any]], seed: int, move: str
 ) -> Graph:
     """The first connected graph of the draws that belong to `seed`."""
-    seed = whole("the seed", seed, 0, "take any whole number from 0 on")
+    seed = whole("the seed", seed, 0, move="take any whole number from 0 on")
     for attempt in range(REDRAWS):
-        drawn = draw(int(np.random.SeedSequence([seed, attempt]).generate_state(1)[0]))
+        drawn = draw(seed_for("graph", seed, attempt))
         pairs = np.array(list(drawn.edges), np.int64).reshape(-1, 2)
         if not _components(n, pairs).any():
             return _graph(name, n, pairs)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from swarmsgd.checks import whole
 from swarmsgd.errors import ConfigError
 from swarmsgd.graphs import spectrum
 from swarmsgd.graphs.spectrum import Ends, Floats, Ints
+from swarmsgd.seeds import stream
 
 Edge = tuple[int, int]
 
@@ -210,22 +211,11 @@ def matching_schedule(graph: Graph, seed: int, round: int) -> tuple[Edge, ...]:
     A random maximal matching, or the graph's own fixed rounds in turn (`one_peer_exponential`),
     which do not depend on the seed.
     """
-    round = whole("the round", round, 0, "count rounds from 0")
-    seed = whole("the seed", seed, 0, "take any whole number from 0 on")
+    round = whole("the round", round, 0, move="count rounds from 0")
+    seed = whole("the seed", seed, 0, move="take any whole number from 0 on")
     if graph.rounds is not None:
         return graph.rounds[round % len(graph.rounds)]
-    return graph.random_matching(np.random.default_rng(np.random.SeedSequence([seed, round])))
-
-
-def whole(what: str, got: int, least: int, move: str) -> int:
-    """`got`, if it is a whole number of at least `least`."""
-    try:
-        number = operator.index(got)
-    except TypeError:
-        number = None
-    if number is None or number < least or isinstance(got, bool):
-        raise ConfigError(f"{what} is {got!r}, wanted a whole number of at least {least}; {move}")
-    return number
+    return graph.random_matching(stream("matching", seed, round))
 
 
 def sorted_edges(pairs: Ints) -> tuple[Edge, ...]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from swarmsgd.checks import one_of, whole
 from swarmsgd.errors import ConfigError
 from swarmsgd.graphs import builders
-from swarmsgd.graphs.graph import Graph, whole
+from swarmsgd.graphs.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Kind:
 
 
 def _torus(n: int, rows: int | None = None, cols: int | None = None) -> Graph:
-    n = whole("the number of nodes", n, 1, "give one node per process, for example 16")
+    n = whole("the number of nodes", n, 1, move="give one node per process, for example 16")
     if rows is None or cols is None:
         rows = max(side for side in range(1, math.isqrt(n) + 1) if n % side == 0)
         cols = n // rows
@@ -73,14 +73,7 @@ def parse(name: str, num_nodes: int, seed: int = 0) -> Graph:
     Only the random kinds use the seed. One node alone has no neighbours in any of them.
     """
     key, colon, text = name.strip().lower().replace("_", "-").partition(":")
-    if key not in GRAPHS:
-        close = difflib.get_close_matches(key, GRAPHS, n=1, cutoff=0.5)
-        raise ConfigError(
-            f"there is no graph {name!r}, wanted one of "
-            f"{', '.join(kind.usage for kind in GRAPHS.values())}; "
-            + (f"did you mean {close[0]!r}?" if close else "take one of these")
-        )
-    kind = GRAPHS[key]
+    kind = one_of("graph", key, GRAPHS, text=name)
     words = text.split("x") if colon else []
     try:
         if len(words) != len(kind.values) and (words or not kind.optional):

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from swarmsgd.graphs.graph import Graph, matching_schedule
-
-_PARTNERS = 2
-"""Sets these generators apart from others that are seeded with (run, node)."""
+from swarmsgd.seeds import stream
 
 
 def random_partner(seed: int, node: int) -> Callable[[tuple[int, ...]], int | None]:
     """A uniform choice among the neighbours that can be asked."""
-    rng = np.random.default_rng([seed, _PARTNERS, node])
+    rng = stream("partners", seed, node)
 
     def pick(candidates: tuple[int, ...]) -> int | None:
         return candidates[int(rng.integers(len(candidates)))] if candidates else None

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swarmsgd.errors import ConfigError
+from swarmsgd.seeds import fixed
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -57,7 +58,7 @@ def _lanczos_ends(name: str, n: int, edges: Ints, weights: Floats) -> Ends:
         received = np.bincount(i, weights * vector[j], n) + np.bincount(j, weights * vector[i], n)
         return strength * vector - received
 
-    before, vector = np.zeros(n), np.random.default_rng(0).standard_normal(n)
+    before, vector = np.zeros(n), fixed().standard_normal(n)
     vector -= np.mean(vector)
     vector /= np.linalg.norm(vector)
     diagonal: list[float] = []  # of the tridiagonal matrix whose ends near those looked for

@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from swarmsgd.observe.schema import SCORES
 from swarmsgd.observe.view import NodeView, RunView
 
 READ_S = 0.25
@@ -146,7 +147,18 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     """The end of a run as a table, from the contents of its `summary.json`."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("")
-    for name in ("accuracy", "loss", "steps", "step ms p50", "p99", "max", "exchanges", "sent"):
+    scores = [name for name in SCORES if name in summary]
+    for name in (
+        "accuracy",
+        "loss",
+        *scores,
+        "steps",
+        "step ms p50",
+        "p99",
+        "max",
+        "exchanges",
+        "sent",
+    ):
         table.add_column(name, justify="right")
     table.add_column("blocked", justify="right")
     if summary["mean_loss"] is not None:
@@ -154,6 +166,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
             "mean model",
             _percent(summary["mean_accuracy"]),
             _number(summary["mean_loss"], 4),
+            *(_number(summary[name], 4) for name in scores),
             style="bold",
         )
     for node in summary["nodes_detail"]:
@@ -161,6 +174,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
             f"node {node['node']}" + (" (failed)" if node["failed"] else ""),
             _percent(node["accuracy"]),
             _number(node["loss"], 4),
+            *(_number(node[name], 4) for name in scores),
             _number(node["steps"], 0),
             *(_number(node[f"step_ms_{name}"], 1) for name in ("p50", "p99", "max")),
             _number(node["exchanges"], 0),

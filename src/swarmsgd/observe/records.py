@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from swarmsgd.errors import ConfigError, DataError
-from swarmsgd.observe.schema import COMMON, Record
 
+Record = dict[str, Any]
+"""One line: the fields in `COMMON`, and those of its kind (`swarmsgd.observe.schema`)."""
+
+COMMON = ("t", "node", "kind")
 FLUSH_S = 1.0
 FLUSH_BYTES = 1 << 16
 URGENT = frozenset({"start", "plan", "event", "eval", "result", "end"})

@@ -1,6 +1,7 @@
-"""What is in a file of records: the table of kinds of lines and of the fields each may have.
+"""What is in a file of records: the table of kinds of lines and of the fields each has.
 
-The documentation of the format is made from it. A reader leaves alone what it does not know.
+The documentation of the format is made from it, and the tests hold what is written against it. A
+reader leaves alone what it does not know.
 """
 
 from __future__ import annotations
@@ -9,24 +10,39 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-Record = dict[str, Any]
-"""One line: the fields in `COMMON`, and those of its kind."""
-
-COMMON = ("t", "node", "kind")
+from swarmsgd.observe.records import COMMON, Record
+from swarmsgd.settings.options import options_of
+from swarmsgd.settings.swarm import SwarmSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a kind of line says, and its fields: name -> (unit, meaning)."""
+    """What a kind of line says, and its fields: name -> (unit, meaning). Every line has all of
+    them, but for `SCORES`, which it has if its task has; null stands for what is not known.
+    """
 
     meaning: str
     fields: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
+def documented(cls: type) -> dict[str, tuple[str, str]]:
+    """The settings of a dataclass as such fields."""
+    units = {str: "text", bool: "flag", tuple: "list", int: "count", float: "number"}
+    return {
+        name: (next(unit for kind, unit in units.items() if kind in option.kinds), option.help)
+        for name, option in options_of(cls).items()
+    }
+
+
+SCORES: Mapping[str, tuple[str, str]] = {
+    "excess": ("number", "loss above the optimum's; synthetic tasks only"),
+    "distance": ("number", "norm of mean model - optimum; synthetic tasks only"),
+}
+"""What only some task knows of a model: `Score.extra`."""
+
 _PROGRESS = {
     "steps": ("count", "local steps done"),
     "samples": ("count", "training samples seen"),
-    "loss": ("number", "mean training loss since the last such line"),
     "lr": ("number", "learning rate now"),
     "exchanges": ("count", "exchanges mixed here: started here, or answered"),
     "bytes_sent": ("bytes", "handed to the links"),
@@ -39,13 +55,8 @@ KINDS: Mapping[str, Kind] = {
         "The node has joined.",
         {
             "num_nodes": ("count", "nodes of the run"),
-            "graph": ("text", "communication graph"),
             "dim": ("count", "parameters that are exchanged"),
-            "mode": ("text", "non-blocking, blocking or matching"),
-            "bits": ("count", "bits a parameter on the wire; null is float32"),
-            "local_steps": ("text", "optimizer steps between two exchanges"),
-            "seed": ("number", "seed of the run"),
-            "incarnation": ("count", "grows each time the node is started again"),
+            **documented(SwarmSettings),
         },
     ),
     "plan": Kind(
@@ -54,14 +65,19 @@ KINDS: Mapping[str, Kind] = {
             "algorithm": ("text", "swarm or a baseline"),
             "total_steps": ("count", "local steps this node means to do"),
             "total_samples": ("count", "training samples this node means to see"),
-            "shard": ("count", "training samples this node holds"),
             "unix_s": ("s", "wall clock at t, since 1970: aligns the files of a run"),
             "host": ("text", "name of the machine"),
             "pid": ("number", "process id"),
             "threads": ("count", "threads of torch"),
         },
     ),
-    "progress": Kind("About twice a second; counts since the start.", _PROGRESS),
+    "progress": Kind(
+        "About twice a second; counts since the start.",
+        {
+            **_PROGRESS,
+            "loss": ("number", "mean training loss since the last such line; null: no step since"),
+        },
+    ),
     "exchange": Kind(
         "One exchange was mixed here.",
         {
@@ -85,7 +101,7 @@ KINDS: Mapping[str, Kind] = {
                 "text",
                 "one word to count by: lost, left, refused, distrusted, distrusts (this node), ...",
             ),
-            "peer": ("node", "whom it is about, if anyone"),
+            "peer": ("node", "whom it is about; null: nobody else"),
             "text": ("text", "the whole story"),
         },
     ),
@@ -94,9 +110,10 @@ KINDS: Mapping[str, Kind] = {
         {
             "model": ("text", "own: this node's; mean: the mean of all live nodes' models"),
             "loss": ("number", "mean loss"),
-            "accuracy": ("fraction", "right answers"),
+            "accuracy": ("fraction", "right answers; null: the task has none"),
             "samples": ("count", "samples it was measured on"),
             "steps": ("count", "local steps done by then"),
+            **SCORES,
         },
     ),
     "result": Kind(
@@ -122,8 +139,7 @@ KINDS: Mapping[str, Kind] = {
             "gamma": ("number", "sum over nodes of the squared distance to the mean model"),
             "loss": ("number", "of the mean model on the test set"),
             "accuracy": ("fraction", "of the mean model on the test set; null: the task has none"),
-            "excess": ("number", "loss above the optimum's; synthetic tasks only"),
-            "distance": ("number", "norm of mean model - optimum; synthetic tasks only"),
+            **SCORES,
             "train_loss": ("number", "mean training loss since the last such line"),
             "lr": ("number", "learning rate now"),
             "live": ("count", "nodes alive"),
@@ -167,12 +183,20 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-def unknown(record: Record) -> list[str]:
-    """What of this record is not in `KINDS`: its kind, or names of fields. Empty if all is."""
+def wrong(record: Record) -> list[str]:
+    """What of this record is not as in `KINDS`: its kind, or fields that it should not have or
+    lacks. Empty if all is.
+    """
     kind = KINDS.get(record["kind"])
     if kind is None:
         return [record["kind"]]
-    return [name for name in record if name not in COMMON and name not in kind.fields]
+    fields = {name for name in record if name not in COMMON}
+    return sorted((fields - set(kind.fields)) | (set(kind.fields) - fields - set(SCORES)))
+
+
+def filled(kind: str, **fields: Any) -> dict[str, Any]:
+    """All fields of a line of this kind: these, and null for the others."""
+    return {name: None for name in KINDS[kind].fields if name not in SCORES} | fields
 
 
 def table() -> str:

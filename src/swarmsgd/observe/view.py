@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import deque
 from pathlib import Path
 
-from swarmsgd.observe.records import Tail
-from swarmsgd.observe.schema import Record
+from swarmsgd.observe.records import Record, Tail
 
 RATE_S = 5.0
 """Samples a second are taken over this long."""
@@ -56,7 +55,8 @@ class NodeView:
     def _progress(self, record: Record) -> None:
         for name in ("steps", "samples", "exchanges", "bytes_sent", "blocked_s"):
             setattr(self, name, record.get(name, getattr(self, name)))
-        self.loss = record.get("loss", self.loss)
+        loss = record.get("loss")
+        self.loss = self.loss if loss is None else loss
         self._recent.append((record["t"], self.samples))
         while len(self._recent) > 2 and record["t"] - self._recent[0][0] > RATE_S:
             self._recent.popleft()

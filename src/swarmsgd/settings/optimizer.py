@@ -10,8 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from swarmsgd.checks import number, one_of
 from swarmsgd.errors import ConfigError
-from swarmsgd.settings.checks import number, one_of
+from swarmsgd.settings.options import setting
 
 
 class _Kind(NamedTuple):
@@ -58,13 +59,13 @@ SCHEDULES: Mapping[str, _Schedule] = {
 class OptimizerSettings:
     """Checked when made: raises ConfigError, also for a setting that the optimizer has not."""
 
-    optimizer: str = "sgd"
+    optimizer: str = setting("sgd", table=OPTIMIZERS)
     """What every node steps with: torch's sgd, adam or adamw."""
 
     lr: float = 0.1
     """Learning rate of every node; tune it for each algorithm."""
 
-    schedule: str = "cosine"
+    schedule: str = setting("cosine", table=SCHEDULES)
     """How the learning rate goes over the run: cosine or constant."""
 
     momentum: float = 0.9

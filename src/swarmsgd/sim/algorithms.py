@@ -1,4 +1,4 @@
-"""The algorithms that can be simulated: SwarmSGD and what it is compared with, one table."""
+"""How the algorithms are made for a simulated run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from swarmsgd.sim.swarm import Swarm
 
 
 class Algorithm(Protocol):
-    """How the nodes of a fleet train together. Made by an entry of `ALGORITHMS`."""
+    """How the nodes of a fleet train together. Made by an entry of `MAKERS`."""
 
     def run(self) -> Iterator[float]:
         """Train until the budget is used up. Yields the virtual time, in seconds, after every
@@ -43,65 +43,25 @@ class Algorithm(Protocol):
         ...
 
 
-class Entry(NamedTuple):
-    """A line of `ALGORITHMS`."""
+class Maker(NamedTuple):
+    """A line of `MAKERS`."""
 
     make: Callable[[Fleet, Ledger], Algorithm]
-    help: str
-    uses: frozenset[str]
-    """The options of the swarm's that it has too; its summary names no others."""
     check: Callable[[SimConfig], None] = lambda _config: None
     """Raises ConfigError for a run that it cannot make."""
 
 
-def _uses(*options: str) -> frozenset[str]:
-    return frozenset(options)
-
-
-ALGORITHMS: Mapping[str, Entry] = {
-    "swarm": Entry(
-        Swarm,
-        "SwarmSGD: pairwise averages in the background; --mode, --bits, --graph",
-        _uses("graph", "local_steps", "mode", "bits", "rotation"),
-    ),
-    "sgd": Entry(
-        Sgd, "small-batch SGD: one model sees all samples in sequence, nothing is sent", _uses()
-    ),
-    "allreduce": Entry(
-        allreduce, "large-batch SGD: the mean of all gradients at every step", _uses()
-    ),
-    "local-sgd": Entry(
-        local_sgd,
-        "Local SGD (Stich 2019): all models averaged every --local-steps",
-        _uses("local_steps"),
-    ),
-    "d-psgd": Entry(
-        d_psgd, "D-PSGD (Lian 2017): averages with all neighbours at every step", _uses("graph")
-    ),
-    "ad-psgd": Entry(
-        ad_psgd,
-        "AD-PSGD (Lian 2018): averages with one random neighbour a step, asynchronously",
-        _uses("graph"),
-    ),
-    "sgp": Entry(
-        sgp, "SGP (Assran 2019): push-sum to one peer of an exponential graph a step", _uses()
-    ),
-    "osgp": Entry(osgp, "overlap SGP (Assran 2019): uses what was pushed a step before", _uses()),
-    "a2cid2": Entry(
-        a2cid2,
-        "A2CiD2 (Nabli 2023): random pairwise averages with a continuously mixed momentum",
-        _uses("graph"),
-        check_a2cid2,
-    ),
-    "diloco": Entry(
-        diloco,
-        "DiLoCo (Douillard 2023): long --local-steps, outer Nesterov step",
-        _uses("local_steps"),
-    ),
-    "noloco": Entry(
-        noloco,
-        "NoLoCo (Kolehmainen 2025): DiLoCo with one random partner a round",
-        _uses("graph", "local_steps"),
-    ),
+MAKERS: Mapping[str, Maker] = {
+    "swarm": Maker(Swarm),
+    "sgd": Maker(Sgd),
+    "allreduce": Maker(allreduce),
+    "local-sgd": Maker(local_sgd),
+    "d-psgd": Maker(d_psgd),
+    "ad-psgd": Maker(ad_psgd),
+    "sgp": Maker(sgp),
+    "osgp": Maker(osgp),
+    "a2cid2": Maker(a2cid2, check_a2cid2),
+    "diloco": Maker(diloco),
+    "noloco": Maker(noloco),
 }
-"""Name -> how to make it, a line of help with its source, and which options it has."""
+"""Name in `swarmsgd.settings.algorithms.ALGORITHMS` -> how it is made here."""

@@ -16,17 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from swarmsgd.checks import whole
 from swarmsgd.errors import ConfigError, ModelError, SwarmError
 from swarmsgd.observe.curves import read_run
 from swarmsgd.observe.folder import OWN_FILES, REPORT, check_folder, make_folder
 from swarmsgd.observe.page import write_page
 from swarmsgd.observe.report import compare_page
-from swarmsgd.recipe import plain
-from swarmsgd.sim.command import INTERRUPTED, stopped
+from swarmsgd.observe.schema import SCORES
+from swarmsgd.observe.words import notice, reached, stopped
+from swarmsgd.settings.options import plain
+from swarmsgd.settings.run import fresh_folder
+from swarmsgd.sim.command import INTERRUPTED
 from swarmsgd.sim.comparison import Comparison, folder_of, read_comparison
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.run import simulate, write_result
-from swarmsgd.tasks import TASKS
 
 TABLE = "table.md"
 TUNING = "tuning.json"
@@ -65,9 +68,9 @@ def compare(
 ) -> int:
     """Run the recipe; the exit code. Raises ConfigError or DataError before anything runs."""
     comparison = read_comparison(recipe)
-    if jobs is not None and jobs < 1:
-        raise ConfigError(f"--jobs is {jobs}, wanted at least 1")
-    folder = out or Path("runs") / time.strftime(f"compare-{Path(recipe).stem}-%Y%m%d-%H%M%S")
+    if jobs is not None:
+        whole("jobs", jobs, 1)
+    folder = out or fresh_folder(f"compare-{Path(recipe).stem}")
     check_folder(folder, overwrite=overwrite)
     _fetch(comparison)
     config = json.dumps(vars(comparison), indent=2, default=str)
@@ -84,13 +87,9 @@ def _fetch(comparison: Comparison) -> None:
         if name not in made:
             made.add(name)
             try:
-                TASKS[config.task_name].make(config.task, config.nodes, _notice)
+                config.make_task(notice)
             except ConfigError as error:
                 raise ConfigError(f"variant {label!r}: {error}") from None
-
-
-def _notice(line: str) -> None:
-    print(f"swarmsgd: {line}", file=sys.stderr, flush=True)
 
 
 class Comparing:
@@ -110,12 +109,12 @@ class Comparing:
             rates = self._tune()
             results = self._run(rates)
         except KeyboardInterrupt:
-            _notice(f"interrupted: the runs that had ended are kept in {self._folder}")
+            notice(f"interrupted: the runs that had ended are kept in {self._folder}")
             return INTERRUPTED
         self._report(rates, results)
         failed = [label for label in self._comparison.variants if not results.get(label)]
         if failed:
-            _notice(f"no run of {', '.join(failed)} came to an end: see above")
+            notice(f"no run of {', '.join(failed)} came to an end: see above")
         return 1 if failed else 0
 
     def _tune(self) -> dict[str, float]:
@@ -133,7 +132,7 @@ class Comparing:
         for job, summary in self._each(jobs, "tuning"):
             loss = math.inf if summary is None else summary["train_loss"]
             loss = loss if math.isfinite(loss) else math.inf
-            tried.setdefault(job.label, {})[job.config.lr] = loss
+            tried.setdefault(job.label, {})[job.config.optimizer.lr] = loss
             self._keep_tuning(tried)
         for label, losses in tried.items():
             best = min(sorted(losses), key=lambda lr: losses[lr])
@@ -260,13 +259,10 @@ def _accuracy(summary: dict[str, Any] | None) -> str:
 
 
 def _line(job: Job, summary: dict[str, Any] | None) -> str:
-    head = f"{job.label}, seed {job.config.seed}, lr {job.config.lr:g}"
+    head = f"{job.label}, seed {job.config.seed}, lr {job.config.optimizer.lr:g}"
     if summary is None:
         return f"{head}: diverged"
-    reached = f"loss {summary['mean_loss']:.4f}"
-    if summary["mean_accuracy"] is not None:
-        reached += f", accuracy {summary['mean_accuracy']:.2%}"
-    line = f"{head}: {reached}, {summary['wall_s']:.2f} virtual s"
+    line = f"{head}: {reached(summary)}, {summary['wall_s']:.2f} virtual s"
     return f"{line} ({stopped(summary)})" if summary["stopped"] else line
 
 
@@ -274,14 +270,19 @@ def markdown(rates: dict[str, float], results: Results) -> str:
     """Final figures as a Markdown table: means over seeds, and the accuracies of each. There are no
     means where a seed diverged: those of the others would flatter.
     """
-    rows = [["variant", "rate", *COLUMNS, "accuracies"]]
+    all_ended = [s for runs in results.values() for s in runs.values() if s is not None]
+    scores = [name for name in SCORES if any(name in summary for summary in all_ended)]
+    columns = COLUMNS | {name: (name, 1, 4) for name in scores}
+    rows = [["variant", "rate", *columns, "accuracies"]]
     for label, runs in results.items():
         row = [label, f"{rates[label]:g}"]
         ended = [summary for summary in runs.values() if summary is not None]
-        for field, factor, digits in COLUMNS.values():
-            values = [summary[field] for summary in ended if summary[field] is not None]
-            whole = values and len(ended) == len(runs)
-            row.append(f"{factor * sum(values) / len(values):,.{digits}f}" if whole else "-")
+        for field, factor, digits in columns.values():
+            found = [summary.get(field) for summary in ended]
+            values = [value for value in found if value is not None]
+            complete = values and len(ended) == len(runs)
+            mean = factor * sum(values) / len(values) if complete else None
+            row.append("-" if mean is None else f"{mean:,.{digits}f}")
         row.append(" ".join(_accuracy(runs[seed]) for seed in sorted(runs)))
         rows.append(row)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

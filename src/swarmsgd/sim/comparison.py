@@ -22,21 +22,20 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
-from swarmsgd.config import closest
+from swarmsgd.checks import closest, known
 from swarmsgd.errors import ConfigError
-from swarmsgd.recipe import one_of
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.run import check
-from swarmsgd.sim.world import World
-from swarmsgd.tasks import TASKS
+from swarmsgd.tasks import TASKS, find_task
 
 KEYS = ("title", "seeds", "rates", "tuning_seed", "all", "variants")
+NOT_OF_A_VARIANT = ("seed", "out", "overwrite")
+"""Options of a run that the comparison decides itself."""
 RECIPES = "swarmsgd.sim.recipes"
 """Package of the recipes that come with this one."""
 
@@ -67,24 +66,16 @@ class Comparison:
             try:
                 if "lr" not in options and not self.rates:
                     raise ConfigError("it has no lr, and the recipe no rates to choose from")
-                for lr in self.rates or (None,):
+                for lr in self.rates or (options["lr"],):
                     for seed in (*self.seeds, self.tuning_seed):
                         check(self.config(label, seed, lr))
             except ConfigError as error:
                 raise ConfigError(f"variant {label!r}: {error}") from None
 
-    def config(self, label: str, seed: int, lr: float | None) -> SimConfig:
+    def config(self, label: str, seed: int, lr: float) -> SimConfig:
         """One run; `lr` counts where the variant has none of its own."""
-        options = dict(self.variants[label])
-        task = options.pop("task")
-        options.setdefault("lr", lr)
-        task_options = TASKS[task].options
-        settings: dict[str, Any] = _take(options, SimConfig) | {"seed": seed}
-        return SimConfig(
-            task=task_options(**_take(options, task_options)),
-            world=World(**_take(options, World)),
-            **settings,
-        )
+        options: dict[str, Any] = {"lr": lr, **self.variants[label], "seed": seed}
+        return SimConfig.of(**options)
 
     def is_tuned(self, label: str) -> bool:
         """Whether its rate is to be chosen."""
@@ -133,22 +124,18 @@ def _text(name: str) -> tuple[str, str]:
             return path.read_text(encoding="utf-8"), str(path)
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read {path}: {error}") from None
-    known = recipe_names()
-    if name in known:
+    names = recipe_names()
+    if name in names:
         return (resources.files(RECIPES) / f"{name}.toml").read_text(), f"recipe {name}"
     raise ConfigError(
-        f"there is no recipe {name}: neither a file nor one of {', '.join(known)}"
-        f"{closest(name, known)}"
+        f"there is no recipe {name}: neither a file nor one of {', '.join(names)}"
+        f"{closest(name, names)}"
     )
 
 
 def parse(found: Mapping[str, Any]) -> Comparison:
     """A comparison from a parsed TOML file. Raises ConfigError for a key or value it cannot use."""
-    for key in found:
-        if key not in KEYS:
-            raise ConfigError(
-                f"there is no key {key!r}, wanted {', '.join(KEYS)}{closest(key, list(KEYS))}"
-            )
+    known("key", found, KEYS, f"; there are {', '.join(KEYS)}")
     common = _table("all", found.get("all", {}))
     variants = {
         label: common | _table(f"variants.{label}", options)
@@ -165,60 +152,18 @@ def parse(found: Mapping[str, Any]) -> Comparison:
     )
 
 
-def _check_options(label: str, options: dict[str, Any]) -> None:
+def _check_options(label: str, options: Mapping[str, Any]) -> None:
+    """That it has a task, and no option that is none or not a variant's to choose."""
     if "task" not in options:
         raise ConfigError(f"variant {label!r} has no task: give one of {', '.join(TASKS)} in [all]")
-    one_of("task", _typed(f"variant {label!r}: task", options["task"], str), TASKS)
-    known = {
-        f.name: get_type_hints(cls)[f.name]
-        for cls in (TASKS[options["task"]].options, World, SimConfig)
-        for f in fields(cls)
-        if f.default is not MISSING and f.name not in ("seed", "out", "overwrite")
-    }
-    for name, value in options.items():
-        if name != "task" and name not in known:
-            raise ConfigError(
-                f"variant {label!r}: there is no option {name!r}{closest(name, list(known))}; "
-                "`swarmsgd simulate TASK --help` lists them, with _ for -"
-            )
-        if name != "task":
-            options[name] = _typed(f"variant {label!r}: {name}", value, known[name])
-
-
-def _typed(what: str, value: Any, hint: Any) -> Any:
-    """A value of the file as what the option holds. Raises ConfigError if it is of another kind."""
-    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    if value == "none" and NoneType in kinds:
-        return None
-    if isinstance(value, list) and any(get_origin(kind) is tuple for kind in kinds):
-        value = tuple(value) if all(isinstance(v, str) for v in value) else value
-    for kind in kinds:
-        if kind is Path and isinstance(value, str):
-            return Path(value)
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
-        if isinstance(value, get_origin(kind) or kind) and isinstance(value, bool) <= (
-            kind is bool
-        ):
-            return value
-    wanted = " or ".join(_KINDS.get(get_origin(kind) or kind, str(kind)) for kind in kinds)
-    raise ConfigError(f"{what} is {value!r}, wanted {wanted}")
-
-
-_KINDS = {
-    int: "a whole number",
-    float: "a number",
-    str: "a text in quotes",
-    bool: "true or false",
-    tuple: "a list of texts",
-    Path: "a path in quotes",
-    NoneType: '"none"',
-}
-
-
-def _take(options: dict[str, Any], cls: type) -> dict[str, Any]:
-    names = {field.name for field in fields(cls)}
-    return {name: value for name, value in options.items() if name in names}
+    try:
+        task, _ = find_task(options["task"])
+        parts = SimConfig.options(task).values()
+        names = [name for part in parts for name in part if name not in NOT_OF_A_VARIANT]
+        move = "; `swarmsgd simulate TASK --help` lists them, with _ for -"
+        known("option", (name for name in options if name != "task"), names, move)
+    except ConfigError as error:
+        raise ConfigError(f"variant {label!r}: {error}") from None
 
 
 def _table(name: str, value: Any) -> dict[str, Any]:

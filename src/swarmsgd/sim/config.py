@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
-from swarmsgd.config import LocalSteps
-from swarmsgd.errors import ConfigError
-from swarmsgd.recipe import RunConfig, one_of, whole
+from swarmsgd.checks import number, one_of, whole
+from swarmsgd.settings.options import setting
+from swarmsgd.settings.run import RunConfig
+from swarmsgd.settings.swarm import lengths_of
 from swarmsgd.sim.world import World
 
 BUDGETS: Mapping[str, str] = {
@@ -23,15 +23,13 @@ BUDGETS: Mapping[str, str] = {
 class SimConfig(RunConfig):
     """One simulated run. What it shares with `swarmsgd train` means the same."""
 
-    PARTS: ClassVar[Mapping[str, type]] = {**RunConfig.PARTS, "world": World}
-
-    world: World
+    world: World = World()
     """The world it happens in."""
 
     exchanges_per_node: float | None = None
     """Instead of epochs: exchanges a node takes part in, on average, rounded up to whole bursts."""
 
-    budget: str = "each"
+    budget: str = setting("each", table=BUDGETS)
     """each: every node makes its share of steps; together: the fast ones make more."""
 
     evals: int = 10
@@ -46,9 +44,8 @@ class SimConfig(RunConfig):
         whole("evals", self.evals, 1)
         whole("score_nodes", self.score_nodes, 0)
         self.world.check(self.nodes)
-        per_node = self.exchanges_per_node
-        if per_node is not None and not 0 < per_node < math.inf:
-            raise ConfigError(f"exchanges_per_node is {per_node!r}, wanted a number above 0")
+        if self.exchanges_per_node is not None:
+            number("exchanges_per_node", self.exchanges_per_node, above=0)
 
     def total_steps(self, samples_per_epoch: int, batch_size: int) -> int:
         """Local steps of each node.
@@ -58,5 +55,10 @@ class SimConfig(RunConfig):
         """
         if self.exchanges_per_node is None:
             return super().total_steps(samples_per_epoch, batch_size)
-        mean = LocalSteps.parse(self.local_steps).mean
-        return math.ceil(self.exchanges_per_node / (1 if self.mode == "matching" else 2)) * mean
+        mean = lengths_of(self.swarm.local_steps).mean
+        each = 1 if self.swarm.mode == "matching" else 2
+        return math.ceil(self.exchanges_per_node / each) * mean
+
+    def title(self) -> str:
+        """One line: what is simulated in which world."""
+        return f"{super().title()}, {self.world.title()}"

@@ -16,13 +16,14 @@ from safetensors.torch import save
 from swarmsgd.errors import ModelError
 from swarmsgd.observe.folder import CURVE, MODEL, SUMMARY
 from swarmsgd.observe.records import Recorder
-from swarmsgd.recipe import one_of, plain
-from swarmsgd.sim.algorithms import ALGORITHMS, Algorithm
+from swarmsgd.observe.schema import filled
+from swarmsgd.settings.options import plain
+from swarmsgd.sim.algorithms import MAKERS, Algorithm
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.fleet import Fleet, Vector, mean_of
 from swarmsgd.sim.ledger import Ledger
 from swarmsgd.sim.summary import summarise
-from swarmsgd.tasks import TASKS, Notify, Score, Task
+from swarmsgd.tasks import Notify, Score, Task
 
 Watch = Callable[[dict[str, Any]], None]
 """Called with each point of the curve as it is made."""
@@ -67,15 +68,14 @@ def simulate(
     Raises ModelError if training diverges.
     """
     check(config)
-    made = task or TASKS[config.task_name].make(config.task, config.nodes, notify)
+    made = task or config.make_task(notify)
     with np.errstate(over="ignore", invalid="ignore"):  # a loss that is no number is an error
         return _Run(config, made, folder, watch).all()
 
 
 def check(config: SimConfig) -> None:
     """Raise ConfigError for what `SimConfig` cannot know by itself."""
-    one_of("algorithm", config.algorithm, ALGORITHMS)
-    ALGORITHMS[config.algorithm].check(config)
+    MAKERS[config.algorithm].check(config)
 
 
 @dataclass
@@ -97,7 +97,7 @@ class _Run:
         path = None if self.folder is None else self.folder / CURVE
         now = 0.0
         with Recorder(path, -1, clock=lambda: self.ledger.clock.now) as self.recorder:
-            algorithm = ALGORITHMS[self.config.algorithm].make(self.fleet, self.ledger)
+            algorithm = MAKERS[self.config.algorithm].make(self.fleet, self.ledger)
             gc.freeze()  # what many nodes consist of stays to the end: it need not be searched
             try:
                 self.point(algorithm, now)
@@ -107,7 +107,8 @@ class _Run:
             except KeyboardInterrupt:
                 self.interrupted = True
             except ModelError:  # the curve breaks off here
-                self.recorder.write("curve", time_s=now, samples=self.fleet.samples, loss=None)
+                broken = filled("curve", time_s=now, samples=self.fleet.samples)
+                self.recorder.write("curve", **broken)
                 raise
             finally:
                 gc.unfreeze()

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from swarmsgd.seeds import stream
 from swarmsgd.sim.world import Slowness, World
-
-_FACTORS, _JITTER = 3, 4
-"""Set these generators apart from others that are seeded with (run, node)."""
 
 
 class Speeds:
     """Step times of `num_nodes` nodes: a function of (world, seed), each node's drawn in turn."""
 
     def __init__(self, world: World, num_nodes: int, seed: int) -> None:
-        rng = np.random.default_rng([seed, _FACTORS])
+        rng = stream("speeds", seed)
         spread = rng.lognormal(0.0, world.speed_spread, num_nodes)
         self.base_s_N = world.step_time_ms / 1000 * spread
         self._jitter = world.step_jitter
@@ -24,7 +22,7 @@ class Speeds:
 
     def begin_life(self, node: int, life: int) -> None:
         """Draw anew: what was drawn for steps that an earlier life did not come to is forgotten."""
-        self._rngs[node] = np.random.default_rng([self._seed, _JITTER, node, life])
+        self._rngs[node] = stream("jitter", self._seed, node, life)
 
     def step_s(self, node: int, now: float) -> float:
         """Seconds of the step that `node` begins at `now`; draws its jitter."""
@@ -32,7 +30,7 @@ class Speeds:
         if self._jitter:
             rng = self._rngs.get(node)
             if rng is None:
-                rng = self._rngs[node] = np.random.default_rng([self._seed, _JITTER, node])
+                rng = self._rngs[node] = stream("jitter", self._seed, node)
             seconds *= rng.lognormal(0.0, self._jitter)
         return seconds
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from swarmsgd import graphs
 from swarmsgd.codec import host_way, kernels, make_code
-from swarmsgd.config import LocalSteps
 from swarmsgd.core import messages
 from swarmsgd.core.code import Bytes
 from swarmsgd.core.matching import Machine, Matching
 from swarmsgd.core.node import Node
 from swarmsgd.core.replica import ExchangedVector, Replica
 from swarmsgd.graphs import random_partner
+from swarmsgd.settings.swarm import lengths_of
 from swarmsgd.sim.agenda import Agenda
 from swarmsgd.sim.network import Network
 from swarmsgd.sim.speeds import Speeds
@@ -37,18 +37,15 @@ class Swarm:
         self._fleet = fleet
         self._ledger = ledger
         self._config = config
-        self._graph = graphs.parse(config.graph, config.nodes, config.seed)
+        self._graph = config.swarm.graph_of(config.nodes)
         self._agenda = ledger.clock = Agenda()
         self._network = Network(config.world, self._agenda, self._deliver)
         self._speeds = Speeds(config.world, config.nodes, config.seed)
         self._matchings = _Matchings(self._graph, config.seed)
-        names = ("model", *config.exchange_state)
-        live = [fleet.x_ND, *(fleet.state_ND(name) for name in config.exchange_state)]
-        self._rows = [
-            _Rows(name, x_ND, x_ND.copy(), np.zeros_like(x_ND))
-            for name, x_ND in zip(names, live, strict=True)
-        ]
-        self.copy_ND, self.pending_ND = self._rows[0][2:]
+        self._rows = [_Rows.of("model", config.swarm.bits, fleet.x_ND)]
+        for name, bits in config.swarm.states():
+            self._rows.append(_Rows.of(name, bits, fleet.state_ND(name)))
+        self.copy_ND, self.pending_ND = self._rows[0][3:]
         """Of the models; `x_ND` of the fleet are the live ones."""
         self._ids = list(range(config.nodes))
         self._past: list[VirtualNode] = []
@@ -63,8 +60,8 @@ class Swarm:
             self._agenda,
             self._network,
             run=messages.fingerprint({"seed": config.seed, "nodes": config.nodes}),
-            blocking=config.mode != "non-blocking",
-            lengths=LocalSteps.parse(config.local_steps),
+            blocking=config.swarm.mode != "non-blocking",
+            lengths=lengths_of(config.swarm.local_steps),
             seed=config.seed,
             budget=UNBOUNDED if self._together else fleet.total_steps,
             pace=1 if fine else max(1, fleet.total_steps // (4 * config.evals)),
@@ -87,7 +84,7 @@ class Swarm:
 
     def _machine(self, rank: int, incarnation: int) -> Machine:
         neighbours = self._neighbours(rank)
-        if self._config.mode == "matching":
+        if self._config.swarm.mode == "matching":
             partner_of = self._matchings.partner_of(rank)
             return Matching(rank, neighbours, partner_of, incarnation=incarnation)
         pick = random_partner(self._config.seed, rank)
@@ -97,8 +94,8 @@ class Swarm:
         config = self._config
         code = make_code(
             self._fleet.dim,
-            config.bits,
-            rotation=config.rotation,
+            rows.bits,
+            rotation=config.swarm.rotation,
             common_start=incarnation == 0 and not config.world.absent_at_start,
         )
         return ExchangedVector(
@@ -240,9 +237,15 @@ class _Rows(NamedTuple):
     """One exchanged vector of all nodes, float32 [N, D]: live, copy and pending."""
 
     name: str
+    bits: int | None
     live_ND: Vector
     copy_ND: Vector
     pending_ND: Vector
+
+    @classmethod
+    def of(cls, name: str, bits: int | None, live_ND: Vector) -> _Rows:
+        """Copies as the live ones are now, and nothing pending."""
+        return cls(name, bits, live_ND, live_ND.copy(), np.zeros_like(live_ND))
 
 
 class _Matchings:

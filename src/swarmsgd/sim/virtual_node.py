@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swarmsgd.config import LocalSteps
 from swarmsgd.core.code import Bytes, Mixed
 from swarmsgd.core.endpoint import Endpoint, Exchange
 from swarmsgd.core.matching import Machine, Matching
-from swarmsgd.core.node import Burst
+from swarmsgd.core.node import Burst, Lengths
 from swarmsgd.core.replica import Replica
 from swarmsgd.errors import ModelError
 from swarmsgd.observe.records import Recorder
+from swarmsgd.settings.swarm import lengths_stream
 from swarmsgd.sim.agenda import Agenda
 from swarmsgd.sim.fleet import Fleet
 from swarmsgd.sim.network import Network
@@ -41,7 +41,7 @@ class Stage:
     """The fingerprint that messages carry."""
     blocking: bool
     """Whether a node waits for its exchange before the next step."""
-    lengths: LocalSteps
+    lengths: Lengths
     seed: int
     budget: int
     """Local steps of each node."""
@@ -116,7 +116,7 @@ class VirtualNode:
         """Start to compute now."""
         stage, machine = self._stage, self.endpoint.machine
         rounds = isinstance(machine, Matching)
-        rng = stage.lengths.generator(stage.seed, self.rank, rounds=rounds)
+        rng = lengths_stream(stage.seed, self.rank, rounds=rounds)
         self.alive = True
         self._last_end = stage.agenda.now
         self._burst = Burst(stage.lengths, rng)

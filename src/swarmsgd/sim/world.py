@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from swarmsgd.checks import number
 from swarmsgd.errors import ConfigError
 
 _LARGEST = 9_999_999
@@ -90,19 +91,18 @@ class World:
     slow_links: tuple[str, ...] = ()
     """Nodes whose bandwidth is a FACTOR smaller, written as stragglers are."""
 
-    events: tuple[str, ...] = ()
+    events: tuple[str, ...] = field(default=(), metadata={"table": EVENTS})
     """What happens when: kill:NODES@S, join:NODES@S or cut:NODES@START-END, in seconds."""
 
     def __post_init__(self) -> None:
-        for name, fits, wanted in (
-            ("step_time_ms", 0 < self.step_time_ms < math.inf, "above 0"),
-            ("step_jitter", 0 <= self.step_jitter <= 3, "from 0 to 3"),
-            ("speed_spread", 0 <= self.speed_spread <= 3, "from 0 to 3"),
-            ("bandwidth_mbit_s", self.bandwidth_mbit_s > 0, "above 0, or inf"),
-            ("latency_ms", 0 <= self.latency_ms < math.inf, "of at least 0"),
-        ):
-            if not fits:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}, wanted a number {wanted}")
+        number("step_time_ms", self.step_time_ms, above=0)
+        number("step_jitter", self.step_jitter, least=0, most=3)
+        number("speed_spread", self.speed_spread, least=0, most=3)
+        number("latency_ms", self.latency_ms, least=0)
+        if not self.bandwidth_mbit_s > 0:
+            raise ConfigError(
+                f"bandwidth_mbit_s is {self.bandwidth_mbit_s!r}, wanted a number above 0, or inf"
+            )
         # Read once here, so that a mistake shows before anything runs.
         _ = self.slowdowns, self.link_slowdowns, self.happenings
 
@@ -130,6 +130,15 @@ class World:
                 for node in happening.nodes:
                     first.setdefault(node, happening.what)
         return frozenset(node for node, what in first.items() if what == "join")
+
+    def title(self) -> str:
+        """Its times, and what goes wrong in it, for the title of a run."""
+        parts = [f"steps of {self.step_time_ms:g} ms, {self.bandwidth_mbit_s:g} Mbit/s"]
+        for name in ("stragglers", "slow_links", "events"):
+            values = getattr(self, name)
+            if values:
+                parts.append(f"{name.replace('_', ' ')} {' '.join(values)}")
+        return ", ".join(parts)
 
     def check(self, num_nodes: int) -> None:
         """Raise ConfigError if the world speaks of nodes that do not exist."""

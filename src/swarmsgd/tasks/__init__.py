@@ -9,7 +9,7 @@ from swarmsgd.tasks.datasets import DATASETS, load_images
 from swarmsgd.tasks.models import MODELS
 from swarmsgd.tasks.norms import estimate_batch_norm
 from swarmsgd.tasks.partition import PARTITIONS, parse_partition
-from swarmsgd.tasks.registry import TASKS, make_task
+from swarmsgd.tasks.registry import TASKS, TaskOptions, find_task, make_task, name_of
 from swarmsgd.tasks.stream import node_generator
 from swarmsgd.tasks.synthetic import SyntheticOptions, SyntheticTask
 from swarmsgd.tasks.vision import VisionOptions, VisionTask
@@ -25,11 +25,14 @@ __all__ = [
     "SyntheticOptions",
     "SyntheticTask",
     "Task",
+    "TaskOptions",
     "VisionOptions",
     "VisionTask",
     "estimate_batch_norm",
+    "find_task",
     "load_images",
     "make_task",
+    "name_of",
     "node_generator",
     "parse_partition",
 ]

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from swarmsgd.checks import one_of
 from swarmsgd.errors import DataError
+from swarmsgd.seeds import fixed
 from swarmsgd.tasks.base import Notify, silent
-from swarmsgd.tasks.choices import choose
 from swarmsgd.tasks.cifar import load_cifar10
 from swarmsgd.tasks.fashion import load_fashion_mnist
 from swarmsgd.tasks.jpeg import load_cifar10_jpeg75
@@ -65,7 +66,7 @@ def load_digits(data: Path | None, notify: Notify) -> Arrays:
             "the digits are part of scikit-learn; install it by: pip install 'swarmsgd[tasks]'"
         ) from error
     pixels, labels = load(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(labels))
+    order = fixed().permutation(len(labels))
     train, test = np.split(order, [len(labels) * 4 // 5])
     images = np.asarray(pixels, dtype=np.uint8).reshape(-1, 8, 8)
     return {
@@ -105,7 +106,7 @@ def load_images(name: str, data: Path | None = None, notify: Notify = silent) ->
 
     A launcher calls this once before it starts its processes; they then find the data on disk.
     """
-    entry = choose("data set", name, DATASETS)
+    entry = one_of("dataset", name, DATASETS)
     arrays = entry.load(data, notify)
     train, test = (
         Split(_images(arrays[f"{split}_images"]), _labels(arrays[f"{split}_labels"]))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from swarmsgd.tasks.choices import choose
+from swarmsgd.checks import one_of
 from swarmsgd.tasks.resnet import resnet20
 
 ImageShape = tuple[int, int, int]
@@ -67,7 +67,7 @@ MODELS = {
 
 def make_model(name: str, shape: ImageShape, num_classes: int, seed: int) -> nn.Module:
     """Model `name` of the table, on the CPU, its weights a function of `seed` alone."""
-    build = choose("model", name, MODELS).build
+    build = one_of("model", name, MODELS).build
     with torch.device("meta"):
         model = build(shape, num_classes)
     model.to_empty(device="cpu")

@@ -15,8 +15,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from swarmsgd.checks import one_of
 from swarmsgd.errors import ConfigError
-from swarmsgd.tasks.choices import choose
+from swarmsgd.seeds import stream
 
 Indices = NDArray[np.int64]
 
@@ -35,7 +36,7 @@ class Iid:
 
     def split(self, labels: NDArray[np.integer], num_nodes: int, seed: int) -> Indices:
         size = _shard_size(len(labels), num_nodes)
-        order = np.random.default_rng(seed).permutation(len(labels))
+        order = stream("data", seed).permutation(len(labels))
         return order[: num_nodes * size].reshape(num_nodes, size)
 
 
@@ -66,7 +67,7 @@ class Dirichlet:
 
     def split(self, labels: NDArray[np.integer], num_nodes: int, seed: int) -> Indices:
         size = _shard_size(len(labels), num_nodes)
-        rng = np.random.default_rng(seed)
+        rng = stream("data", seed)
         _, classes, available = np.unique(labels, return_inverse=True, return_counts=True)
         concentration = self.alpha * len(available) * available / available.sum()
         wanted = rng.dirichlet(concentration, size=num_nodes)
@@ -124,8 +125,9 @@ def _shard_size(samples: int, num_nodes: int) -> int:
 
 
 class _Entry(NamedTuple):
-    make: Callable[[str], Partition]
+    usage: str
     help: str
+    make: Callable[[str], Partition]
 
 
 def _iid(argument: str) -> Partition:
@@ -146,10 +148,10 @@ def _dirichlet(argument: str) -> Partition:
 
 
 PARTITIONS = {
-    "iid": _Entry(_iid, "iid: equal shards of one shuffle"),
-    "dirichlet": _Entry(_dirichlet, "dirichlet:ALPHA: label skew, stronger for smaller ALPHA"),
+    "iid": _Entry("iid", "equal shards of one shuffle", _iid),
+    "dirichlet": _Entry("dirichlet:ALPHA", "label skew, stronger for smaller ALPHA", _dirichlet),
 }
-"""Name -> how to make it from what follows the colon, and a line of help."""
+"""Name -> how it is spelled, a line of help, how to make it from what follows the colon."""
 
 
 def parse_partition(text: str) -> Partition:
@@ -159,4 +161,4 @@ def parse_partition(text: str) -> Partition:
     Dirichlet(alpha=0.5)
     """
     name, _, argument = text.partition(":")
-    return choose("partition", name, PARTITIONS).make(argument)
+    return one_of("partition", name, PARTITIONS, text=text).make(argument)

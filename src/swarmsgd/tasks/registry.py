@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from swarmsgd.checks import known, one_of
 from swarmsgd.tasks.base import Notify, Task, silent
-from swarmsgd.tasks.choices import choose, unknown
+from swarmsgd.tasks.datasets import DATASETS
 from swarmsgd.tasks.synthetic import SyntheticOptions, SyntheticTask
 from swarmsgd.tasks.vision import VisionOptions, VisionTask
+
+TaskOptions = VisionOptions | SyntheticOptions
 
 
 class _Entry(NamedTuple):
@@ -18,22 +20,36 @@ class _Entry(NamedTuple):
     help: str
 
 
-TASKS = {
+TASKS: Mapping[str, _Entry] = {
     "vision": _Entry(VisionOptions, VisionTask, "image classification on real data"),
     "synthetic": _Entry(SyntheticOptions, SyntheticTask, "quadratics with a known optimum"),
 }
 """Name -> class of its options, ``make(options, num_nodes, notify)``, a line of help."""
 
 
+def find_task(name: str) -> tuple[str, dict[str, Any]]:
+    """The task that is meant, and options that go with the name: that of a data set is short for
+    the vision task on it. Raises ConfigError.
+
+    >>> find_task("digits")
+    ('vision', {'dataset': 'digits'})
+    """
+    one_of("task", name, {**TASKS, **DATASETS})
+    return (name, {}) if name in TASKS else ("vision", {"dataset": name})
+
+
+def name_of(options: TaskOptions) -> str:
+    """The name in `TASKS` of the task with these options."""
+    return next(name for name, entry in TASKS.items() if isinstance(options, entry.options))
+
+
 def make_task(name: str, *, num_nodes: int, notify: Notify = silent, **options: Any) -> Task:
-    """Task `name` of the table on `num_nodes` nodes; options by the names of its dataclass.
+    """Task `name` (as for `find_task`) on `num_nodes` nodes; options by the names of its dataclass.
 
     >>> make_task("vision", num_nodes=4, dataset="digits").samples_per_epoch
     1436
     """
-    entry = choose("task", name, TASKS)
-    known = [option.name for option in fields(entry.options)]
-    for option in options:
-        if option not in known:
-            raise unknown(f"option of task {name!r}", option, known)
-    return entry.make(entry.options(**options), num_nodes, notify)
+    task, preset = find_task(name)
+    entry = TASKS[task]
+    known(f"option of task {task}:", options, entry.options.__dataclass_fields__)
+    return entry.make(entry.options(**preset | options), num_nodes, notify)

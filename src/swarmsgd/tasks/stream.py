@@ -7,13 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-_ORDER = 1
-"""Sets these generators apart from others that are seeded with (run, node)."""
+from swarmsgd.seeds import stream
 
 
 def node_generator(seed: int, node: int) -> np.random.Generator:
     """The generator of one node's data; nodes of a run and runs of a node are independent."""
-    return np.random.default_rng([seed, _ORDER, node])
+    return stream("order", seed, node)
 
 
 def index_batches(

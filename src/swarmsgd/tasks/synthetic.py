@@ -10,7 +10,6 @@ b_i are spread around a centre, so the nodes disagree about the best model as mu
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from swarmsgd.errors import ConfigError
+from swarmsgd.checks import number, whole
+from swarmsgd.seeds import stream
 from swarmsgd.tasks.base import Batch, Notify, Score, check_node, check_nodes, device_of, silent
 from swarmsgd.tasks.stream import node_generator
 
@@ -47,14 +47,14 @@ class SyntheticOptions:
 
     def __post_init__(self) -> None:
         for name, least in (("dimension", 1), ("samples_per_node", 1), ("seed", 0)):
-            _at_least(name, getattr(self, name), least)
+            whole(name, getattr(self, name), least)
         for name, least in (("condition", 1), ("heterogeneity", 0), ("noise", 0)):
-            _at_least(name, getattr(self, name), least)
+            number(name, getattr(self, name), least=least)
 
-
-def _at_least(name: str, got: float, least: float) -> None:
-    if not (got >= least and math.isfinite(got)):
-        raise ConfigError(f"{name} must be a number of at least {least}, got {got}")
+    @property
+    def name(self) -> str:
+        """The task's name in titles."""
+        return "synthetic"
 
 
 class VectorModel(nn.Module):
@@ -75,7 +75,6 @@ class SyntheticTask:
     `optimal_loss` f*; all in float32 on the CPU.
     """
 
-    name = "synthetic"
     batch_size = 1
 
     def __init__(self, options: SyntheticOptions, num_nodes: int, notify: Notify = silent) -> None:
@@ -83,7 +82,7 @@ class SyntheticTask:
         self.options = options
         self.num_nodes = num_nodes
         dim = options.dimension
-        rng = np.random.default_rng(options.seed)
+        rng = stream("data", options.seed)
         curvature = np.geomspace(1 / options.condition, 1, dim)
         common = rng.standard_normal(dim)
         centers = rng.standard_normal((num_nodes, dim), dtype=np.float32)
@@ -95,6 +94,10 @@ class SyntheticTask:
         self.curvature_D = torch.from_numpy(curvature.astype(np.float32))
         self.centers_ND = torch.from_numpy(centers)
         self.optimum_D = torch.from_numpy(optimum.astype(np.float32))
+
+    @property
+    def name(self) -> str:
+        return self.options.name
 
     @property
     def samples_per_epoch(self) -> int:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swarmsgd.errors import ConfigError
+from swarmsgd.checks import one_of, whole
+from swarmsgd.seeds import fixed
 from swarmsgd.tasks.augment import crop_and_flip
 from swarmsgd.tasks.base import (
     Batch,
@@ -23,10 +23,9 @@ from swarmsgd.tasks.base import (
     evaluating,
     silent,
 )
-from swarmsgd.tasks.choices import choose
 from swarmsgd.tasks.datasets import DATASETS, ImageData, Split, load_images
 from swarmsgd.tasks.models import MODELS, make_model
-from swarmsgd.tasks.partition import parse_partition
+from swarmsgd.tasks.partition import PARTITIONS, parse_partition
 from swarmsgd.tasks.stream import index_batches, node_generator
 
 _SCORE_BATCH = 1000
@@ -37,13 +36,13 @@ _TRAIN_SCORE_SAMPLES = 10_000
 class VisionOptions:
     """Settings of the vision task."""
 
-    dataset: str = "fashion-mnist"
+    dataset: str = field(default="fashion-mnist", metadata={"table": DATASETS})
     """fashion-mnist, digits, cifar10 or cifar10-jpeg75."""
 
-    model: str = "cnn"
+    model: str = field(default="cnn", metadata={"table": MODELS})
     """cnn, mlp or resnet20."""
 
-    partition: str = "iid"
+    partition: str = field(default="iid", metadata={"table": PARTITIONS})
     """How samples are split over nodes: iid, or dirichlet:ALPHA for label skew."""
 
     batch_size: int = 32
@@ -59,13 +58,16 @@ class VisionOptions:
     """Seed of the split over nodes and of the order of samples."""
 
     def __post_init__(self) -> None:
-        choose("data set", self.dataset, DATASETS)
-        choose("model", self.model, MODELS)
+        one_of("dataset", self.dataset, DATASETS)
+        one_of("model", self.model, MODELS)
         parse_partition(self.partition)
-        if self.batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
-        if self.seed < 0:
-            raise ConfigError(f"seed must be at least 0, got {self.seed}")
+        whole("batch_size", self.batch_size, 1)
+        whole("seed", self.seed, 0)
+
+    @property
+    def name(self) -> str:
+        """The task's name in titles."""
+        return f"{self.dataset}/{self.model}"
 
 
 class VisionTask:
@@ -85,7 +87,7 @@ class VisionTask:
 
     @property
     def name(self) -> str:
-        return f"{self.options.dataset}/{self.options.model}"
+        return self.options.name
 
     @property
     def batch_size(self) -> int:
@@ -124,7 +126,7 @@ class VisionTask:
         """On 10,000 training images, or all if there are fewer; not augmented."""
         images, labels = self.images.train
         samples = min(_TRAIN_SCORE_SAMPLES, len(labels))
-        chosen = torch.from_numpy(np.random.default_rng(0).permutation(len(labels))[:samples])
+        chosen = torch.from_numpy(fixed().permutation(len(labels))[:samples])
         return self._score(model, Split(images[chosen], labels[chosen]))
 
     def _score(self, model: nn.Module, split: Split) -> Score:

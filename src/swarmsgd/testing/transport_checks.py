@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from swarmsgd.errors import LinkClosed
+from swarmsgd.seeds import stream
 from swarmsgd.testing.inbox import (
     PATIENCE_S,
     Inbox,
@@ -71,7 +72,7 @@ def check_large_both_ways(make: MakeCluster) -> None:
         expected: list[bytes] = []
         messages = [node.take(LARGE) for node in nodes]
         for rank, message in enumerate(messages):
-            pattern = np.random.default_rng(rank).integers(0, 256, 1_000_003, np.uint8)
+            pattern = stream("pattern", 0, rank).integers(0, 256, 1_000_003, np.uint8)
             for start in range(0, LARGE, len(pattern)):
                 part = message[start : start + len(pattern)]
                 part[:] = pattern[: len(part)]

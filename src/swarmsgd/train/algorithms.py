@@ -19,9 +19,10 @@ from torch.optim import Optimizer
 
 from swarmsgd.errors import PeerError
 from swarmsgd.observe.records import Recorder
+from swarmsgd.observe.schema import filled
 
 if TYPE_CHECKING:
-    from swarmsgd.train.recipe import TrainConfig
+    from swarmsgd.train.config import TrainConfig
 
 
 class MeanModel(NamedTuple):
@@ -35,7 +36,7 @@ class MeanModel(NamedTuple):
 
 
 class Algorithm(Protocol):
-    """One node's part. Made by an entry of `ALGORITHMS`, which returns when all nodes are there."""
+    """One node's part. Made by an entry of `MAKERS`, which returns when all nodes are there."""
 
     recorder: Recorder
 
@@ -73,13 +74,8 @@ class Swarm:
         self._swarm = join(
             model,
             optimizer,
-            graph=config.graph,
-            local_steps=config.local_steps,
-            mode=config.mode,
-            bits=config.bits,
-            rotation=config.rotation,
-            seed=config.seed,
             record=record,
+            **vars(config.swarm),
         )
         self.recorder = self._swarm.recorder
 
@@ -136,7 +132,7 @@ class AllReduce:
             "start",
             num_nodes=self._size,
             dim=sum(p.numel() for p in model.parameters() if p.requires_grad),
-            seed=config.seed,
+            **config.swarm.in_effect(uses=("seed",)),
         )
 
     @property
@@ -191,7 +187,8 @@ class AllReduce:
         del self._parallel  # it holds the group, whose threads must end before the interpreter
         gc.collect()
         self._dist.destroy_process_group()
-        self.recorder.write("end", blocked_s=self._blocked_s, bytes_sent=round(self._sent))
+        fields = {"blocked_s": self._blocked_s, "bytes_sent": round(self._sent)}
+        self.recorder.write("end", **filled("end", **fields))
         self.recorder.close()
 
 
@@ -201,22 +198,17 @@ def _compile_kernels() -> None:
     kernels.prepare()
 
 
-class _Entry(NamedTuple):
+class Maker(NamedTuple):
+    """A line of `MAKERS`."""
+
     make: Callable[[nn.Module, Optimizer, TrainConfig, Path], Algorithm]
-    prepare: Callable[[], None]
-    help: str
+    """make(model, optimizer, config, record)."""
+    prepare: Callable[[], None] = lambda: None
+    """What is done once before the nodes start, so that not each of them does it."""
 
 
-ALGORITHMS: Mapping[str, _Entry] = {
-    "swarm": _Entry(
-        Swarm, _compile_kernels, "SwarmSGD: averages with random neighbours, in the background"
-    ),
-    "allreduce": _Entry(
-        AllReduce,
-        lambda: None,
-        "large-batch SGD: averages all nodes' gradients at every step (torch DDP)",
-    ),
+MAKERS: Mapping[str, Maker] = {
+    "swarm": Maker(Swarm, _compile_kernels),
+    "allreduce": Maker(AllReduce),
 }
-"""Name -> ``make(model, optimizer, config, record)``; what is done once before the nodes start, so
-that not each of them does it; a line of help.
-"""
+"""Name in `swarmsgd.settings.algorithms.REAL` -> how it is made here."""

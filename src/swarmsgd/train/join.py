@@ -6,23 +6,24 @@ import logging
 import os
 import threading
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from swarmsgd import graphs
-from swarmsgd.codec import kernels, make_code, rotates
-from swarmsgd.config import Config
+from swarmsgd.codec import kernels, make_code
 from swarmsgd.core import messages
 from swarmsgd.core.arena import Arena
 from swarmsgd.core.matching import Machine, Matching
 from swarmsgd.core.node import Node
-from swarmsgd.core.replica import Replica
+from swarmsgd.core.replica import ExchangedVector, Replica
 from swarmsgd.errors import ConfigError, ModelError
 from swarmsgd.graphs import Graph, random_partner, scheduled_partner
 from swarmsgd.observe.records import Recorder
+from swarmsgd.settings.swarm import AGREED, SwarmSettings, with_settings
 from swarmsgd.train import collective
 from swarmsgd.train.rendezvous import Place, Rendezvous
 from swarmsgd.train.staging import exchanged_vector
@@ -38,26 +39,18 @@ def join(
     model: nn.Module,
     optimizer: Optimizer,
     *,
-    graph: str | Graph = "complete",
-    local_steps: int | str = 4,
-    mode: str = "non-blocking",
-    bits: int | None = 8,
-    rotation: bool | None = None,
-    exchange_state: tuple[str, ...] = (),
-    seed: int = 0,
-    broadcast_start: bool = True,
-    join_timeout_s: float = 300.0,
     record: str | os.PathLike[str] | None = None,
     rank: int | None = None,
     num_nodes: int | None = None,
     master_addr: str | None = None,
     master_port: int | None = None,
+    **settings: Any,
 ) -> Swarm:
     """Make this process one node of a swarm; `optimizer.step()` does the rest.
 
     Every node calls it once, with equal settings (`local_steps` may differ). After each burst of
     local steps the node averages with a random neighbour on `graph`, in the background. The
-    settings are those of `Config`; `graph` is a Graph or a name like "ring" or "random-regular:4".
+    settings are those of `SwarmSettings`; `graph` is a Graph or a name like "ring".
     Who this node is and where the others meet comes from the arguments, else from RANK,
     WORLD_SIZE, MASTER_ADDR and MASTER_PORT; with none of them set the swarm has one node. `record`
     names a file that gets this node's records (JSON lines).
@@ -75,16 +68,7 @@ def join(
     ...         optimizer.step()
     ...     final = swarm.mean_model()
     """
-    config = Config(
-        local_steps=local_steps,
-        mode=mode,
-        bits=bits,
-        rotation=rotation,
-        exchange_state=exchange_state,
-        seed=seed,
-        broadcast_start=broadcast_start,
-        join_timeout_s=join_timeout_s,
-    )
+    config = SwarmSettings.of(settings)
     place = Place.find(
         os.environ,
         rank=rank,
@@ -93,27 +77,14 @@ def join(
         master_port=master_port,
     )
     count = 1 if place is None else place.num_nodes
-    chosen = graphs.parse(graph, count, seed) if isinstance(graph, str) else graph
-    if chosen.num_nodes != count:
-        raise ConfigError(
-            f"the graph {chosen.name} has {chosen.num_nodes} nodes, the run has {count}: "
-            "make the graph for as many nodes as there are processes"
-        )
+    chosen = config.graph_of(count)
     _check_optimizer(model, optimizer)
     arena = Arena(model)
-    states = [OptimizerState(name, arena, optimizer) for name in config.exchange_state]
+    states = [OptimizerState(name, arena, optimizer) for name, _ in config.states()]
     node = 0 if place is None else place.rank
     recorder = Recorder(None if record is None else Path(record), node)
-    recorder.write(
-        "start",
-        num_nodes=count,
-        graph=chosen.name,
-        dim=arena.dim,
-        mode=config.mode,
-        bits=config.bits,
-        local_steps=str(config.local_steps),
-        seed=config.seed,
-    )
+    in_effect = config.in_effect() | {"graph": chosen.name}
+    recorder.write("start", num_nodes=count, dim=arena.dim, **in_effect)
     if place is None:
         log.warning(
             "a swarm of one node: nobody to average with. RANK and WORLD_SIZE are not set; start "
@@ -132,11 +103,14 @@ def join(
     return Swarm(model, optimizer, config, chosen, node, arena, states, connection, recorder)
 
 
+join.__signature__ = with_settings(join)  # type: ignore[attr-defined]
+
+
 def connect(
     model: nn.Module,
     arena: Arena,
     states: list[OptimizerState],
-    config: Config,
+    config: SwarmSettings,
     graph: Graph,
     place: Place,
     recorder: Recorder,
@@ -192,48 +166,37 @@ def connect(
     return connection
 
 
-def _machine(graph: Graph, config: Config, rank: int) -> Machine:
+def _machine(graph: Graph, config: SwarmSettings, rank: int) -> Machine:
     neighbours = graph.neighbours(rank)
     if config.mode == "matching":
         return Matching(rank, neighbours, scheduled_partner(graph, config.seed, rank))
     return Node(rank, neighbours, random_partner(config.seed, rank))
 
 
-def _replica(arena: Arena, states: list[OptimizerState], config: Config) -> Replica:
+def _replica(arena: Arena, states: list[OptimizerState], config: SwarmSettings) -> Replica:
     """The model and the states, each with a code of its own."""
-    live = [("model", arena.live, arena.first_bad)]
-    live += [(state.name, state.live, state.describe) for state in states]
-    return Replica(
-        [
-            exchanged_vector(
-                name,
-                x,
-                make_code(
-                    arena.dim,
-                    config.bits,
-                    rotation=config.rotation,
-                    common_start=config.broadcast_start,
-                ),
-                describe,
-            )
-            for name, x, describe in live
-        ],
-        threading.Lock(),
-    )
+
+    def vector(
+        name: str, bits: int | None, x: torch.Tensor, describe: Callable[[torch.Tensor], str]
+    ) -> ExchangedVector:
+        start = config.broadcast_start
+        code = make_code(arena.dim, bits, rotation=config.rotation, common_start=start)
+        return exchanged_vector(name, x, code, describe)
+
+    vectors = [vector("model", config.bits, arena.live, arena.first_bad)]
+    for (name, bits), state in zip(config.states(), states, strict=True):
+        vectors.append(vector(name, bits, state.live, state.describe))
+    return Replica(vectors, threading.Lock())
 
 
-def _settings(arena: Arena, config: Config, graph: Graph) -> dict[str, object]:
+def _settings(arena: Arena, config: SwarmSettings, graph: Graph) -> dict[str, object]:
     """What all nodes must agree on, in the words of an error message."""
+    in_effect = config.in_effect()
     return {
         "protocol version": messages.VERSION,
+        **{name: in_effect[name] for name in AGREED},
         "graph": graph.name,
         "edges": zlib.crc32(graph.edge_array.tobytes()),
-        "mode": config.mode,
-        "bits": config.bits,
-        "rotation": rotates(config.bits, config.rotation),
-        "exchange_state": list(config.exchange_state),
-        "seed": config.seed,
-        "broadcast_start": config.broadcast_start,
         "number of parameters": arena.dim,
         "parameters": arena.describe(),
     }

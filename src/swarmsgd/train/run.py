@@ -14,15 +14,16 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from swarmsgd.observe.console import Console, bytes_text, summary_table
+from swarmsgd.observe.console import Console, summary_table
 from swarmsgd.observe.folder import MODEL, SUMMARY, check_folder, make_folder
 from swarmsgd.observe.view import RunView
-from swarmsgd.tasks import TASKS, Task
-from swarmsgd.train.algorithms import ALGORITHMS
+from swarmsgd.observe.words import notice, totals
+from swarmsgd.settings.options import plain
+from swarmsgd.train.algorithms import MAKERS
+from swarmsgd.train.config import TrainConfig
 from swarmsgd.train.launch import describe, prefix
 from swarmsgd.train.launcher import Launcher
 from swarmsgd.train.processes import Interrupts, Line, NodeEnd, Note, Outcome
-from swarmsgd.train.recipe import TrainConfig
 from swarmsgd.train.summary import summarise
 
 SLOW_S = 3.0
@@ -36,10 +37,10 @@ def run(config: TrainConfig, *, file: TextIO | None = None) -> int:
 
     Raises ConfigError or DataError before any node was started.
     """
-    folder = config.out or Path("runs") / time.strftime(f"{config.task_name}-%Y%m%d-%H%M%S")
+    folder = config.folder()
     check_folder(folder, overwrite=config.overwrite)
     # Made here once, so that data are fetched once and whatever is wrong with them shows now.
-    title = describe_run(config, TASKS[config.task_name].make(config.task, config.nodes, _notice))
+    task = config.make_task(notice)
     _prepare(config)
     make_folder(folder, config.to_json())
     argv = [sys.executable, "-m", "swarmsgd.train.trainee", str(folder.absolute())]
@@ -47,7 +48,7 @@ def run(config: TrainConfig, *, file: TextIO | None = None) -> int:
     launcher = Launcher(argv, config.nodes)
     with (
         Interrupts() as interrupts,
-        Console(view, title, epochs=config.epochs, file=file) as console,
+        Console(view, config.title(), epochs=config.epochs, file=file) as console,
         launcher,
     ):
         for event in launcher.events(interrupts):
@@ -67,10 +68,10 @@ def run(config: TrainConfig, *, file: TextIO | None = None) -> int:
             for line in silences.look(view, launcher.pids):
                 console.print(f"swarmsgd: {line}")
         view.read()
-    summary = summarise(config, view, launcher.outcome)
-    (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+    summary = summarise(config, task, view, launcher.outcome)
+    (folder / SUMMARY).write_text(json.dumps(plain(summary), indent=2) + "\n")
     console.print(summary_table(summary))
-    console.print(f"{_totals(summary)}\nwritten to {folder}")
+    console.print(f"{totals(summary)}\nwritten to {folder}")
     return _verdict(launcher.outcome, summary, folder)
 
 
@@ -109,12 +110,12 @@ class Silences:
 def _prepare(config: TrainConfig) -> None:
     """Do once what each node would else do at the same time; say so if it takes long."""
     slow = threading.Timer(
-        SLOW_S, _notice, ["compiling for this machine; the next run finds it done"]
+        SLOW_S, notice, ["compiling for this machine; the next run finds it done"]
     )
     slow.daemon = True
     slow.start()
     try:
-        ALGORITHMS[config.algorithm].prepare()
+        MAKERS[config.algorithm].prepare()
     finally:
         slow.cancel()
 
@@ -125,47 +126,15 @@ def _cannot_begin(view: RunView, failed: int, launcher: Launcher) -> bool:
     return failed not in joined and not joined.issuperset(launcher.pids)
 
 
-def describe_run(config: TrainConfig, task: Task) -> str:
-    """One line: what is trained by whom in which way."""
-    parts = [task.name, f"{config.nodes} node{'s' * (config.nodes != 1)}"]
-    if config.algorithm == "swarm":
-        bits = "float32" if config.bits is None else f"{config.bits} bits"
-        parts += [config.graph, f"H {config.local_steps}", config.mode, bits]
-    else:
-        parts.append(config.algorithm)
-    if config.device != "cpu":
-        parts.append(config.device)
-    partition = getattr(config.task, "partition", "iid")
-    return ", ".join(parts if partition == "iid" else [*parts, partition])
-
-
-def _notice(line: str) -> None:
-    print(f"swarmsgd: {line}", file=sys.stderr, flush=True)
-
-
-def _totals(summary: Mapping[str, Any]) -> str:
-    parts = []
-    if summary["wall_s"] is not None:
-        parts.append(f"{summary['wall_s']:.1f} s")
-        parts.append(f"{summary['samples_per_s']:,.0f} samples/s")
-    if summary["algorithm"] == "swarm":
-        parts.append(f"{summary['exchanges']:,} exchanges ({summary['lost_exchanges']} lost)")
-    computed = "" if summary["bytes_sent_is"] == "counted" else " (computed)"
-    parts.append(f"{bytes_text(summary['bytes_sent'])} sent{computed}")
-    if summary["gamma"] is not None:
-        parts.append(f"gamma {summary['gamma']:.4g}")
-    return ", ".join(parts)
-
-
 def _verdict(outcome: Outcome, summary: Mapping[str, Any], folder: Path) -> int:
     numbers = summary["failed_nodes"]
     failed = f"node{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))} failed"
     if outcome.interrupted is not None:
-        _notice(f"{outcome.interrupted_by}: ended early; what was recorded is kept in {folder}")
+        notice(f"{outcome.interrupted_by}: ended early; what was recorded is kept in {folder}")
         return outcome.exit_code
     if not (folder / MODEL).exists():
-        _notice(f"there is no mean model: {failed}; see above")
+        notice(f"there is no mean model: {failed}; see above")
         return 1
     if numbers:
-        _notice(f"warning: {failed}; the mean model is that of the others")
+        notice(f"warning: {failed}; the mean model is that of the others")
     return 0

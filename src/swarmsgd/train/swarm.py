@@ -18,7 +18,6 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from swarmsgd.config import Config, LocalSteps
 from swarmsgd.core.arena import Arena
 from swarmsgd.core.endpoint import Traffic
 from swarmsgd.core.node import Burst, Counts
@@ -26,6 +25,7 @@ from swarmsgd.core.replica import Replica
 from swarmsgd.errors import SwarmError
 from swarmsgd.graphs import Graph
 from swarmsgd.observe.records import Recorder
+from swarmsgd.settings.swarm import SwarmSettings, lengths_of, lengths_stream
 from swarmsgd.train import collective
 from swarmsgd.train.rendezvous import Rendezvous
 from swarmsgd.train.state import OptimizerState
@@ -104,7 +104,7 @@ class Swarm:
         self,
         model: nn.Module,
         optimizer: Optimizer,
-        config: Config,
+        config: SwarmSettings,
         graph: Graph,
         rank: int,
         arena: Arena,
@@ -125,8 +125,8 @@ class Swarm:
         self._arena = arena
         self._states = states
         self._connection = connection
-        lengths = LocalSteps.parse(config.local_steps)
-        rng = lengths.generator(config.seed, rank, rounds=config.mode == "matching")
+        lengths = lengths_of(config.local_steps)
+        rng = lengths_stream(config.seed, rank, rounds=config.mode == "matching")
         self._burst = Burst(lengths, rng)
         self._timing = StepTimes()
         self._steps = 0

@@ -26,11 +26,12 @@ from torch.optim import Optimizer
 from swarmsgd.errors import ModelError, SwarmError
 from swarmsgd.observe.folder import CONFIG, MODEL
 from swarmsgd.observe.view import record_path
-from swarmsgd.tasks import TASKS, Task, estimate_batch_norm
+from swarmsgd.seeds import seed_for
+from swarmsgd.tasks import Task, estimate_batch_norm
 from swarmsgd.tasks.base import device_of
-from swarmsgd.train.algorithms import ALGORITHMS, Algorithm, MeanModel
+from swarmsgd.train.algorithms import MAKERS, Algorithm, MeanModel
+from swarmsgd.train.config import TrainConfig
 from swarmsgd.train.devices import device_of_node
-from swarmsgd.train.recipe import TrainConfig
 
 PROGRESS_S = 0.5
 
@@ -62,24 +63,20 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 def run(config: TrainConfig, rank: int, folder: Path) -> None:
     """Train as node `rank`. Raises ModelError for a loss that is no number."""
-    seed = np.random.SeedSequence([config.seed, rank]).generate_state(1, np.uint64)
-    torch.manual_seed(int(seed[0]))
-    entry = TASKS[config.task_name]
-    task = entry.make(config.task, config.nodes, lambda line: print(line, file=sys.stderr))
+    torch.manual_seed(seed_for("torch", config.seed, rank, bits=64))
+    task = config.make_task(lambda line: print(line, file=sys.stderr))
     device = device_of_node(config.device, rank)
     model = task.make_model(config.seed).to(device)
     optimizer = config.optimizer.make(model.parameters())
-    algorithm = ALGORITHMS[config.algorithm].make(
-        model, optimizer, config, record_path(folder, rank)
-    )
+    algorithm = MAKERS[config.algorithm].make(model, optimizer, config, record_path(folder, rank))
     try:
         _Run(config, rank, folder, task, model, optimizer, algorithm).all()
     except _Terminated:
-        algorithm.recorder.write("event", what="terminated", text="ended from outside")
+        algorithm.recorder.write("event", what="terminated", peer=None, text="ended from outside")
         algorithm.recorder.close()
         os._exit(_TERMINATED)  # the peers see the links close; no time for goodbyes
     except SwarmError as error:
-        algorithm.recorder.write("event", what="failed", text=str(error))
+        algorithm.recorder.write("event", what="failed", peer=None, text=str(error))
         raise
     finally:
         algorithm.close()
@@ -172,9 +169,9 @@ class _Run:
 
     def record_progress(self) -> None:
         """One progress line; the loss is the mean since the last one."""
-        loss = {"loss": sum(self.losses) / len(self.losses)} if self.losses else {}
+        loss = sum(self.losses) / len(self.losses) if self.losses else None
         self.losses.clear()
-        self.algorithm.recorder.write("progress", **self.progress(), **loss)
+        self.algorithm.recorder.write("progress", **self.progress(), loss=loss)
 
     def score(self, which: str, model: nn.Module) -> None:
         """Evaluate on the test set, into the records."""
@@ -186,6 +183,7 @@ class _Run:
             accuracy=score.accuracy,
             samples=score.samples,
             steps=self.steps,
+            **score.extra,
         )
 
     def keep(self, mean: MeanModel) -> None:

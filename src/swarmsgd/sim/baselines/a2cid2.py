@@ -25,9 +25,9 @@ import math
 
 import numpy as np
 
-from swarmsgd import graphs
 from swarmsgd.errors import ConfigError
 from swarmsgd.graphs import Graph
+from swarmsgd.seeds import stream
 from swarmsgd.sim.baselines.pairwise import Pairwise
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.fleet import Fleet, Vector
@@ -36,9 +36,6 @@ from swarmsgd.sim.speeds import Speeds
 
 MOST_NODES = 2048
 """Of a graph whose effective resistances are computed, from a dense matrix."""
-
-_COUNTS = 6
-"""Sets the generator of Poisson numbers apart from others that are seeded with the run."""
 
 
 def a2cid2(fleet: Fleet, ledger: Ledger, rate: float = 1.0) -> Pairwise:
@@ -53,8 +50,8 @@ class A2cid2:
         config = fleet.config
         self._fleet = fleet
         self._started = rate / 2
-        self._rng = np.random.default_rng([config.seed, _COUNTS])
-        graph = graphs.parse(config.graph, config.nodes, config.seed)
+        self._rng = stream("counts", config.seed)
+        graph = config.swarm.graph_of(config.nodes)
         chi_1, chi_2 = chis(graph, rate)
         self.eta = 0.5 / math.sqrt(chi_1 * chi_2) if chi_1 else 0.0
         self.alpha_tilde = np.float32(0.5 * math.sqrt(chi_1 / chi_2) if chi_1 else 0.5)
@@ -119,7 +116,7 @@ def check(config: SimConfig) -> None:
     """Raise ConfigError for a graph of more than `MOST_NODES` nodes, unless it is complete."""
     if config.nodes <= MOST_NODES:
         return
-    graph = graphs.parse(config.graph, config.nodes, config.seed)
+    graph = config.swarm.graph_of(config.nodes)
     if graph.stored_edges is not None:
         raise ConfigError(
             f"a2cid2 on {graph.name}: got {config.nodes:,} nodes, wanted at most {MOST_NODES:,} to "

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from swarmsgd import graphs
 from swarmsgd.sim.baselines.costs import FLOAT_BYTES, Links, Times
 from swarmsgd.sim.baselines.lockstep import LockStep, mean_row
 from swarmsgd.sim.fleet import Fleet, Vector
@@ -37,7 +36,7 @@ class DPsgd:
     def __init__(self, fleet: Fleet) -> None:
         config = fleet.config
         self._fleet = fleet
-        self._graph = graphs.parse(config.graph, config.nodes, config.seed)
+        self._graph = config.swarm.graph_of(config.nodes)
         self._links = Links(config.world, config.nodes)
         pairs = self._graph.edge_array
         both = np.concatenate([pairs, pairs[:, ::-1]])

@@ -28,7 +28,7 @@ def diloco(
 ) -> LockStep:
     """DiLoCo with H = local_steps; the outer settings are the paper's."""
     return LockStep(
-        fleet, ledger, DiLoCo(fleet, outer_lr, outer_momentum), fleet.config.local_steps
+        fleet, ledger, DiLoCo(fleet, outer_lr, outer_momentum), fleet.config.swarm.local_steps
     )
 
 

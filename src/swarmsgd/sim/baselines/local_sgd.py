@@ -18,7 +18,7 @@ from swarmsgd.sim.ledger import Ledger
 
 def local_sgd(fleet: Fleet, ledger: Ledger) -> LockStep:
     """Local SGD with H = local_steps."""
-    return LockStep(fleet, ledger, LocalSgd(fleet), fleet.config.local_steps)
+    return LockStep(fleet, ledger, LocalSgd(fleet), fleet.config.swarm.local_steps)
 
 
 class LocalSgd:

@@ -15,14 +15,12 @@ from typing import Protocol
 
 import numpy as np
 
-from swarmsgd.config import LocalSteps
+from swarmsgd.seeds import stream
+from swarmsgd.settings.swarm import lengths_of
 from swarmsgd.sim.baselines.costs import Times
 from swarmsgd.sim.fleet import Fleet, Vector
 from swarmsgd.sim.ledger import Ledger
 from swarmsgd.sim.speeds import Speeds
-
-_LENGTHS = 5
-"""Sets the generator of burst lengths apart from others that are seeded with the run."""
 
 
 class Rule(Protocol):
@@ -51,15 +49,13 @@ class LockStep:
     `lengths` is H, drawn once a round for all nodes; the last round may be shorter.
     """
 
-    def __init__(
-        self, fleet: Fleet, ledger: Ledger, rule: Rule, lengths: int | str | LocalSteps = 1
-    ) -> None:
+    def __init__(self, fleet: Fleet, ledger: Ledger, rule: Rule, lengths: int | str = 1) -> None:
         config = fleet.config
         self.rule = rule
         self._fleet = fleet
         self._ledger = ledger
-        self._lengths = LocalSteps.parse(lengths)
-        self._rng = np.random.default_rng([config.seed, _LENGTHS])
+        self._lengths = lengths_of(lengths)
+        self._rng = stream("lengths", config.seed)
         self._speeds = Speeds(config.world, config.nodes, config.seed)
         self._live = np.arange(config.nodes)
         fleet.joint_schedule = False  # all make the same number of steps, whatever the budget

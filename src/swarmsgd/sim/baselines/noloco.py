@@ -37,7 +37,7 @@ def noloco(
 ) -> LockStep:
     """NoLoCo with H = local_steps; a, b and c of the module's text are the outer settings."""
     rule = NoLoCo(fleet, outer_momentum, outer_lr, pull)
-    return LockStep(fleet, ledger, rule, fleet.config.local_steps)
+    return LockStep(fleet, ledger, rule, fleet.config.swarm.local_steps)
 
 
 class NoLoCo:
@@ -48,7 +48,7 @@ class NoLoCo:
         self._fleet = fleet
         self._seed = config.seed
         self._a, self._b, self._c = (np.float32(v) for v in (outer_momentum, outer_lr, pull))
-        self._graph = graphs.parse(config.graph, config.nodes, config.seed)
+        self._graph = config.swarm.graph_of(config.nodes)
         self._links = Links(config.world, config.nodes)
         self._slow_ND = fleet.x_ND.copy()
         self._momentum_ND = np.zeros_like(self._slow_ND)

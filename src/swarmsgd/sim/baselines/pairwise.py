@@ -23,8 +23,8 @@ from typing import Protocol
 
 import numpy as np
 
-from swarmsgd import graphs
 from swarmsgd.core.code import Bytes
+from swarmsgd.seeds import stream
 from swarmsgd.sim.agenda import Agenda
 from swarmsgd.sim.baselines.costs import FLOAT_BYTES
 from swarmsgd.sim.fleet import Fleet, Vector
@@ -97,11 +97,11 @@ class Pairwise:
         self._fleet = fleet
         self._ledger = ledger
         self._config = config
-        self._graph = graphs.parse(config.graph, config.nodes, config.seed)
+        self._graph = config.swarm.graph_of(config.nodes)
         self._agenda = ledger.clock = Agenda()
         self._network = Network(config.world, self._agenda, self._arrived)
         self._speeds = Speeds(config.world, config.nodes, config.seed)
-        self._rngs = [np.random.default_rng([config.seed, 2, i]) for i in range(config.nodes)]
+        self._rngs = [stream("partners", config.seed, i) for i in range(config.nodes)]
         self._together = config.budget == "together"
         self._seen_ND = np.zeros_like(fleet.x_ND)
         self._nodes = [_Node(rank) for rank in range(config.nodes)]

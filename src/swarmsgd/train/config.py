@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swarmsgd.recipe import RunConfig, one_of
-from swarmsgd.train.algorithms import ALGORITHMS
+from swarmsgd.settings.algorithms import REAL
+from swarmsgd.settings.options import setting
+from swarmsgd.settings.run import RunConfig
 from swarmsgd.train.devices import device_of_node
 
 
@@ -13,10 +14,16 @@ from swarmsgd.train.devices import device_of_node
 class TrainConfig(RunConfig):
     """One run of `swarmsgd train`: each node is a process of its own on this machine."""
 
+    algorithm: str = setting("swarm", table=REAL)
+    """How the nodes keep their models together: swarm, or what it is compared with."""
+
     device: str = "cpu"
     """Where nodes train: cpu, cuda, ...; node i takes device i modulo their number, or cuda:1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("algorithm", self.algorithm, ALGORITHMS)
         device_of_node(self.device, 0)
+
+    def title(self) -> str:
+        """One line: what is trained by whom in which way, and where."""
+        return super().title() if self.device == "cpu" else f"{super().title()}, {self.device}"

@@ -1,0 +1,131 @@
+"""`summary.json`: the figures of a run, real or simulated, by the same names.
+
+What the two share is filled in here; the drivers hand in what they measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+from swarmsgd.observe.schema import SCORES, documented
+from swarmsgd.settings.algorithms import ALGORITHMS
+from swarmsgd.settings.optimizer import OptimizerSettings
+from swarmsgd.settings.options import options_of
+from swarmsgd.settings.run import RunConfig
+from swarmsgd.settings.swarm import SwarmSettings
+
+ALL, REAL, SIMULATED = "all", "real", "simulated"
+
+
+class Figure(NamedTuple):
+    """A line of `FIGURES`."""
+
+    unit: str
+    meaning: str
+    runs: str = ALL
+    """Which runs have it: all, real, simulated. In the others it is null."""
+
+
+FIGURES: Mapping[str, Figure] = {
+    "simulated": Figure("flag", "true: times are virtual"),
+    "task": Figure("text", "name of the task"),
+    "dataset": Figure("text", "its data set; null if it has none"),
+    "model": Figure("text", "its model; null if it has none"),
+    "partition": Figure("text", "how the data are split over nodes; null if they are not"),
+    "nodes": Figure("count", "nodes of the run"),
+    "algorithm": Figure("text", "swarm, or what it is compared with"),
+    "device": Figure("text", "where the nodes trained", REAL),
+    "world": Figure("object", "the world's settings", SIMULATED),
+    **{
+        name: Figure(unit, f"{meaning} null: the algorithm has no such thing")
+        for name, (unit, meaning) in documented(SwarmSettings).items()
+        if options_of(SwarmSettings)[name].offered and name != "seed"
+    },
+    "seed": Figure("number", "seed of the run"),
+    **{name: Figure(*about) for name, about in documented(OptimizerSettings).items()},
+    "batch_size": Figure("count", "samples in a local step"),
+    "parameters": Figure("count", "parameters that are exchanged"),
+    "samples": Figure("count", "training samples seen, all nodes"),
+    "epochs": Figure("number", "passes over the data by all nodes together"),
+    "wall_s": Figure("s", "time in the training loop, of the slowest node; or virtual time"),
+    "samples_per_s": Figure("1/s", "samples / wall_s"),
+    "exchanges": Figure("count", "exchanges that their initiators mixed, all nodes"),
+    "lost_exchanges": Figure(
+        "count", "exchanges only the partner may have mixed, all nodes that left"
+    ),
+    "bytes_sent": Figure("bytes", "all nodes together"),
+    "bytes_sent_is": Figure("text", "counted on the wire, or computed"),
+    "bytes_a_node": Figure("bytes", "sent, mean over nodes"),
+    "mean_accuracy": Figure("fraction", "of the mean model on the test set; null: there is none"),
+    "mean_loss": Figure("number", "of the mean model on the test set"),
+    "train_accuracy": Figure("fraction", "of the mean model on training data", SIMULATED),
+    "train_loss": Figure("number", "the same", SIMULATED),
+    "best_node_accuracy": Figure("fraction", "of the best single node's own model"),
+    "worst_node_accuracy": Figure("fraction", "of the worst single node's own model"),
+    "scored_nodes": Figure("list", "nodes whose own models were scored"),
+    "gamma": Figure("number", "sum over nodes of the squared distance to the mean, at the end"),
+    "mean_of": Figure("list", "the nodes whose mean was taken"),
+    "blocked_s": Figure("s", "time a node waited for others, mean over nodes"),
+    "compute_s": Figure(
+        "s", "virtual time a node spent in local steps, mean over those that made any", SIMULATED
+    ),
+    "synchronization": Figure(
+        "fraction", "time spent waiting over time spent computing, mean of nodes", SIMULATED
+    ),
+    "step_ms": Figure(
+        "ms", "virtual time of the run over the local steps of a node, mean over nodes", SIMULATED
+    ),
+    "step_ms_p50": Figure("ms", "wall time of a training step: median of the nodes' medians", REAL),
+    "step_ms_p99": Figure("ms", "the same, 99th percentile, of the worst node", REAL),
+    "step_ms_max": Figure("ms", "the same, longest of all", REAL),
+    "steps_of_nodes": Figure("list", "fewest and most local steps that a live node made"),
+    "host_s": Figure("s", "real time the simulation took, scoring excluded", SIMULATED),
+    "gradient_host_s": Figure("s", "of it in gradients and optimizer steps", SIMULATED),
+    "score_host_s": Figure("s", "real time spent in scoring", SIMULATED),
+    "events": Figure("count", "entries of the virtual agenda that were carried out", SIMULATED),
+    "stopped": Figure("text", "why not all steps were made, if so", SIMULATED),
+    "failed_nodes": Figure("list", "nodes whose process did not end well", REAL),
+    "interrupted": Figure("text", "signal that ended the run early; null if none did"),
+    "nodes_detail": Figure(
+        "list", "a few of these figures for each node, and how it ended", REAL
+    ),
+}  # fmt: skip
+"""Every field; the names in `schema.SCORES` follow, where the task has such scores."""
+
+
+def summary(config: RunConfig, *, scores: Mapping[str, float], **figures: Any) -> dict[str, Any]:
+    """The contents of `summary.json`: the run's settings, and these figures. `scores` is what only
+    the task knows of the mean model (`Score.extra`).
+    """
+    uses = ALGORITHMS[config.algorithm].uses
+    swarm = config.swarm.in_effect(uses)
+    settings = {
+        "task": config.task_name,
+        **{name: getattr(config.task, name, None) for name in ("dataset", "model", "partition")},
+        "nodes": config.nodes,
+        "algorithm": config.algorithm,
+        **{name: value for name, value in swarm.items() if name in FIGURES},
+        "seed": config.seed,
+        **asdict(config.optimizer),
+    }
+    found = settings | figures
+    unknown = set(found) - set(FIGURES)
+    assert not unknown, f"not in FIGURES: {unknown}"
+    samples, wall_s = figures["samples"], figures["wall_s"]
+    derived = {
+        "samples_per_s": samples / wall_s if wall_s else None,
+        "bytes_sent_is": "counted" if config.algorithm == "swarm" else "computed",
+        "bytes_a_node": figures["bytes_sent"] / config.nodes,
+    }
+    values = {name: (found | derived).get(name) for name in FIGURES}
+    return values | dict(scores)
+
+
+def table() -> str:
+    """The figures as Markdown, one row each."""
+    rows = ["| field | unit | runs | meaning |", "|---|---|---|---|"]
+    rows += [f"| {n} | {f.unit} | {f.runs} | {f.meaning} |" for n, f in FIGURES.items()]
+    rows += [f"| {name} | {unit} | all | {text} |" for name, (unit, text) in SCORES.items()]
+    return "\n".join(rows)

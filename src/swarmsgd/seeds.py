@@ -1,0 +1,48 @@
+"""Every random stream of a run, by name.
+
+A stream is numpy's generator of (seed of the run, number of its name, ids), so no two names draw
+the same numbers, nor two nodes. numpy fills up with zeros: an id that is left out is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+STREAMS: Mapping[str, int] = {
+    "data": 0,  # how samples lie on the nodes, or where the nodes' optima are
+    "order": 1,  # (node) the order in which a node goes through its samples
+    "partners": 2,  # (node) whom a node asks
+    "speeds": 3,  # how fast each simulated node is
+    "jitter": 4,  # (node, life) how long each of its steps takes
+    "lengths": 5,  # (0, or 1 + node) how long bursts are: of all nodes alike, or of one
+    "counts": 6,  # how many averages a node of A2CiD2 takes part in
+    "matching": 7,  # (round) who is paired with whom
+    "pattern": 8,  # (node) what the checks of a transport send
+}
+"""Name -> number. A number once used stays: recorded figures hang on it."""
+
+NUMBERS: Mapping[str, tuple[int, ...]] = {
+    "graph": (),  # (attempt) networkx's generator of a random graph
+    "torch": (1000,),  # (node) torch's global one in a process of `swarmsgd train`
+}
+"""Generators of others' that are seeded with one whole number -> what stands behind the seed."""
+
+
+def stream(name: str, seed: int, *ids: int) -> np.random.Generator:
+    """The stream `name` (of `STREAMS`) of a run, from its beginning."""
+    return np.random.default_rng([seed, STREAMS[name], *ids])
+
+
+def seed_for(name: str, seed: int, *ids: int, bits: int = 32) -> int:
+    """The number to seed another's generator with, a name of `NUMBERS`; 32 or 64 bits long."""
+    sequence = np.random.SeedSequence([seed, *NUMBERS[name], *ids])
+    return int(sequence.generate_state(1, np.uint64 if bits == 64 else np.uint32)[0])
+
+
+def fixed() -> np.random.Generator:
+    """One stream that is the same in every run, for what is no part of one: how a data set is split
+    in two, which sample of it is scored, where an iteration starts.
+    """
+    return np.random.default_rng(0)

@@ -1,0 +1,169 @@
+"""What a run is asked to do, real or simulated, as one frozen value; and that value as a file."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from swarmsgd.checks import known, number, one_of, whole
+from swarmsgd.errors import ConfigError
+from swarmsgd.settings.algorithms import ALGORITHMS
+from swarmsgd.settings.optimizer import OptimizerSettings
+from swarmsgd.settings.options import Option, options_of, plain, setting
+from swarmsgd.settings.swarm import LARGEST_SEED, SwarmSettings
+from swarmsgd.tasks import TASKS, Notify, Task, TaskOptions, find_task, name_of
+from swarmsgd.tasks.base import silent
+
+OWN = "run"
+"""Stands for the run's own options among those of its parts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A task, and how the nodes train on it together.
+
+    Checked when made: raises ConfigError for anything that would stop the run later. Fields that
+    are dataclasses are its parts; `of` makes it from the options of all of them. The seed is every
+    part's.
+    """
+
+    task: TaskOptions
+    """The options of the task."""
+
+    swarm: SwarmSettings = SwarmSettings()
+    """How a node takes part in a swarm; other algorithms have some of it."""
+
+    optimizer: OptimizerSettings = OptimizerSettings()
+    """What every node steps with."""
+
+    nodes: int = 4
+    """Nodes, each with a model and a share of the data of its own."""
+
+    epochs: float = 4.0
+    """Passes over the training data, by all nodes together."""
+
+    algorithm: str = setting("swarm", table=ALGORITHMS)
+    """How the nodes keep their models together: swarm, or what it is compared with."""
+
+    seed: int = 0
+    """Seeds everything: first model, split of the data, order of samples, partners."""
+
+    out: Path | None = None
+    """Folder for all that the run writes; none: a new one in runs/, named after the time."""
+
+    overwrite: bool = False
+    """Replace what an earlier run left in the folder."""
+
+    def __post_init__(self) -> None:
+        whole("nodes", self.nodes, 1)
+        whole("seed", self.seed, 0, LARGEST_SEED)
+        number("epochs", self.epochs, above=0)
+        algorithms = options_of(type(self))["algorithm"].table
+        assert algorithms is not None
+        one_of("algorithm", self.algorithm, algorithms)
+        if not isinstance(self.swarm.graph, str):
+            raise ConfigError("graph is a Graph, wanted its name: a run is written to a file")
+        object.__setattr__(self, "task", replace(self.task, seed=self.seed))
+        object.__setattr__(self, "swarm", replace(self.swarm, seed=self.seed))
+        self.swarm.graph_of(self.nodes)
+
+    @classmethod
+    def of(cls, *, task: str | TaskOptions, **given: Any) -> Self:
+        """From flat options, as the command line and recipes have them: each goes to the part that
+        has it. `task` is a name of `find_task`. A part may also be given whole.
+
+        Raises ConfigError for an option that no part has.
+
+        >>> RunConfig.of(task="digits", nodes=8, graph="ring", lr=0.2).swarm.graph
+        'ring'
+        """
+        name, preset = find_task(task) if isinstance(task, str) else (name_of(task), {})
+        parts = {part: kind() for part, kind in cls._parts(name).items()}
+        parts["task"] = replace(parts["task"], **preset) if isinstance(task, str) else task
+        parts |= {part: given.pop(part) for part in parts if is_dataclass(given.get(part))}
+        options = cls.options(name)
+        known("option", given, [option for part in options.values() for option in part])
+        for part, mine in options.items():
+            read = {n: option.read(given.pop(n)) for n, option in mine.items() if n in given}
+            if part == OWN:
+                given |= read
+            else:
+                parts[part] = replace(parts[part], **read)
+        return cls(**parts, **given)
+
+    @classmethod
+    def options(cls, task: str) -> dict[str, dict[str, Option]]:
+        """Part -> its options, for a run of this task (a name of `TASKS`); the run's own are under
+        `OWN`. An option that several parts have is the run's.
+        """
+        own = options_of(cls)
+        found = {OWN: {name: option for name, option in own.items() if option.offered}}
+        for part, kind in cls._parts(task).items():
+            found[part] = {
+                name: option
+                for name, option in options_of(kind).items()
+                if option.offered and name not in own
+            }
+        return found
+
+    @classmethod
+    def _parts(cls, task: str) -> dict[str, type]:
+        parts = {field.name: type(field.default) for field in fields(cls)}
+        return {"task": TASKS[task].options} | {
+            part: kind for part, kind in parts.items() if is_dataclass(kind)
+        }
+
+    @property
+    def task_name(self) -> str:
+        """The task's name in `TASKS`."""
+        return name_of(self.task)
+
+    def make_task(self, notify: Notify = silent) -> Task:
+        """The task with its data. Raises DataError."""
+        return TASKS[self.task_name].make(self.task, self.nodes, notify)
+
+    def total_steps(self, samples_per_epoch: int, batch_size: int) -> int:
+        """Local steps of each node: an epoch is a pass over the data by all nodes together."""
+        return max(1, round(self.epochs * samples_per_epoch / (self.nodes * batch_size)))
+
+    def folder(self, kind: str = "") -> Path:
+        """Where the run writes to: `out`, or a folder of its own in runs/."""
+        return self.out or fresh_folder(f"{kind}{self.task_name}")
+
+    def title(self) -> str:
+        """One line: what is trained by whom in which way."""
+        parts = [self.task.name, f"{self.nodes:,} node{'s' * (self.nodes != 1)}", self.algorithm]
+        parts += self.swarm.words(ALGORITHMS[self.algorithm].uses)
+        if self.optimizer.optimizer != OptimizerSettings.optimizer:
+            parts.append(self.optimizer.optimizer)
+        partition = getattr(self.task, "partition", "iid")
+        return ", ".join(parts if partition == "iid" else [*parts, partition])
+
+    def to_json(self) -> str:
+        """As the text of `config.json`: an object, with one for each part."""
+        values = asdict(self)
+        values["task"] = {"name": self.task_name, **values["task"]}
+        return json.dumps(plain(values), indent=2, default=str, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """From what `to_json` wrote."""
+        found: dict[str, Any] = json.loads(text)
+        parts = cls._parts(found["task"].pop("name"))
+        made = {part: kind(**_read(kind, found.pop(part))) for part, kind in parts.items()}
+        return cls(**made, **_read(cls, found))
+
+
+def _read(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    options = options_of(kind)
+    known("setting", values, options)
+    return {name: options[name].read(value) for name, value in values.items()}
+
+
+def fresh_folder(name: str) -> Path:
+    """A folder in runs/, named after the time."""
+    return Path("runs") / time.strftime(f"{name}-%Y%m%d-%H%M%S")

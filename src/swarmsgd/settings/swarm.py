@@ -1,0 +1,230 @@
+"""How one node takes part in a swarm: the one list of these settings.
+
+`join()`, the command line, recipes, the agreement of the nodes, records, summaries and titles read
+the dataclass. A field's metadata says more of it:
+
+* `agreed`: whether all nodes must have it alike;
+* `offered`: whether `swarmsgd train` and `simulate` have it as an option;
+* `words`: its value in the title of a run; without them it is named there if it is not the default.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+
+from swarmsgd import graphs
+from swarmsgd.checks import known, number, one_of, whole
+from swarmsgd.core.node import Lengths
+from swarmsgd.errors import ConfigError
+from swarmsgd.graphs import Graph
+from swarmsgd.seeds import stream
+from swarmsgd.settings.options import setting
+
+MODES: Mapping[str, str] = {
+    "non-blocking": "training goes on while an exchange is in flight; nothing ever waits",
+    "blocking": "the initiator waits for the reply before its next step",
+    "matching": "all nodes of a round are paired from a shared seed; deterministic, waits",
+}
+"""Mode name -> one line of help."""
+
+BITS: tuple[int | None, ...] = (None, 3, 4, 5, 6, 7, 8, 16)
+"""Bits a coordinate on the wire; None is float32."""
+
+NEVER_NEGATIVE = (
+    "exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "acc_delta", "exp_inf",
+)  # fmt: skip
+"""State of torch's optimizers that is not exchanged: they take roots of it, or divide by it."""
+
+LARGEST_SEED = 2**63 - 1
+
+
+def lengths_of(text: int | str) -> Lengths:
+    """From `4`, `"4"` or `"geometric:4"`. Raises ConfigError."""
+    word, _, digits = str(text).rpartition(":")
+    if word in ("", "geometric") and digits.isdecimal() and int(digits) >= 1:
+        return Lengths(int(digits), geometric=word == "geometric")
+    raise ConfigError(
+        f'local_steps is {text!r}, wanted a whole number of at least 1 or "geometric:4": '
+        "the number of optimizer steps between two exchanges"
+    )
+
+
+def lengths_stream(seed: int, node: int, *, rounds: bool) -> np.random.Generator:
+    """What one node's burst lengths are drawn from.
+
+    In matching mode (`rounds`) that is the same for all nodes: a round is equally long for each, or
+    they would not make the same number of them.
+    """
+    return stream("lengths", seed, 0 if rounds else 1 + node)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwarmSettings:
+    """Checked when made: raises ConfigError."""
+
+    graph: str | Graph = setting("complete", agreed=True, words=str, table=graphs.GRAPHS)
+    """Who may exchange with whom: complete, ring, random-regular:4, ...; from Python also a
+    Graph."""
+
+    local_steps: int | str = setting(4, agreed=False, words="H {}".format)
+    """Optimizer steps between two exchanges; geometric:4 draws their number, with mean 4."""
+
+    mode: str = setting("non-blocking", agreed=True, words=str, table=MODES)
+    """non-blocking never waits for a peer; blocking and matching do."""
+
+    bits: int | None = setting(
+        8, agreed=True, words=lambda bits: "float32" if bits is None else f"{bits} bits"
+    )
+    """Bits a parameter on the wire, 3 to 8 or 16; none sends float32."""
+
+    rotation: bool | None = setting(None, agreed=True)
+    """Rotate blocks before they are coded: more time, less noise where few parameters change
+    much; auto (None) does at 6 bits and less."""
+
+    exchange_state: tuple[str, ...] = setting((), agreed=True)
+    """Names of optimizer state that is averaged with the model, for instance momentum_buffer, or
+    momentum_buffer:4 for 4 bits a number of its own."""
+
+    seed: int = setting(0, agreed=True)
+    """Seeds the choice of partners and, for random graphs, the graph. Not the model."""
+
+    broadcast_start: bool = setting(True, agreed=True, offered=False)
+    """Begin with node 0's parameters and buffers everywhere; False: each keeps its own."""
+
+    join_timeout_s: float = setting(300.0, agreed=False, offered=False)
+    """How long join() waits for all nodes to appear before it says who is missing."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.graph, str | Graph):
+            raise ConfigError(f"graph is {self.graph!r}, wanted a Graph or the name of one")
+        lengths_of(self.local_steps)
+        one_of("mode", self.mode, MODES)
+        _check_bits("bits", self.bits)
+        if self.rotation not in (None, False, True):
+            raise ConfigError(f"rotation is {self.rotation!r}, wanted True, False or None")
+        whole("seed", self.seed, 0, LARGEST_SEED)
+        number("join_timeout_s", self.join_timeout_s, above=0)
+        object.__setattr__(self, "exchange_state", _checked_states(self.exchange_state))
+
+    def states(self) -> list[tuple[str, int | None]]:
+        """Name and bits of each optimizer state that is exchanged."""
+        return [_state(text, self.bits) for text in self.exchange_state]
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """From keywords. Raises ConfigError for one that is no setting, with what was meant."""
+        known("setting", given, [field.name for field in fields(cls)])
+        return cls(**given)
+
+    def graph_of(self, num_nodes: int) -> Graph:
+        """The graph, for so many nodes. Raises ConfigError if it has others."""
+        if isinstance(self.graph, str):
+            return graphs.parse(self.graph, num_nodes, self.seed)
+        if self.graph.num_nodes != num_nodes:
+            raise ConfigError(
+                f"the graph {self.graph.name} has {self.graph.num_nodes} nodes, the run has "
+                f"{num_nodes}: make the graph for as many nodes as there are processes"
+            )
+        return self.graph
+
+    def in_effect(self, uses: Collection[str] | None = None) -> dict[str, Any]:
+        """Every setting as records and summaries hold it, with what was left to us decided; None
+        for those that are not in `uses`, if that is given.
+        """
+        from swarmsgd.codec import rotates
+
+        values = {
+            **{field.name: getattr(self, field.name) for field in fields(self)},
+            "graph": self.graph if isinstance(self.graph, str) else self.graph.name,
+            "local_steps": str(self.local_steps),
+            "rotation": rotates(self.bits, self.rotation),
+            "exchange_state": list(self.exchange_state),
+        }
+        return {name: v if uses is None or name in uses else None for name, v in values.items()}
+
+    def words(self, uses: Collection[str]) -> list[str]:
+        """Those settings that are in `uses`, for the title of a run."""
+        found: list[str] = []
+        for field in fields(self):
+            value, words = getattr(self, field.name), field.metadata.get("words")
+            if field.name not in uses:
+                continue
+            if words is not None:
+                found.append(words(value))
+            elif value != field.default:
+                found.append(f"{field.name} {_text(value)}")
+        return found
+
+
+AGREED = tuple(field.name for field in fields(SwarmSettings) if field.metadata["agreed"])
+"""The settings that all nodes must have alike."""
+
+
+def _check_bits(name: str, got: Any) -> None:
+    if got not in BITS or isinstance(got, bool):
+        names = ", ".join("none" if b is None else str(b) for b in BITS)
+        raise ConfigError(f"{name} is {got!r}, wanted one of {names}")
+
+
+def _checked_states(texts: Any) -> tuple[str, ...]:
+    """`exchange_state` as a tuple; ConfigError for what cannot be averaged."""
+    fits = isinstance(texts, list | tuple) and all(isinstance(t, str) and t for t in texts)
+    names = [text.partition(":")[0] for text in texts] if fits else []
+    if not fits or not all(names) or len(set(names)) < len(names):
+        raise ConfigError(
+            f"exchange_state is {texts!r}, wanted names of optimizer state, each once, for "
+            'instance ("momentum_buffer",)'
+        )
+    for text in texts:
+        name, _ = _state(text, None)
+        if name in NEVER_NEGATIVE:
+            raise ConfigError(
+                f"exchange_state has {name!r}, which must not go below zero: an average reaches a "
+                "node's own value late, as a difference, and could make it negative. Leave it out"
+            )
+    return tuple(texts)
+
+
+def _state(text: str, default: int | None) -> tuple[str, int | None]:
+    """Name and bits of `momentum_buffer`, `momentum_buffer:4` or `momentum_buffer:none`."""
+    name, colon, word = text.partition(":")
+    if not colon:
+        return name, default
+    bits = None if word == "none" else int(word) if word.isdecimal() else word
+    _check_bits(f"the bits of {name} in exchange_state", bits)
+    return name, bits  # pyright: ignore[reportReturnType]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(value)
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+
+
+def with_settings(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a function that hands its `**settings` to `SwarmSettings.of`, with every
+    setting, its type and its default in their place.
+    """
+    own = [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind is not parameter.VAR_KEYWORD
+    ]
+    mine = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=field.type,
+        )
+        for field in fields(SwarmSettings)
+    ]
+    positional = [p for p in own if p.kind is p.POSITIONAL_OR_KEYWORD]
+    return inspect.signature(function).replace(
+        parameters=[*positional, *mine, *(p for p in own if p.kind is p.KEYWORD_ONLY)]
+    )

@@ -1,0 +1,115 @@
+"""A run is made from flat options and kept in a file; every name has one owner."""
+
+import doctest
+from collections import Counter
+from dataclasses import fields
+
+import pytest
+
+from swarmsgd import checks
+from swarmsgd.errors import ConfigError
+from swarmsgd.settings import run as run_settings
+from swarmsgd.settings.algorithms import ALGORITHMS, REAL
+from swarmsgd.settings.options import options_of
+from swarmsgd.settings.run import RunConfig
+from swarmsgd.settings.swarm import SwarmSettings
+from swarmsgd.sim.algorithms import MAKERS as SIMULATED_MAKERS
+from swarmsgd.sim.config import SimConfig
+from swarmsgd.sim.world import World
+from swarmsgd.tasks import TASKS, SyntheticOptions, VisionOptions
+from swarmsgd.train.algorithms import MAKERS as REAL_MAKERS
+from swarmsgd.train.config import TrainConfig
+
+
+def test_every_option_goes_to_the_part_that_has_it():
+    made = SimConfig.of(
+        task="digits", nodes=8, graph="ring", lr=1, latency_ms=2, seed=3, model="mlp", evals=2
+    )
+    assert made.task == VisionOptions(dataset="digits", model="mlp", seed=3)
+    assert (made.nodes, made.swarm.graph, made.optimizer.lr) == (8, "ring", 1.0)
+    assert (made.swarm.seed, made.world.latency_ms, made.evals) == (3, 2.0, 2)
+
+
+def test_a_part_may_be_given_whole_and_options_change_it():
+    made = SimConfig.of(
+        task=SyntheticOptions(dimension=8), world=World(latency_ms=3), noise=0.5, step_jitter=1
+    )
+    assert made.task == SyntheticOptions(dimension=8, noise=0.5)
+    assert made.world == World(latency_ms=3, step_jitter=1)
+
+
+def test_the_seed_of_a_run_is_that_of_its_parts():
+    made = RunConfig.of(task="synthetic", seed=5, swarm=SwarmSettings(seed=1))
+    assert made.swarm.seed == made.task.seed == 5
+
+
+@pytest.mark.parametrize("cls", [SimConfig, TrainConfig])
+@pytest.mark.parametrize("task", TASKS)
+def test_no_two_parts_have_an_option_of_one_name(cls: type[RunConfig], task: str):
+    counts = Counter(name for part in cls.options(task).values() for name in part)
+    assert set(counts.values()) == {1}
+
+
+@pytest.mark.parametrize("cls", [SimConfig, TrainConfig])
+def test_every_option_has_a_help_and_a_value_that_a_text_can_hold(cls: type[RunConfig]):
+    for task in TASKS:
+        for part in cls.options(task).values():
+            for option in part.values():
+                assert option.help and option.kinds, option
+                if option.kinds not in ((bool,), (tuple,)):
+                    assert option.read_text(option.shown_default) == option.default or (
+                        option.name == "local_steps"
+                    )
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"nods": 3}, "there is no option 'nods'; did you mean \"nodes\""),
+        ({"join_timeout_s": 3}, "there is no option 'join_timeout_s'"),
+        ({"dataset": "minst"}, 'did you mean "fashion-mnist"'),
+        ({"model": "resnet"}, 'did you mean "resnet20"'),
+        ({"partition": "dirchlet:1"}, 'did you mean "dirichlet"'),
+        ({"graph": "rong"}, 'did you mean "ring"'),
+        ({"mode": "bloking"}, 'did you mean "blocking"'),
+        ({"algorithm": "alreduce"}, 'did you mean "allreduce"'),
+        ({"schedule": "cosin"}, 'did you mean "cosine"'),
+        ({"optimizer": "adam"}, 'did you mean "adamw"'),
+        ({"nodes": "four"}, "nodes is 'four', wanted a whole number"),
+        ({"nodes": 0}, "nodes is 0, wanted a whole number of at least 1"),
+        ({"rotation": "yes"}, "rotation is 'yes', wanted true or false or"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_was_meant(given, told):
+    with pytest.raises(ConfigError) as raised:
+        RunConfig.of(task="vision", **given)
+    assert told in str(raised.value)
+
+
+def test_a_graph_that_is_no_text_is_not_for_a_run_in_a_folder():
+    from swarmsgd import graphs
+
+    with pytest.raises(ConfigError, match="graph is a Graph, wanted its name"):
+        RunConfig(task=SyntheticOptions(), swarm=SwarmSettings(graph=graphs.ring(4)))
+
+
+def test_a_real_run_has_the_real_algorithms_only():
+    with pytest.raises(ConfigError, match="wanted one of swarm, allreduce"):
+        TrainConfig.of(task="digits", algorithm="local-sgd")
+
+
+def test_the_drivers_make_the_algorithms_of_the_table_and_no_others():
+    assert list(SIMULATED_MAKERS) == list(ALGORITHMS)
+    assert list(REAL_MAKERS) == list(REAL)
+
+
+def test_the_swarm_uses_all_settings_that_a_run_has_and_others_some():
+    offered = {name for name, option in options_of(SwarmSettings).items() if option.offered}
+    assert set(ALGORITHMS["swarm"].uses) == offered
+    names = {field.name for field in fields(SwarmSettings)}
+    assert all(set(entry.uses) <= names for entry in ALGORITHMS.values())
+
+
+@pytest.mark.parametrize("module", [checks, run_settings])
+def test_docstring_examples_run(module):
+    assert doctest.testmod(module).failed == 0
