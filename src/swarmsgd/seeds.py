@@ -24,7 +24,7 @@ STREAMS: Mapping[str, int] = {
 """Name -> number. A number once used stays: recorded figures hang on it."""
 
 NUMBERS: Mapping[str, tuple[int, ...]] = {
-    "graph": (),  # (attempt) networkx's generator of a random graph
+    "graph": (),  # (attempt, below 100) networkx's generator of a random graph
     "torch": (1000,),  # (node) torch's global one in a process of `swarmsgd train`
 }
 """Generators of others' that are seeded with one whole number -> what stands behind the seed."""
