@@ -23,12 +23,33 @@ ADAMW = OptimizerSettings(optimizer="adamw", lr=3e-3, weight_decay=0.01)
 CLIPPED = OptimizerSettings(optimizer="adamw", lr=3e-3, schedule="constant", clip_norm=0.5)
 
 
+MOMENTUM = ("momentum_buffer",)
+IN_FEWER_BITS = ("exp_avg:4",)
+
+
 @pytest.mark.parametrize(
-    ("optimizer", "bits"),
-    [(SGD, None), (SGD, 8), (SGD, 4), (ADAMW, None), (CLIPPED, 8), (ADAMW, 4)],
+    ("optimizer", "bits", "state"),
+    [
+        (SGD, None, ()),
+        (SGD, 8, ()),
+        (SGD, 4, ()),
+        (ADAMW, None, ()),
+        (CLIPPED, 8, ()),
+        (ADAMW, 4, ()),
+        (SGD, None, MOMENTUM),
+        (SGD, 8, MOMENTUM),
+        (SGD, 4, MOMENTUM),
+        (ADAMW, None, ("exp_avg",)),
+        (CLIPPED, 8, IN_FEWER_BITS),
+    ],
+    ids=lambda value: value.optimizer if isinstance(value, OptimizerSettings) else str(value),
 )
 def test_a_real_run_and_a_virtual_one_end_with_the_same_bits(
-    optimizer: OptimizerSettings, bits: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    optimizer: OptimizerSettings,
+    bits: int | None,
+    state: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     task = VisionOptions(dataset="digits", model="mlp", partition="dirichlet:0.3")
@@ -38,6 +59,7 @@ def test_a_real_run_and_a_virtual_one_end_with_the_same_bits(
         "graph": "ring",
         "local_steps": 2,
         "optimizer": optimizer,
+        "exchange_state": state,
     }
     out = tmp_path / "real"
     assert run(TrainConfig.of(task=task, mode="matching", bits=bits, out=out, **same)) == 0
