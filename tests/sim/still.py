@@ -24,10 +24,9 @@ def config(world: dict[str, Any] | None = None, **changes: Any) -> SimConfig:
         "world": World(**(world or {})),
         "evals": 2,
         "score_nodes": 2,
-        "lr": 0.05,
-        "momentum": 0.5,
     }
-    return SimConfig.of(**(settings | changes))
+    rule = {} if "optimizer" in changes else {"lr": 0.05, "momentum": 0.5}
+    return SimConfig.of(**(settings | rule | changes))
 
 
 def swarm_of(world: dict[str, Any] | None = None, **changes: Any) -> tuple[Swarm, Fleet, Ledger]:

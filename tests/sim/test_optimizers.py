@@ -9,8 +9,8 @@ import torch
 from still import config, swarm_of
 from torch import Tensor, nn
 
-from swarmsgd.settings.optimizer import OPTIMIZERS, OptimizerSettings
 from swarmsgd.settings.algorithms import ALGORITHMS
+from swarmsgd.settings.optimizer import OPTIMIZERS, OptimizerSettings
 from swarmsgd.sim.fleet import Fleet
 from swarmsgd.sim.learners import learner_of
 from swarmsgd.sim.module_learner import ModuleLearner

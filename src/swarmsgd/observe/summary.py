@@ -6,7 +6,6 @@ What the two share is filled in here; the drivers hand in what they measured.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from swarmsgd.observe.schema import SCORES, documented
@@ -44,7 +43,10 @@ FIGURES: Mapping[str, Figure] = {
         if options_of(SwarmSettings)[name].offered and name != "seed"
     },
     "seed": Figure("number", "seed of the run"),
-    **{name: Figure(*about) for name, about in documented(OptimizerSettings).items()},
+    **{
+        name: Figure(unit, f"{meaning} null: the optimizer has no such thing")
+        for name, (unit, meaning) in documented(OptimizerSettings).items()
+    },
     "batch_size": Figure("count", "samples in a local step"),
     "parameters": Figure("count", "parameters that are exchanged"),
     "samples": Figure("count", "training samples seen, all nodes"),
@@ -108,7 +110,7 @@ def summary(config: RunConfig, *, scores: Mapping[str, float], **figures: Any) -
         "algorithm": config.algorithm,
         **{name: value for name, value in swarm.items() if name in FIGURES},
         "seed": config.seed,
-        **asdict(config.optimizer),
+        **config.optimizer.in_effect(),
     }
     found = settings | figures
     unknown = set(found) - set(FIGURES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -19,21 +19,32 @@ class _Kind(NamedTuple):
     make: Callable[..., torch.optim.Optimizer]
     takes: tuple[str, ...]
     """Torch's names of the settings it has, besides `lr`."""
+    state: tuple[str, ...]
+    """Torch's names of what it remembers in the parameters' shapes."""
     help: str
 
 
 OPTIMIZERS: Mapping[str, _Kind] = {
     "sgd": _Kind(
-        torch.optim.SGD, ("momentum", "nesterov", "weight_decay"), "torch's SGD, with momentum"
+        torch.optim.SGD,
+        ("momentum", "nesterov", "weight_decay"),
+        ("momentum_buffer",),
+        "torch's SGD, with momentum",
     ),
     "adam": _Kind(
-        torch.optim.Adam, ("betas", "eps", "weight_decay"), "torch's Adam (Kingma, Ba 2015)"
+        torch.optim.Adam,
+        ("betas", "eps", "weight_decay"),
+        ("exp_avg", "exp_avg_sq"),
+        "torch's Adam (Kingma, Ba 2015)",
     ),
     "adamw": _Kind(
-        torch.optim.AdamW, ("betas", "eps", "weight_decay"), "torch's AdamW (Loshchilov 2019)"
+        torch.optim.AdamW,
+        ("betas", "eps", "weight_decay"),
+        ("exp_avg", "exp_avg_sq"),
+        "torch's AdamW (Loshchilov 2019)",
     ),
 }
-"""Name -> how torch makes it, the settings it takes, a line of help. One line adds another of
+"""Name -> how torch makes it, the settings it takes, its state, a line of help. One line adds another of
 torch.optim, if its step needs no closure.
 """
 
@@ -117,6 +128,18 @@ class OptimizerSettings:
                     f"{field.name} is {got!r}, but {self.optimizer} has no {field.name}: leave it "
                     f"out, or take optimizer {' or '.join(whose)}"
                 )
+
+    def in_effect(self) -> dict[str, Any]:
+        """Every setting as summaries hold it; None for those that the optimizer has not."""
+        has = _settings_of(self.optimizer) | _TAKES_ALL
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value if name in has else None for name, value in values.items()}
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Names of what it remembers from step to step in the parameters' shapes."""
+        state = OPTIMIZERS[self.optimizer].state
+        return state if self.momentum or self.optimizer != "sgd" else ()
 
     @property
     def betas(self) -> tuple[float, float]:

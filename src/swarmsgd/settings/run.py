@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from swarmsgd.checks import known, number, one_of, whole
+from swarmsgd.checks import closest, known, number, one_of, whole
 from swarmsgd.errors import ConfigError
 from swarmsgd.settings.algorithms import ALGORITHMS
 from swarmsgd.settings.optimizer import OptimizerSettings
@@ -70,6 +70,17 @@ class RunConfig:
         object.__setattr__(self, "task", replace(self.task, seed=self.seed))
         object.__setattr__(self, "swarm", replace(self.swarm, seed=self.seed))
         self.swarm.graph_of(self.nodes)
+        self._check_states()
+
+    def _check_states(self) -> None:
+        """What is exchanged is something that the optimizer remembers."""
+        for name, _ in self.swarm.states():
+            if name not in self.optimizer.states:
+                has = ", ".join(self.optimizer.states) or "none: its momentum is 0"
+                raise ConfigError(
+                    f"exchange_state has {name!r}, but of {self.optimizer.optimizer} there is "
+                    f"{has}{closest(name, self.optimizer.states)}"
+                )
 
     @classmethod
     def of(cls, *, task: str | TaskOptions, **given: Any) -> Self:
