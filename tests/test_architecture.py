@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sim": {"core", "codec", "graphs", "config", "recipe", "observe", "tasks", "errors"},
     "testing": {"core", "transport", "errors"},
     "flags": {"recipe", "tasks", "graphs", "config"},
-    "cli": {"train", "sim", "tasks", "config", "codec", "errors", "flags"},
+    "cli": {"train", "sim", "tasks", "config", "codec", "errors", "flags", "observe"},
     "__init__": {"graphs", "config", "train", "sim", "errors"},
     "__main__": {"cli"},
 }

@@ -260,3 +260,11 @@ def test_ctrl_c_keeps_the_runs_that_had_ended(comparing: subprocess.Popen[str], 
     assert comparing.returncode == 130, err
     assert err == "swarmsgd: interrupted: the runs that had ended are kept in out\n"
     assert (tmp_path / "out" / "given" / "seed-1" / "summary.json").exists()
+
+
+@pytest.mark.slow
+def test_the_workers_end_when_the_comparison_is_killed(comparing: subprocess.Popen[str]):
+    comparing.kill()
+    out, _ = comparing.communicate(timeout=600)  # its end: nobody has the pipe open any more
+    assert "long, seed" not in out
+    assert comparing.returncode == -signal.SIGKILL

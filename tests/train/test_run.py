@@ -227,11 +227,11 @@ def test_a_run_that_diverges_says_so_and_has_no_model(
 def test_nobody_waits_for_a_node_that_failed_before_it_joined(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def make_folder_where_node_1_cannot_write(folder: Path, config: str) -> None:
-        make_folder(folder, config)
+    def make_folder_where_node_1_cannot_write(folder: Path, config: str, own: Any) -> None:
+        make_folder(folder, config, own)
         record_path(folder, 1).mkdir()
 
-    monkeypatch.setattr("swarmsgd.train.run.make_folder", make_folder_where_node_1_cannot_write)
+    monkeypatch.setattr("swarmsgd.observe.folder.make_folder", make_folder_where_node_1_cannot_write)
     out = io.StringIO()
     assert run(config(nodes=3, out=tmp_path / "run"), file=out) == 1
     text = out.getvalue()

@@ -427,7 +427,7 @@ def test_a_mean_that_a_live_member_lacks_is_no_success_though_a_dead_one_had_it(
         def key(self, *parts):
             return "/".join(map(str, parts))
 
-        def died(self, rank):
+        def gone(self, rank):
             return rank == 0
 
     mean, watch = collective.Mean(Rendezvous(), 0), collective.Watch(Rendezvous())

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,12 +11,12 @@ import torch
 
 from swarmsgd.observe.console import bytes_text
 from swarmsgd.observe.curves import read_run
-from swarmsgd.observe.folder import REPORT, check_folder, make_folder
+from swarmsgd.observe.folder import REPORT, RunFolder
 from swarmsgd.observe.page import write_page
 from swarmsgd.observe.report import single_page
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.run import check, simulate, write_result
-from swarmsgd.tasks import TASKS
+from swarmsgd.tasks import TASKS, Task
 
 INTERRUPTED = 130
 COLUMNS = {
@@ -45,11 +44,14 @@ def run(config: SimConfig, *, file: TextIO | None = None) -> int:
 
     check(config)
     torch.set_num_threads(1)  # as the nodes of a real run have, and the same bits on every machine
-    folder = config.out or Path("runs") / time.strftime(f"sim-{config.task_name}-%Y%m%d-%H%M%S")
-    check_folder(folder, overwrite=config.overwrite)
+    planned = RunFolder(config.out, f"sim-{config.task_name}", overwrite=config.overwrite)
     # Made first, so that whatever is wrong with the data shows now.
     task = TASKS[config.task_name].make(config.task, config.nodes, _notice)
-    make_folder(folder, config.to_json())
+    with planned.owned(config.to_json()) as folder:
+        return _run(config, task, folder, say)
+
+
+def _run(config: SimConfig, task: Task, folder: Path, say: Callable[[str], None]) -> int:
     say(title_of(config))
     say("  ".join(f"{name:>9}" for name in COLUMNS))
     result = simulate(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from swarmsgd.observe.console import Console, bytes_text, summary_table
-from swarmsgd.observe.folder import MODEL, SUMMARY, check_folder, make_folder
+from swarmsgd.observe.folder import MODEL, SUMMARY, RunFolder
 from swarmsgd.observe.view import RunView
 from swarmsgd.tasks import TASKS, Task
 from swarmsgd.train.algorithms import ALGORITHMS
@@ -36,12 +36,15 @@ def run(config: TrainConfig, *, file: TextIO | None = None) -> int:
 
     Raises ConfigError or DataError before any node was started.
     """
-    folder = config.out or Path("runs") / time.strftime(f"{config.task_name}-%Y%m%d-%H%M%S")
-    check_folder(folder, overwrite=config.overwrite)
+    planned = RunFolder(config.out, config.task_name, overwrite=config.overwrite)
     # Made here once, so that data are fetched once and whatever is wrong with them shows now.
     title = describe_run(config, TASKS[config.task_name].make(config.task, config.nodes, _notice))
     _prepare(config)
-    make_folder(folder, config.to_json())
+    with planned.owned(config.to_json()) as folder:
+        return _train(config, title, folder, file)
+
+
+def _train(config: TrainConfig, title: str, folder: Path, file: TextIO | None) -> int:
     argv = [sys.executable, "-m", "swarmsgd.train.trainee", str(folder.absolute())]
     view, silences = RunView(folder, config.nodes), Silences()
     launcher = Launcher(argv, config.nodes)
