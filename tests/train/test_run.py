@@ -231,7 +231,9 @@ def test_nobody_waits_for_a_node_that_failed_before_it_joined(
         make_folder(folder, config, own)
         record_path(folder, 1).mkdir()
 
-    monkeypatch.setattr("swarmsgd.observe.folder.make_folder", make_folder_where_node_1_cannot_write)
+    monkeypatch.setattr(
+        "swarmsgd.observe.folder.make_folder", make_folder_where_node_1_cannot_write
+    )
     out = io.StringIO()
     assert run(config(nodes=3, out=tmp_path / "run"), file=out) == 1
     text = out.getvalue()
@@ -269,7 +271,7 @@ class Started:
         return [pids[node] for node in range(nodes)]
 
     def end(self) -> tuple[int, str]:
-        out, _ = self.process.communicate(timeout=120)
+        out, _ = self.process.communicate(timeout=600)
         return self.process.returncode, out
 
 
@@ -298,7 +300,7 @@ def is_alive(pid: int) -> bool:
 
 @pytest.mark.slow
 def test_the_others_finish_when_a_node_is_killed(start: Any) -> None:
-    started = start("--nodes", "3", "--epochs", "60")
+    started = start("--nodes", "3", "--epochs", "150")
     os.kill(started.pids(3)[1], signal.SIGKILL)
     code, out = started.end()
     assert code == 0, out

@@ -173,6 +173,4 @@ def _check_free(folder: Path) -> None:
 
 
 def _unwritable(folder: Path, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"--out is {folder}, which cannot be written to: {error.strerror or error}"
-    )
+    return ConfigError(f"--out is {folder}, which cannot be written to: {error.strerror or error}")

@@ -186,7 +186,9 @@ class Writer:
                 streams = [stream for stream in self._streams if stream.queue]
             ready = _ready(streams)
             with self._changed:
-                streams = [stream for stream in streams if stream.queue and stream.fileno() in ready]
+                streams = [
+                    stream for stream in streams if stream.queue and stream.fileno() in ready
+                ]
                 if not streams:
                     continue
                 stream = min(streams, key=lambda stream: stream.queue[0][0])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from torch.distributed import TCPStore
+from torch.distributed import DistError, TCPStore
 
 from swarmsgd.core.messages import explain_difference
 from swarmsgd.errors import ConfigError, PeerError
@@ -156,8 +156,17 @@ class Rendezvous:
 
     def get_all(self, name: str, mine: str, timeout_s: float) -> list[str]:
         """Say `mine` under `name`, wait for what all others say. Raises PeerError naming who is
-        missing.
+        missing, or if the store is gone.
         """
+        try:
+            return self._get_all(name, mine, timeout_s)
+        except DistError as error:
+            raise PeerError(
+                f"the store at {self.place.host}:{self.place.port} cannot be reached any more: "
+                f"{error}. Its host has ended; start all again"
+            ) from None
+
+    def _get_all(self, name: str, mine: str, timeout_s: float) -> list[str]:
         count = self.place.num_nodes
         keys = [self.key(name, rank) for rank in range(count)]
         self.store.set(keys[self.place.rank], mine)
