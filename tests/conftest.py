@@ -11,9 +11,9 @@ import signal
 os.environ["RES_OPTIONS"] = "attempts:0"
 os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
 
-# Whoever starts the tests may have been told to ignore these signals, as `nohup make test &` is, and
-# what a process ignores its children ignore too. A handler is not passed on: so here and in all
-# that the tests start signals do what they usually do. A hangup still does not end the tests.
+# Whoever starts the tests may ignore these signals, as `nohup make test &` does, and what a process
+# ignores its children ignore too. A handler is not passed on: so here and in all that the tests
+# start signals do what they usually do. A hangup still does not end tests that were to outlive it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

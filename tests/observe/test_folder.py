@@ -48,7 +48,8 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.slow
 def test_commands_that_begin_in_one_second_do_not_mix_their_results(tmp_path: Path) -> None:
-    words = "simulate synthetic --nodes 2 --epochs 0.1 --samples-per-node 100 --lr".split()
+    words = ["simulate", "synthetic", "--nodes", "2", "--epochs", "0.1"]
+    words += ["--samples-per-node", "100", "--lr"]
     rates = ("0.01", "0.02", "0.03")
     commands = [[sys.executable, "-c", SAME_CLOCK, *words, rate] for rate in rates]
     processes = [subprocess.Popen(c, cwd=tmp_path, stdout=subprocess.DEVNULL) for c in commands]
@@ -116,7 +117,7 @@ def test_no_command_writes_to_the_folder_of_a_live_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    quick = "synthetic --nodes 2 --epochs 0.1 --samples-per-node 100".split()
+    quick = ["synthetic", "--nodes", "2", "--epochs", "0.1", "--samples-per-node", "100"]
     for words in (["train", "synthetic"], ["simulate", *quick], ["compare", "digits"]):
         assert main([*words, "--out", "out", "--overwrite"]) == 2
         text = capsys.readouterr().err

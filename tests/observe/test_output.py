@@ -1,4 +1,4 @@
-"""Output that neither waits nor raises: what is printed arrives in order, or is dropped and counted."""
+"""Output neither waits nor raises: what is printed arrives in order, or is dropped and counted."""
 
 from __future__ import annotations
 

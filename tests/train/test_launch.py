@@ -284,6 +284,22 @@ def test_a_second_interruption_ends_nodes_that_ignore_the_first(script, alive: A
     alive.await_end()
 
 
+@pytest.mark.slow
+def test_signals_that_were_ignored_from_the_start_stay_ignored(script, alive: Alive) -> None:
+    """As under nohup, or for a background job of a shell script."""
+    argv = script(STUBBORN, str(alive.path))
+    command = [sys.executable, "-c", LAUNCHER, "2", *argv]
+    ignoring = ["sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh", *command]
+    process = subprocess.Popen(ignoring, stderr=subprocess.PIPE, text=True)
+    assert [alive.read_word(), alive.read_word()] == ["up", "up"]
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        process.send_signal(number)
+    returncode, err = end_of(process)
+    assert returncode == 143
+    assert err == "swarmsgd: SIGTERM: all nodes of this host were ended\n"
+    alive.await_end()
+
+
 def test_nodes_that_do_not_end_in_time_are_killed(script, alive: Alive) -> None:
     with Launcher(script(STUBBORN, str(alive.path), "stubborn"), 1) as launcher:
         alive.read_word()
