@@ -158,6 +158,7 @@ def _unlock(folder: Path, lock: int | None) -> None:
 
 def _note_lost_output(folder: Path) -> None:
     """Leave a record of what the command could not print so far."""
+    output.settle()
     lost = output.trouble()
     if lost is not None:
         with contextlib.suppress(ConfigError), Recorder(folder / COMMAND, -1) as recorder:

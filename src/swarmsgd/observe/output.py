@@ -43,7 +43,7 @@ class Stream(io.TextIOBase):
         self.queue: deque[tuple[int, bytes]] = deque()
         """Numbered pieces, for the writer."""
         self.waiting = 0
-        """Bytes in the queue."""
+        """Bytes in the queue, or being written."""
         self.overrun = False
         """The queue was full, and its reader has not caught up since."""
         self.dropped = 0
@@ -88,6 +88,11 @@ class Stream(io.TextIOBase):
             begun, self._begun = self._begun, ""
             if begun:
                 self._pass_on(begun)
+
+    def settle(self) -> None:
+        """Pass on all; return when it was written or dropped."""
+        self.flush()
+        self._writer.drain()
 
     def drop(self, data: bytes, why: str) -> None:
         """Count what cannot be written."""
@@ -161,9 +166,9 @@ class Writer:
         with self._changed:
             for stream in self._streams:
                 reads = True
-                while stream.queue and reads and time.monotonic() < give_up:
+                while stream.waiting and reads and time.monotonic() < give_up:
                     reads = self._wait_for_progress(stream, SILENT_S)
-                if stream.queue:
+                if stream.waiting:
                     left = b"".join(piece for _, piece in stream.queue)
                     stream.queue.clear()
                     stream.waiting = 0
@@ -210,7 +215,7 @@ class Writer:
             if rest:
                 stream.queue.appendleft((number, rest))
             if len(rest) < len(data):
-                stream.waiting -= len(data) - len(rest)
+                stream.waiting = max(0, stream.waiting - len(data) + len(rest))
                 stream.overrun = stream.overrun and stream.waiting > MOST_BYTES // 2
                 self._changed.notify_all()
 
@@ -266,9 +271,7 @@ def unhindered() -> Iterator[None]:
         raise
     finally:
         with contextlib.suppress(KeyboardInterrupt):
-            for stream in (out, err):
-                stream.flush()
-            writer.drain()
+            settle()
             if told and (lost := trouble()):
                 print(f"swarmsgd: {lost}", file=err, flush=True)
                 writer.drain()
@@ -276,8 +279,15 @@ def unhindered() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
+def settle() -> None:
+    """Return when what was printed has been written or dropped; see `Writer.drain`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, Stream):
+            stream.settle()
+
+
 def trouble() -> str | None:
-    """What of this process's output was dropped, in words; None if nothing was."""
+    """What of this process's output was dropped so far, in words; None if nothing was."""
     parts = [
         f"{stream.dropped:,} line{'s' * (stream.dropped > 1)} on {name} ({stream.trouble})"
         for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr))
