@@ -149,6 +149,7 @@ def check_gpu(*arguments: str, **variables: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_check_of_a_gpu_says_that_there_is_none():
     assert check_gpu(CUDA_VISIBLE_DEVICES="").startswith("no GPU here: ")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from nodes import Nodes, run
+
+pytestmark = pytest.mark.slow
 
 SLOW = """
 from swarmsgd.train import collective

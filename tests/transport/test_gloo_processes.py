@@ -15,7 +15,10 @@ from swarmsgd.testing import LARGE, Cluster, Edge, Inbox, check_death, send
 from swarmsgd.transport.base import LinkBackedUp
 from swarmsgd.transport.gloo import GlooTransport
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals and /proc of Linux")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="signals and /proc of Linux"),
+]
 
 LOOPBACK = "127.0.0.1"
 IDLE = "Inbox(transport); hear()"
