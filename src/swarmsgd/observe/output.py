@@ -262,7 +262,7 @@ def unhindered() -> Iterator[None]:
         yield
         return
     before = sys.stdout, sys.stderr
-    out, err, writer = shield()
+    _, err, writer = shield()
     told = True
     try:
         yield
