@@ -26,7 +26,7 @@ LOOK_S = 0.05
 """How often to look whether a reader reads."""
 ROOM_S = 0.5
 """How long a printer waits, at most, for a reader that reads to make room."""
-SILENT_S, LAST_S = 1.0, 10.0
+SILENT_S, LAST_S = 2.0, 10.0
 """How long the end of a command waits for a reader that takes nothing, or little."""
 LENIENT = ("replace", "ignore", "backslashreplace", "xmlcharrefreplace", "namereplace")
 """Ways to print a letter that an encoding lacks which do not raise."""
