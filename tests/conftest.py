@@ -6,6 +6,15 @@ machine alone, so here nothing is asked. What torch then warns of, once a proces
 """
 
 import os
+import signal
 
 os.environ["RES_OPTIONS"] = "attempts:0"
 os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
+
+# Whoever starts the tests may ignore these signals, as `nohup make test &` does, and what a process
+# ignores its children ignore too. A handler is not passed on: so here and in all that the tests
+# start signals do what they usually do. A hangup still does not end tests that were to outlive it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)

@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sim": LEAVES | {"core", "codec", "graphs", "settings", "observe", "tasks"},
     "testing": LEAVES | {"core", "transport"},
     "flags": LEAVES | {"settings"},
-    "cli": LEAVES | {"train", "sim", "tasks", "settings", "codec", "flags"},
+    "cli": LEAVES | {"train", "sim", "tasks", "settings", "codec", "flags", "observe"},
     "__init__": {"graphs", "settings", "train", "sim", "errors"},
     "__main__": {"cli"},
 }

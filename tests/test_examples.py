@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 def run(*command: object) -> list[str]:
     result = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, timeout=180, check=False
+        list(map(str, command)), capture_output=True, text=True, timeout=800, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
     lines = (line.removeprefix("[node 0] ") for line in result.stdout.splitlines())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.machinery
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from swarmsgd.checks import one_of, whole
 from swarmsgd.errors import ConfigError, DataError, SwarmError
+from swarmsgd.observe.output import unhindered
 
 if TYPE_CHECKING:
     from swarmsgd.settings.run import RunConfig
@@ -95,6 +95,11 @@ exit code: 0; 1 if a variant diverged at all rates; 2 for wrong usage or data; 1
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    with unhindered():
+        return _main(arguments)
+
+
+def _main(arguments: list[str]) -> int:
     try:
         return _dispatch(arguments)
     except (ConfigError, DataError) as error:
@@ -104,9 +109,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("swarmsgd: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read our output is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
 
 
 def _complain(error: SwarmError, code: int) -> int:

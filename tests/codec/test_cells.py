@@ -193,6 +193,7 @@ def trained(bits, rotation, burst, scale="steady"):
     return left_out, noise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bits", "rotation", "most_left_out", "most_noise"),
     [

@@ -105,6 +105,7 @@ def test_an_exact_exchange_leaves_both_at_the_average_and_tells_their_distance()
         np.testing.assert_allclose(node.copy, want, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @EVERY_CODE
 @pytest.mark.parametrize("scale", [1e-20, 1e-3, 1.0, 1e3, 1e30])
 def test_unrelated_models_reach_consensus_without_a_wrong_value(bits, rotation, scale):

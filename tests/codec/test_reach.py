@@ -85,6 +85,7 @@ def exchange(i: Node, j: Node, rng: np.random.Generator, data: st.DataObject, ro
     assert seen_i.left_out == seen_j.left_out == sum(left_out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bits", "rotated"), CODES)
 @settings(deadline=None, max_examples=12)
 @given(data=st.data(), seed=st.integers(0, 2**32), history=st.sampled_from([-30, -15, -5, 0]))

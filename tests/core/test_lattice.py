@@ -119,6 +119,7 @@ def test_a_change_of_one_integer_or_an_exchange_of_two_changes_the_check(dim, se
         assert (lattice.check(swapped) != lattice.check(k)).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", lattice.BITS)
 @pytest.mark.parametrize("wrong", [(1, -1), (1, 1), (1, -2, 1), (1, -1, -1, 1)])
 def test_a_few_neighbours_that_decode_wrong_change_the_check(wrong, bits):
@@ -127,6 +128,7 @@ def test_a_few_neighbours_that_decode_wrong_change_the_check(wrong, bits):
     assert (lattice.check(off.int()) != lattice.check(k)).all()
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(BITS, DIMS, SEEDS)
 def test_rows_are_coded_as_if_they_were_alone(bits, dim, seed):

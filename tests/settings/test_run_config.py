@@ -81,7 +81,10 @@ def test_every_option_has_a_help_and_a_value_that_a_text_can_hold(cls: type[RunC
             {"exchange_state": ("momentum_buffer",), "momentum": 0.0},
             "there is none: its momentum is 0",
         ),
-        ({"exchange_state": ("momentum_buffer:9",)}, "momentum_buffer in exchange_state is 9, wanted one of none, 3"),
+        (
+            {"exchange_state": ("momentum_buffer:9",)},
+            "momentum_buffer in exchange_state is 9, wanted one of none, 3",
+        ),
         ({"nodes": "four"}, "nodes is 'four', wanted a whole number"),
         ({"nodes": 0}, "nodes is 0, wanted a whole number of at least 1"),
         ({"rotation": "yes"}, "rotation is 'yes', wanted true or false or"),

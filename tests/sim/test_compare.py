@@ -246,7 +246,7 @@ def test_a_process_of_the_pool_that_is_killed_is_told_in_one_line(
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     workers = [c for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text()]
     os.kill(int(workers[0]), signal.SIGKILL)
-    _, err = comparing.communicate(timeout=120)
+    _, err = comparing.communicate(timeout=600)
     assert comparing.returncode == 1, err
     assert err.startswith("swarmsgd: error: a process that ran one of the runs was killed")
     assert err.count("\n") == 1
@@ -256,7 +256,15 @@ def test_a_process_of_the_pool_that_is_killed_is_told_in_one_line(
 @pytest.mark.slow
 def test_ctrl_c_keeps_the_runs_that_had_ended(comparing: subprocess.Popen[str], tmp_path: Path):
     comparing.send_signal(signal.SIGINT)
-    _, err = comparing.communicate(timeout=120)
+    _, err = comparing.communicate(timeout=600)
     assert comparing.returncode == 130, err
     assert err == "swarmsgd: interrupted: the runs that had ended are kept in out\n"
     assert (tmp_path / "out" / "given" / "seed-1" / "summary.json").exists()
+
+
+@pytest.mark.slow
+def test_the_workers_end_when_the_comparison_is_killed(comparing: subprocess.Popen[str]):
+    comparing.kill()
+    out, _ = comparing.communicate(timeout=600)  # its end: nobody has the pipe open any more
+    assert "long, seed" not in out
+    assert comparing.returncode == -signal.SIGKILL

@@ -233,7 +233,7 @@ def test_ctrl_c_keeps_what_was_recorded(tmp_path: Path):
         for _ in range(6):  # the title, the headings, points of the curve
             assert process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
     finally:
         process.kill()
     assert process.returncode == 130, err

@@ -74,7 +74,7 @@ def test_many_installs_at_once_leave_one_whole_result(tmp_path: Path):
 
     def fill(folder: Path) -> None:
         write_two(folder)
-        together.wait(timeout=20)
+        together.wait(timeout=600)
 
     with ThreadPoolExecutor(6) as pool:
         results = list(pool.map(lambda _: install(tmp_path / "set", fill), range(6)))

@@ -161,6 +161,7 @@ def test_fashion_mnist_is_normalised(fashion: VisionTask):
     assert pixels.std().item() == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.slow
 def test_the_cnn_learns_fashion_mnist(fashion: VisionTask):
     score = fashion.evaluate(train(fashion, steps=300, lr=0.05))
     assert score.accuracy is not None

@@ -6,7 +6,9 @@ Every process is in the test's own process group list and is killed when the `No
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import signal
 import socket
@@ -29,6 +31,11 @@ import swarmsgd
 RANK, SIZE = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 def say(**fields):
     print("@" + json.dumps(fields), flush=True)
+def when_told():
+    "An event that is set when the test says go."
+    told = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.readline(), told.set()), daemon=True).start()
+    return told
 class Vector(nn.Module):
     "A model that is one vector; its loss pulls it to `target`."
     def __init__(self, dim, seed=0, scale=1.0):
@@ -97,19 +104,21 @@ class Nodes:
         lines = self.output(rank).splitlines()
         return [json.loads(line[1:]) for line in lines if line.startswith("@") and line[-1] == "}"]
 
-    def wait_said(self, rank: int, key: str, timeout_s: float = 90.0) -> dict[str, Any]:
-        """Wait for the first thing said that has `key`."""
+    def wait_said(
+        self, rank: int, key: str, least: float = -math.inf, timeout_s: float = 600.0
+    ) -> dict[str, Any]:
+        """Wait for the first thing said that has `key`, of at least `least` if it is a number."""
         give_up = time.monotonic() + timeout_s
         while time.monotonic() < give_up:
             for fields in self.said(rank):
-                if key in fields:
+                if key in fields and (least == -math.inf or fields[key] >= least):
                     return fields
             if self.processes[rank].poll() is not None:
                 break
             self._rest()
         raise AssertionError(f"node {rank} did not say {key}:\n{self.output(rank)}")
 
-    def wait(self, timeout_s: float = 120.0) -> list[int]:
+    def wait(self, timeout_s: float = 600.0) -> list[int]:
         """Exit codes; fails the test with all output if a node does not end."""
         give_up = time.monotonic() + timeout_s
         for process in self.processes:
@@ -119,10 +128,11 @@ class Nodes:
                 raise AssertionError("a node hangs:\n" + self.everything()) from None
         return [process.wait() for process in self.processes]
 
-    def go(self) -> None:
-        """Give every node one line on its standard input."""
-        for fd in self._inputs:
-            os.write(fd, b"go\n")
+    def go(self, *ranks: int) -> None:
+        """Give these nodes, or all, one line on their standard input; the dead do not mind."""
+        for rank in ranks or range(len(self._inputs)):
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._inputs[rank], b"go\n")
 
     def everything(self) -> str:
         return "\n".join(f"--- node {i}\n{self.output(i)}" for i in range(len(self.processes)))
@@ -154,7 +164,7 @@ class Nodes:
 
 
 def run(
-    body: str, count: int, timeout_s: float = 120.0, *, fresh: bool = False, **environment: str
+    body: str, count: int, timeout_s: float = 600.0, *, fresh: bool = False, **environment: str
 ) -> list[dict[str, Any]]:
     """Run to the end; what each node said last. Fails the test unless all exit with 0."""
     with Nodes(body, count, fresh=fresh, **environment) as nodes:

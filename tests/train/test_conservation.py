@@ -223,6 +223,7 @@ def test_offers_that_cross_are_mixed_once_and_bring_consensus(count):
     assert sum(w.machine.counts.refused for w in swarm.workers) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [None, 8, 4])
 @settings(max_examples=60, deadline=None)
 @given(

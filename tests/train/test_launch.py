@@ -63,7 +63,7 @@ class Alive:
             pass
 
     def _read(self) -> bytes:
-        assert select.select([self._reader], [], [], 30.0)[0], "still alive after 30 s"
+        assert select.select([self._reader], [], [], 600.0)[0], "still alive"
         return os.read(self._reader, 4096)
 
     def close(self) -> None:
@@ -255,7 +255,7 @@ def start_launcher(argv: list[str], nodes: int) -> subprocess.Popen[str]:
 
 
 def end_of(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=600)
     return process.returncode, err
 
 
@@ -281,6 +281,22 @@ def test_a_second_interruption_ends_nodes_that_ignore_the_first(script, alive: A
     assert [alive.read_word(), alive.read_word()] == ["asked", "asked"]
     process.send_signal(signal.SIGINT)
     assert end_of(process)[0] == 130
+    alive.await_end()
+
+
+@pytest.mark.slow
+def test_signals_that_were_ignored_from_the_start_stay_ignored(script, alive: Alive) -> None:
+    """As under nohup, or for a background job of a shell script."""
+    argv = script(STUBBORN, str(alive.path))
+    command = [sys.executable, "-c", LAUNCHER, "2", *argv]
+    ignoring = ["sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh", *command]
+    process = subprocess.Popen(ignoring, stderr=subprocess.PIPE, text=True)
+    assert [alive.read_word(), alive.read_word()] == ["up", "up"]
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        process.send_signal(number)
+    returncode, err = end_of(process)
+    assert returncode == 143
+    assert err == "swarmsgd: SIGTERM: all nodes of this host were ended\n"
     alive.await_end()
 
 
@@ -336,9 +352,9 @@ def test_nodes_meet_at_the_launchers_store_and_torch_itself_can_use_it(script) -
 def test_the_store_of_one_host_listens_on_its_address_only(script, tmp_path: Path) -> None:
     argv = script("await_file(sys.argv[1])", str(tmp_path / "go"))
     with Launcher(argv, 1) as launcher:
-        socket.create_connection(("127.0.0.1", launcher.master_port), 5).close()
+        socket.create_connection(("127.0.0.1", launcher.master_port), 600).close()
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.2", launcher.master_port), 5)
+            socket.create_connection(("127.0.0.2", launcher.master_port), 600)
 
 
 def test_a_taken_port_is_an_error_before_anything_starts(script, tmp_path: Path) -> None:
@@ -435,7 +451,7 @@ def test_the_first_host_stays_for_the_store_until_the_others_are_done(script, tm
         (second, ["[node 1] 1 2 0", "[node 1] reached"]),
         (first, ["[node 0] 0 2 0"]),
     ):
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
         assert out.splitlines() == lines
 
@@ -450,11 +466,11 @@ def test_two_launchers_with_one_host_index_are_an_error(script, tmp_path: Path) 
     while ended is None:
         ended = next((twin for twin in twins if twin.poll() is not None), None)
         time.sleep(0.02)
-    _, err = ended.communicate(timeout=60)
+    _, err = ended.communicate(timeout=600)
     assert "config: there is a launcher with --host-index 1 in this run already, on " in err
     (tmp_path / "go").touch()
     for process in (first, *(twin for twin in twins if twin is not ended)):
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
 
 

@@ -5,7 +5,6 @@ silent.
 from __future__ import annotations
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -60,13 +59,11 @@ class Rig:
         )
         self.x = torch.ones(4, dim)
 
-    def step(self) -> float:
-        """Seconds of one training step."""
-        begin = time.perf_counter()
+    def step(self) -> None:
+        """One training step."""
         self.optimizer.zero_grad()
         self.model(self.x).square().mean().backward()
         self.optimizer.step()
-        return time.perf_counter() - begin
 
     def close(self) -> None:
         self.swarm._hook.remove()
@@ -84,25 +81,23 @@ def test_steps_go_on_while_a_kernel_holds_the_lock_and_every_peer_is_silent():
         def stuck_kernel() -> None:
             with rig.replica.lock:
                 entered.set()
-                leave.wait(60)
+                leave.wait()
 
         rig.worker._queue.put(stuck_kernel)
-        assert entered.wait(10)
+        assert entered.wait(600)
         rig.replica.vectors[0].has_pending = True  # there is something to apply at every step
-        began, steps = time.monotonic(), 0
-        while time.monotonic() - began < 2.0:
+        steps = 300
+        for _ in range(steps):
             rig.step()
-            steps += 1
         assert rig.replica.lock.locked()  # the kernel held it all the while
         stats = rig.swarm.stats()
-        assert steps > 100 and stats["steps"] == steps
+        assert stats["steps"] == steps
         assert stats["lock_missed"] >= steps - 4
         assert stats["blocked_s"] == 0.0 and stats["started"] == 0
         leave.set()
-        give_up = time.monotonic() + 30
-        while rig.swarm.stats()["started"] == 0 and time.monotonic() < give_up:
+        while rig.swarm.stats()["started"] == 0:  # it goes on once the lock is free
             rig.step()
-        assert rig.swarm.stats()["started"] == 1  # and goes on once the lock is free
+        assert rig.swarm.stats()["started"] == 1
     finally:
         leave.set()
         rig.close()

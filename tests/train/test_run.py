@@ -234,11 +234,13 @@ def test_a_run_that_diverges_says_so_and_has_no_model(
 def test_nobody_waits_for_a_node_that_failed_before_it_joined(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def make_folder_where_node_1_cannot_write(folder: Path, config: str) -> None:
-        make_folder(folder, config)
+    def make_folder_where_node_1_cannot_write(folder: Path, config: str, own: Any) -> None:
+        make_folder(folder, config, own)
         record_path(folder, 1).mkdir()
 
-    monkeypatch.setattr("swarmsgd.train.run.make_folder", make_folder_where_node_1_cannot_write)
+    monkeypatch.setattr(
+        "swarmsgd.observe.folder.make_folder", make_folder_where_node_1_cannot_write
+    )
     out = io.StringIO()
     assert run(config(nodes=3, out=tmp_path / "run"), file=out) == 1
     text = out.getvalue()
@@ -276,7 +278,7 @@ class Started:
         return [pids[node] for node in range(nodes)]
 
     def end(self) -> tuple[int, str]:
-        out, _ = self.process.communicate(timeout=120)
+        out, _ = self.process.communicate(timeout=600)
         return self.process.returncode, out
 
 
@@ -305,7 +307,7 @@ def is_alive(pid: int) -> bool:
 
 @pytest.mark.slow
 def test_the_others_finish_when_a_node_is_killed(start: Any) -> None:
-    started = start("--nodes", "3", "--epochs", "60")
+    started = start("--nodes", "3", "--epochs", "150")
     os.kill(started.pids(3)[1], signal.SIGKILL)
     code, out = started.end()
     assert code == 0, out

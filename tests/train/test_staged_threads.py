@@ -140,12 +140,13 @@ def check_gpu(*arguments: str, **variables: str) -> str:
         env=os.environ | variables,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=800,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_check_of_a_gpu_says_that_there_is_none():
     assert check_gpu(CUDA_VISIBLE_DEVICES="").startswith("no GPU here: ")
 

@@ -1,5 +1,6 @@
 """Real processes, real sockets: what a swarm promises."""
 
+import re
 import signal
 import threading
 from pathlib import Path
@@ -25,8 +26,7 @@ with swarmsgd.join(model, optimizer, local_steps=1, broadcast_start=False, graph
                    mode=os.environ["MODE"], bits=bits) as swarm:
     swarm.mean_model()
     gamma_before = swarm.gamma
-    began = time.monotonic()
-    while swarm.stats()["started"] < 100 and time.monotonic() - began < 60:
+    while swarm.stats()["started"] < 100:
         optimizer.step()
         time.sleep(0.001)
     mean = swarm.mean_model()["x"].double()
@@ -121,57 +121,68 @@ model = Vector(D)
 target = torch.full((D,), float(RANK))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
 with swarmsgd.join(model, optimizer, local_steps=2) as swarm:
-    say(joined=True)
-    times, begin = [], time.monotonic()
-    while time.monotonic() - begin < float(os.environ["SECONDS"]):
-        t0 = time.perf_counter()
+    told, lost = when_told(), 0
+    say(trained=0)
+    while not told.is_set() or swarm.stats()["steps"] < 1000:
         optimizer.zero_grad()
         (model.x - target).square().sum().backward()
         optimizer.step()
-        times.append(time.perf_counter() - t0)
+        stats = swarm.stats()
+        if stats["steps"] % 50 == 0:
+            say(trained=stats["steps"])
+        if len(stats["lost_peers"]) > lost:
+            lost = len(stats["lost_peers"])
+            say(lost=lost)
         time.sleep(0.001)
     mean = swarm.mean_model()["x"]
     stats = swarm.stats()
-say(mean=float(mean.mean()), of=swarm.mean_of, steps=stats["steps"], longest=max(times),
-    completed=stats["completed"], peers=stats["open_peers"], lost_peers=sorted(stats["lost_peers"]))
+say(mean=float(mean.mean()), of=swarm.mean_of, gamma=swarm.gamma, blocked=stats["blocked_s"],
+    completed=stats["completed"], lost_peers=sorted(stats["lost_peers"]))
 """
 
 
 def test_four_nodes_find_the_mean_of_their_targets():
-    said = run(TRAIN, 4, SECONDS="2")
+    with Nodes(TRAIN, 4) as nodes:
+        nodes.go()
+        assert nodes.wait() == [0, 0, 0, 0], nodes.everything()
+        said = [nodes.said(rank)[-1] for rank in range(4)]
     assert all(s["of"] == [0, 1, 2, 3] for s in said)
-    # 1.5 if all make their steps equally fast; alone, each would sit at its own target, 0 to 3.
-    assert len({s["mean"] for s in said}) == 1 and abs(said[0]["mean"] - 1.5) < 0.5
-    assert all(s["completed"] > 20 for s in said)
+    # 1.5 if all make their steps equally fast; if one after the other ends, those left go on to the
+    # mean of their own targets. Alone, each would sit at its own, 0 to 3: a gamma of 5 a parameter.
+    assert len({s["mean"] for s in said}) == 1 and abs(said[0]["mean"] - 1.5) < 0.9
+    assert said[0]["gamma"] < 2500
+    assert sum(s["completed"] for s in said) > 20
 
 
 def test_a_killed_node_costs_the_others_only_itself():
-    with Nodes(TRAIN, 4, SECONDS="3") as nodes:
+    with Nodes(TRAIN, 4) as nodes:
         for rank in range(4):
-            nodes.wait_said(rank, "joined")
+            nodes.wait_said(rank, "trained", 50)
         nodes.signal(3, signal.SIGKILL)
+        for rank in range(3):
+            nodes.wait_said(rank, "lost", 1)
+        nodes.go()
         codes = nodes.wait()
         assert codes == [0, 0, 0, -signal.SIGKILL], nodes.everything()
         for rank in range(3):
             last = nodes.said(rank)[-1]
             assert last["of"] == [0, 1, 2]
-            assert last["longest"] < 1.0 and last["lost_peers"] == [3]
+            assert last["blocked"] == 0 and last["lost_peers"] == [3]
 
 
 def test_a_stopped_node_stops_nobody_else():
-    with Nodes(TRAIN, 4, SECONDS="5") as nodes:
+    with Nodes(TRAIN, 4) as nodes:
         for rank in range(4):
-            nodes.wait_said(rank, "joined")
+            nodes.wait_said(rank, "trained", 50)
         nodes.signal(2, signal.SIGSTOP)
-        nodes.wait_said(2, "joined")
         for rank in (0, 1, 3):
-            assert nodes.processes[rank].poll() is None
-        with pytest.raises(AssertionError, match="hangs"):
-            nodes.wait(2.0)  # they train meanwhile
+            before = max(fields["trained"] for fields in nodes.said(rank))
+            nodes.wait_said(rank, "trained", before + 500)
         nodes.signal(2, signal.SIGCONT)
+        nodes.go()
         assert nodes.wait() == [0, 0, 0, 0], nodes.everything()
         assert all(nodes.said(rank)[-1]["of"] == [0, 1, 2, 3] for rank in range(4))
-        assert all(nodes.said(rank)[-1]["longest"] < 1.0 for rank in (0, 1, 3))
+        assert all(nodes.said(rank)[-1]["blocked"] == 0 for rank in (0, 1, 3))
 
 
 def test_a_node_that_leaves_is_not_waited_for():
@@ -226,7 +237,7 @@ except swarmsgd.errors.SwarmError as error:
 def refused(change: str, count: int = 3) -> list[str]:
     body = REFUSED.format(change=change.replace("\n", "\n    "))
     with Nodes(body, count) as nodes:
-        codes = nodes.wait(60)
+        codes = nodes.wait()
         assert codes == [3] * count, nodes.everything()
         return [nodes.said(rank)[-1]["error"] for rank in range(count)]
 
@@ -234,7 +245,7 @@ def refused(change: str, count: int = 3) -> list[str]:
 def test_two_nodes_with_different_models_refuse_each_other_by_name():
     errors = refused("""
 model = nn.Linear(4, 3 if RANK == 1 else 2)
-swarmsgd.join(model, torch.optim.SGD(model.parameters(), lr=0.1), join_timeout_s=30)
+swarmsgd.join(model, torch.optim.SGD(model.parameters(), lr=0.1), join_timeout_s=600)
 """)
     for rank, error in enumerate(errors):
         assert error.startswith("PeerError: ")
@@ -329,18 +340,24 @@ def test_a_mean_without_the_store_is_an_error_that_says_so():
     body = """
 model = Vector(100)
 swarm = swarmsgd.join(model, torch.optim.SGD(model.parameters(), lr=0.0))
+say(joined=True)
+sys.stdin.readline()
 if RANK == 0:  # which hosts the store
-    say(host=True)
-    time.sleep(0.5)
     os._exit(0)
-time.sleep(1.5)
 try:
     swarm.mean_model()
 except swarmsgd.errors.PeerError as error:
     say(error=str(error))
 swarm.leave()
 """
-    assert "the store of this run cannot be reached any more" in run(body, 2)[1]["error"]
+    with Nodes(body, 2) as nodes:
+        for rank in range(2):
+            nodes.wait_said(rank, "joined")
+        for rank in range(2):
+            nodes.go(rank)
+            nodes.processes[rank].wait()
+        error = nodes.said(1)[-1]["error"]
+    assert "the store of this run cannot be reached any more" in error
 
 
 def test_a_forked_child_that_exits_is_not_the_node_that_leaves():
@@ -368,15 +385,14 @@ model = Vector(100)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
 model.x.grad = torch.zeros(100)
 with swarmsgd.join(model, optimizer, mode="matching", local_steps=1) as swarm:
-    begin = time.monotonic()
     for _ in range(30 if RANK == 0 else 20):
         optimizer.step()
     swarm.mean_model()
-    say(seconds=time.monotonic() - begin, completed=swarm.stats()["completed"])
+    say(**{name: swarm.stats()[name] for name in ("completed", "refused", "skipped", "lost")})
 """
-    first, second = run(body, 2)
-    assert first["seconds"] < 30 and second["seconds"] < 30
+    first, _ = run(body, 2)
     assert first["completed"] == 20
+    assert first["refused"] + first["skipped"] == 10 and first["lost"] == 0
 
 
 def test_in_matching_mode_nodes_meet_again_after_a_mean_however_many_steps_each_had_made():
@@ -427,7 +443,7 @@ def test_a_mean_that_a_live_member_lacks_is_no_success_though_a_dead_one_had_it(
         def key(self, *parts):
             return "/".join(map(str, parts))
 
-        def died(self, rank):
+        def gone(self, rank):
             return rank == 0
 
     mean, watch = collective.Mean(Rendezvous(), 0), collective.Watch(Rendezvous())
@@ -500,8 +516,8 @@ try:
 except swarmsgd.errors.PeerError as error:
     say(error=str(error))
 """
-    for fields in run(body, 2):
-        assert "1 of 3 nodes did not appear within 2 s: node 2" in fields["error"]
+    error = run(body, 2)[0]["error"]
+    assert re.match(r"\d of 3 nodes did not appear within 2 s: node (1, )?2\. Start them", error)
 
 
 def test_a_taken_port_is_said_at_once():
@@ -547,13 +563,14 @@ def listening():
 with swarmsgd.join(model, optimizer, local_steps=1) as swarm:
     say(ports=sorted(listening()))
     sys.stdin.readline()
-    before = swarm.stats()["completed"]
-    for _ in range(60):
+    told, before = when_told(), swarm.stats()["completed"]
+    while not told.is_set():
         optimizer.step()
+        say(more=swarm.stats()["completed"] - before)
         time.sleep(0.005)
     stats = swarm.stats()
     swarm.mean_model()
-say(more=stats["completed"] - before, peers=stats["open_peers"], of=swarm.mean_of)
+say(peers=stats["open_peers"], of=swarm.mean_of)
 """
 
 
@@ -572,10 +589,13 @@ def test_garbage_sent_to_a_nodes_ports_harms_nobody():
                 ):
                     s.sendall(junk)
         nodes.go()
+        for rank in range(3):
+            nodes.wait_said(rank, "more", 6)
+        nodes.go()
         assert nodes.wait() == [0, 0, 0], nodes.everything()
         for rank in range(3):
             last = nodes.said(rank)[-1]
-            assert last["peers"] == 2 and last["of"] == [0, 1, 2] and last["more"] > 5
+            assert last["peers"] == 2 and last["of"] == [0, 1, 2]
 
 
 def test_what_makes_no_sense_after_leaving_or_twice_is_refused():

@@ -28,7 +28,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-READY_S = 290.0
+READY_S = 800.0
 """For importing everything, and compiling the kernels if nobody did before."""
 STREAMS = 3
 LONGEST = 1 << 18
@@ -109,7 +109,7 @@ class _Zygote:
         self._socket.settimeout(READY_S)
         threads = self._answer(0)
         assert threads == 1, f"{threads} threads in the zygote: a fork would copy only one of them"
-        self._socket.settimeout(60.0)
+        self._socket.settimeout(600.0)
 
     def ask(self, request: Mapping[str, Any], descriptors: Sequence[int] = ()) -> Any:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]

@@ -33,7 +33,7 @@ def hear():
 def open_store():
     return TCPStore("127.0.0.1", PORT, is_master=False, wait_for_workers=False)
 def make(rank, neighbours, store=open_store, prefix=PREFIX):
-    options = dict(address="127.0.0.1", prefix=prefix, connect_timeout_s=60)
+    options = dict(address="127.0.0.1", prefix=prefix, connect_timeout_s=600)
     return GlooTransport(rank, neighbours, store, **options)
 if NEIGHBOURS:
     transport = make(RANK, NEIGHBOURS)
@@ -81,7 +81,7 @@ class PeerProcess:
         """One line to its standard input."""
         os.write(self._stdin, f"{line}\n".encode())
 
-    def hear(self, timeout_s: float = 60.0) -> str:
+    def hear(self, timeout_s: float = 600.0) -> str:
         """The next line it says; fails the test if there is none."""
         readable, _, _ = select.select([self._stdout], [], [], timeout_s)
         line = self._stdout.readline() if readable else ""
@@ -96,7 +96,7 @@ class PeerProcess:
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
 
-    def wait(self, timeout_s: float = 60.0) -> tuple[int, str]:
+    def wait(self, timeout_s: float = 600.0) -> tuple[int, str]:
         """Its exit code and what it wrote to standard error."""
         code = self._process.wait(timeout_s)
         self._errors.seek(0)
@@ -121,7 +121,7 @@ class PeerProcess:
         traceback: TracebackType | None,
     ) -> None:
         self._process.kill()
-        self._process.wait(60.0)
+        self._process.wait(600.0)
         os.close(self._stdin)
         self._stdout.close()
         self._errors.close()

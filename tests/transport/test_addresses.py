@@ -67,7 +67,7 @@ def test_a_listener_is_found_can_be_deaf_and_hear_again():
             socket.create_connection(endpoint, timeout=0.1)
         set_deaf(fd, False)
         set_deaf(fd, False)  # no filter is there: nothing to do
-        with socket.create_connection(endpoint, timeout=5) as client:
+        with socket.create_connection(endpoint, timeout=600) as client:
             stranger, _ = server.accept()
             with stranger:
                 set_deaf(fd, True)

@@ -44,8 +44,8 @@ OPTIMIZERS: Mapping[str, _Kind] = {
         "torch's AdamW (Loshchilov 2019)",
     ),
 }
-"""Name -> how torch makes it, the settings it takes, its state, a line of help. One line adds another of
-torch.optim, if its step needs no closure.
+"""Name -> how torch makes it, the settings it takes, its state, a line of help. One line adds
+another of torch.optim, if its step needs no closure.
 """
 
 _TAKES_ALL = frozenset({"optimizer", "lr", "schedule", "clip_norm"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -141,10 +140,6 @@ class RunConfig:
         """Local steps of each node: an epoch is a pass over the data by all nodes together."""
         return max(1, round(self.epochs * samples_per_epoch / (self.nodes * batch_size)))
 
-    def folder(self, kind: str = "") -> Path:
-        """Where the run writes to: `out`, or a folder of its own in runs/."""
-        return self.out or fresh_folder(f"{kind}{self.task_name}")
-
     def title(self) -> str:
         """One line: what is trained by whom in which way."""
         parts = [self.task.name, f"{self.nodes:,} node{'s' * (self.nodes != 1)}", self.algorithm]
@@ -173,8 +168,3 @@ def _read(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     options = options_of(kind)
     known("setting", values, options)
     return {name: options[name].read(value) for name, value in values.items()}
-
-
-def fresh_folder(name: str) -> Path:
-    """A folder in runs/, named after the time."""
-    return Path("runs") / time.strftime(f"{name}-%Y%m%d-%H%M%S")

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 
 from swarmsgd.observe.console import bytes_text
 from swarmsgd.observe.curves import read_run
-from swarmsgd.observe.folder import REPORT, check_folder, make_folder
+from swarmsgd.observe.folder import REPORT, RunFolder
 from swarmsgd.observe.page import write_page
 from swarmsgd.observe.report import single_page
 from swarmsgd.observe.schema import SCORES
 from swarmsgd.observe.words import notice, stopped, totals
 from swarmsgd.sim.config import SimConfig
 from swarmsgd.sim.run import check, simulate, write_result
+from swarmsgd.tasks import Task
 
 INTERRUPTED = 130
 COLUMNS = {
@@ -44,11 +46,14 @@ def run(config: SimConfig, *, file: TextIO | None = None) -> int:
 
     check(config)
     torch.set_num_threads(1)  # as the nodes of a real run have, and the same bits on every machine
-    folder = config.folder("sim-")
-    check_folder(folder, overwrite=config.overwrite)
+    planned = RunFolder(config.out, f"sim-{config.task_name}", overwrite=config.overwrite)
     # Made first, so that whatever is wrong with the data shows now.
     task = config.make_task(notice)
-    make_folder(folder, config.to_json())
+    with planned.owned(config.to_json()) as folder:
+        return _run(config, task, folder, say)
+
+
+def _run(config: SimConfig, task: Task, folder: Path, say: Callable[[str], None]) -> int:
     say(config.title())
     result = simulate(
         config,

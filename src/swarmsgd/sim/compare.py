@@ -8,6 +8,7 @@ import math
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -18,14 +19,14 @@ from typing import Any, TextIO
 
 from swarmsgd.checks import whole
 from swarmsgd.errors import ConfigError, ModelError, SwarmError
+from swarmsgd.observe import output
 from swarmsgd.observe.curves import read_run
-from swarmsgd.observe.folder import OWN_FILES, REPORT, check_folder, make_folder
+from swarmsgd.observe.folder import OWN_FILES, REPORT, RunFolder, make_folder
 from swarmsgd.observe.page import write_page
 from swarmsgd.observe.report import compare_page
 from swarmsgd.observe.schema import SCORES
 from swarmsgd.observe.words import notice, reached, stopped
 from swarmsgd.settings.options import plain
-from swarmsgd.settings.run import fresh_folder
 from swarmsgd.sim.command import INTERRUPTED
 from swarmsgd.sim.comparison import Comparison, folder_of, read_comparison
 from swarmsgd.sim.config import SimConfig
@@ -70,12 +71,11 @@ def compare(
     comparison = read_comparison(recipe)
     if jobs is not None:
         whole("jobs", jobs, 1)
-    folder = out or fresh_folder(f"compare-{Path(recipe).stem}")
-    check_folder(folder, overwrite=overwrite)
+    planned = RunFolder(out, f"compare-{Path(recipe).stem}", overwrite=overwrite)
     _fetch(comparison)
     config = json.dumps(vars(comparison), indent=2, default=str)
-    make_folder(folder, config, (*OWN_FILES, TABLE, TUNING, CHOSEN))
-    return Comparing(comparison, folder, jobs or os.cpu_count() or 1, file or sys.stdout).all()
+    with planned.owned(config, (*OWN_FILES, TABLE, TUNING, CHOSEN)) as folder:
+        return Comparing(comparison, folder, jobs or os.cpu_count() or 1, file or sys.stdout).all()
 
 
 def _fetch(comparison: Comparison) -> None:
@@ -174,7 +174,7 @@ class Comparing:
             return
         self._say(f"{what}: {len(jobs)}, {min(self._jobs, len(jobs))} at a time")
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(min(self._jobs, len(jobs)), context, initializer=_one_thread)
+        pool = ProcessPoolExecutor(min(self._jobs, len(jobs)), context, initializer=_begin_worker)
         futures: dict[Future[dict[str, Any]], Job] = {}
         try:
             futures = {pool.submit(run_job, job): job for job in jobs}
@@ -228,13 +228,25 @@ class Comparing:
         print(text, file=self._out, flush=True)
 
 
-def _one_thread() -> None:
+def _begin_worker() -> None:
     import signal
 
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_end_with_parent, name="swarmsgd-parent", daemon=True).start()
+    output.shield()
     torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent has ended, even if that was killed: nobody is left who
+    could take the result.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def run_job(job: Job) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from swarmsgd.testing.inbox import (
 )
 from swarmsgd.testing.transport_checks import (
     LARGE,
-    NOTICE_S,
     TRANSPORT_CHECKS,
     check_death,
     check_transport,
@@ -29,7 +28,6 @@ from swarmsgd.testing.transport_checks import (
 
 __all__ = [
     "LARGE",
-    "NOTICE_S",
     "TRANSPORT_CHECKS",
     "Cluster",
     "Edge",

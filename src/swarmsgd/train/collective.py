@@ -48,8 +48,9 @@ class Beat:
         self._thread = threading.Thread(target=self._run, name="swarmsgd-beat", daemon=True)
 
     def start(self) -> None:
-        """Begin to beat."""
+        """Begin to beat; the first time before this returns."""
         self._store = self._rendezvous.connect()
+        self._once()
         self._thread.start()
 
     def stop(self) -> None:
@@ -58,12 +59,15 @@ class Beat:
         if self._thread.is_alive():
             self._thread.join()
 
+    def _once(self) -> None:
+        self._store.add(self._rendezvous.key("beat", self._rendezvous.place.rank), 1)
+
     def _run(self) -> None:
         told: set[int] = set()
         key = self._rendezvous.key
         try:
             while True:
-                self._store.add(key("beat", self._rendezvous.place.rank), 1)
+                self._once()
                 for peer in set(self._lost_peers) - told:
                     self._store.add(key("lost", peer), 1)
                     told.add(peer)
@@ -83,7 +87,7 @@ class Watch:
     def is_dead(self, rank: int) -> bool:
         """Whether to go on without `rank`. Looks into the store; call it again and again."""
         store, key = self._rendezvous.store, self._rendezvous.key
-        if store.check([key("left", rank)]) or self._rendezvous.died(rank):
+        if self._rendezvous.gone(rank):
             return True
         beat, now = store.add(key("beat", rank), 0), time.monotonic()
         last, since = self._seen.get(rank, (-1, now))
@@ -102,7 +106,7 @@ class Watch:
 def say_goodbye(rendezvous: Rendezvous) -> None:
     """The last call to the store. The node that hosts it stays until all have left or are dead."""
     try:
-        rendezvous.store.set(rendezvous.key("left", rendezvous.place.rank), "1")
+        rendezvous.leave()
         watch = Watch(rendezvous)
         waiting = set(range(rendezvous.place.num_nodes))
         while rendezvous.hosts and waiting:
@@ -114,8 +118,9 @@ def say_goodbye(rendezvous: Rendezvous) -> None:
 
 
 def broadcast(rendezvous: Rendezvous, tensors: list[torch.Tensor], timeout_s: float) -> None:
-    """Overwrite `tensors` with node 0's, on all nodes. Raises PeerError if not all take part,
-    ModelError for a tensor that cannot be overwritten.
+    """Overwrite `tensors` with node 0's, on all nodes; returns when all have done so.
+
+    Raises PeerError if not all take part, ModelError for a tensor that cannot be overwritten.
     """
     num_nodes = rendezvous.place.num_nodes
     rendezvous.get_all("starts", "", timeout_s)  # names who died since; a group would only wait
@@ -127,14 +132,20 @@ def broadcast(rendezvous: Rendezvous, tensors: list[torch.Tensor], timeout_s: fl
     except RuntimeError as error:
         raise PeerError(f"a node was lost while all took over node 0's model: {error}") from None
     for tensor, host in zip(tensors, received, strict=True):
-        try:
-            with torch.no_grad():
-                tensor.copy_(host)
-        except RuntimeError as error:
-            raise ModelError(
-                f"a tensor of shape {list(tensor.shape)} and strides {list(tensor.stride())} "
-                f"cannot take over node 0's values: {error}. If it was expanded, clone() it"
-            ) from None
+        _take_over(tensor, host)
+    rendezvous.get_all("started", "", timeout_s)
+    del group  # not before: a slow node may still have been about to connect to this one
+
+
+def _take_over(tensor: torch.Tensor, values: torch.Tensor) -> None:
+    try:
+        with torch.no_grad():
+            tensor.copy_(values)
+    except RuntimeError as error:
+        raise ModelError(
+            f"a tensor of shape {list(tensor.shape)} and strides {list(tensor.stride())} "
+            f"cannot take over node 0's values: {error}. If it was expanded, clone() it"
+        ) from None
 
 
 class Mean:
@@ -181,9 +192,11 @@ class Mean:
                 )
             name = f"{self._name}/{attempt}"
             vectors, why = settled(), "another node says why"
+            group = None
             try:
                 self._meet(name, members, watch)
-                means, spread = self._attempt(name, members, vectors)
+                group = _group(self._rendezvous, name, members, GROUP_TIMEOUT_S)
+                means, spread = _means(group, len(members), vectors)
             except RuntimeError as error:  # a member died meanwhile
                 why = str(error)
                 self._rendezvous.store.set(f"{name}/failed", "1")
@@ -191,6 +204,7 @@ class Mean:
                 self._rendezvous.store.set(f"{name}/done/{rank}", "1")
                 if self._all_succeeded(name, members, watch):
                     return means, spread, members
+            del group  # not before: a slow member may not have heard all that this one sent
             attempt += 1
             tried, before = (tried + 1 if members == before else 1), members
             if tried == TRIES:
@@ -228,17 +242,6 @@ class Mean:
                 raise RuntimeError(f"nodes {sorted(waiting)} did not come")
             time.sleep(0.02)
 
-    def _attempt(
-        self, name: str, members: list[int], vectors: list[torch.Tensor]
-    ) -> tuple[list[torch.Tensor], float]:
-        group = _group(self._rendezvous, name, members, GROUP_TIMEOUT_S)
-        means = [_mean(group, vector, len(members)) for vector in vectors]
-        spread = torch.zeros(1, dtype=torch.float64)
-        for mine, mean in zip(vectors[0].split(CHUNK), means[0].split(CHUNK), strict=True):
-            spread += (mine.double() - mean.double()).square().sum()
-        _sum(group, spread)
-        return means, float(spread)
-
     def _all_succeeded(self, name: str, members: list[int], watch: Watch) -> bool:
         """Whether every member has the result, or those that have not are dead and nobody
         failed.
@@ -250,6 +253,17 @@ class Mean:
             if all(store.check([f"{name}/done/{r}"]) or watch.is_dead(r) for r in members):
                 return True
             time.sleep(0.02)
+
+
+def _means(
+    group: ProcessGroup, count: int, vectors: list[torch.Tensor]
+) -> tuple[list[torch.Tensor], float]:
+    means = [_mean(group, vector, count) for vector in vectors]
+    spread = torch.zeros(1, dtype=torch.float64)
+    for mine, mean in zip(vectors[0].split(CHUNK), means[0].split(CHUNK), strict=True):
+        spread += (mine.double() - mean.double()).square().sum()
+    _sum(group, spread)
+    return means, float(spread)
 
 
 def _mean(group: ProcessGroup, vector: torch.Tensor, count: int) -> torch.Tensor:

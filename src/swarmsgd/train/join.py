@@ -160,6 +160,7 @@ def connect(
     try:
         worker.start()
         connection.beat.start()
+        rendezvous.get_all("joined", "", timeout_s)  # none trains and leaves before all are here
     except BaseException:
         connection.close()
         raise

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
+from swarmsgd.observe.output import unhindered
 from swarmsgd.train.launcher import Launcher
 from swarmsgd.train.processes import Interrupts, Line, NodeEnd, Note, Outcome
 
@@ -25,7 +26,8 @@ def launch(
     """Run `argv` as `nodes` nodes on this host until all have ended (see `Launcher`).
 
     `on_line(node, stream, text)` gets every line the nodes print, by default to pass it on with
-    the node in front; `say(text)` what the launcher has to tell, by default on stderr.
+    the node in front; `say(text)` what the launcher has to tell, by default on stderr. What is
+    printed on streams that nobody reads is dropped: the nodes train on, and signals act at once.
     """
     on_line = on_line or print_line
     say = say or _say
@@ -38,6 +40,13 @@ def launch(
         master_port=master_port,
         env=env,
     )
+    with unhindered():
+        return _pass_on(launcher, on_line, say)
+
+
+def _pass_on(
+    launcher: Launcher, on_line: Callable[[int, str, str], None], say: Callable[[str], None]
+) -> Outcome:
     with Interrupts() as interrupts, launcher:
         for event in launcher.events(interrupts):
             match event:
@@ -51,8 +60,8 @@ def launch(
     outcome = launcher.outcome
     if outcome.interrupted is not None:
         say(f"{outcome.interrupted_by}: all nodes of this host were ended")
-    elif len(outcome.failed) > 0 and nodes > 1:
-        say(f"{len(outcome.failed)} of {nodes} nodes failed:")
+    elif len(outcome.failed) > 0 and launcher.nodes > 1:
+        say(f"{len(outcome.failed)} of {launcher.nodes} nodes failed:")
         for end in outcome.failed:
             say(describe(end))
     return outcome

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from torch.distributed import TCPStore
+from torch.distributed import DistError, TCPStore
 
 from swarmsgd.core.messages import explain_difference
 from swarmsgd.errors import ConfigError, PeerError
@@ -146,32 +146,46 @@ class Rendezvous:
         """A key of this join."""
         return "/".join([self.prefix, *map(str, parts)])
 
-    def died(self, rank: int) -> bool:
-        """Whether the launcher saw this node's process end."""
-        return self.store.check([f"{DIED}/{rank}"])
+    def leave(self) -> None:
+        """Say that this node takes no part any more."""
+        self.store.set(self.key("left", self.place.rank), "1")
+
+    def gone(self, rank: int) -> bool:
+        """Whether this node has left, or the launcher saw its process end."""
+        return any(self.store.check([key]) for key in (self.key("left", rank), f"{DIED}/{rank}"))
 
     def get_all(self, name: str, mine: str, timeout_s: float) -> list[str]:
         """Say `mine` under `name`, wait for what all others say. Raises PeerError naming who is
-        missing.
+        missing, or if the store is gone.
         """
+        try:
+            return self._get_all(name, mine, timeout_s)
+        except DistError as error:
+            raise PeerError(
+                f"the store at {self.place.host}:{self.place.port} cannot be reached any more: "
+                f"{error}. Its host has ended; start all again"
+            ) from None
+
+    def _get_all(self, name: str, mine: str, timeout_s: float) -> list[str]:
         count = self.place.num_nodes
         keys = [self.key(name, rank) for rank in range(count)]
         self.store.set(keys[self.place.rank], mine)
         give_up = time.monotonic() + timeout_s
         pause_s = 0.005
         while not self.store.check(keys):
-            dead = [r for r in range(count) if self.died(r) and not self.store.check([keys[r]])]
-            if dead:
+            missing = [r for r in range(count) if not self.store.check([keys[r]])]
+            # Looked for again: it may have come, and even left, between the two looks.
+            gone = [r for r in missing if self.gone(r) and not self.store.check([keys[r]])]
+            if gone:
                 raise PeerError(
-                    f"node {', '.join(map(str, dead))} ended before it had joined: what it printed "
+                    f"node {', '.join(map(str, gone))} ended before it had joined: what it printed "
                     "may say why. Mend that and start all again"
                 )
-            if time.monotonic() > give_up:
-                missing = [str(r) for r in range(count) if not self.store.check([keys[r]])]
+            if missing and time.monotonic() > give_up:
                 raise PeerError(
                     f"{len(missing)} of {count} nodes did not appear within {timeout_s:.0f} s: "
-                    f"node "
-                    f"{', '.join(missing[:10])}. Start them, or join with fewer nodes"
+                    f"node {', '.join(map(str, missing[:10]))}. Start them, or join with fewer "
+                    "nodes"
                 )
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 0.2)

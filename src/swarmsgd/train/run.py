@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from swarmsgd.observe.console import Console, summary_table
-from swarmsgd.observe.folder import MODEL, SUMMARY, check_folder, make_folder
+from swarmsgd.observe.folder import MODEL, SUMMARY, RunFolder
 from swarmsgd.observe.view import RunView
 from swarmsgd.observe.words import notice, totals
 from swarmsgd.settings.options import plain
+from swarmsgd.tasks import Task
 from swarmsgd.train.algorithms import MAKERS
 from swarmsgd.train.config import TrainConfig
 from swarmsgd.train.launch import describe, prefix
@@ -37,12 +38,15 @@ def run(config: TrainConfig, *, file: TextIO | None = None) -> int:
 
     Raises ConfigError or DataError before any node was started.
     """
-    folder = config.folder()
-    check_folder(folder, overwrite=config.overwrite)
+    planned = RunFolder(config.out, config.task_name, overwrite=config.overwrite)
     # Made here once, so that data are fetched once and whatever is wrong with them shows now.
     task = config.make_task(notice)
     _prepare(config)
-    make_folder(folder, config.to_json())
+    with planned.owned(config.to_json()) as folder:
+        return _train(config, task, folder, file)
+
+
+def _train(config: TrainConfig, task: Task, folder: Path, file: TextIO | None) -> int:
     argv = [sys.executable, "-m", "swarmsgd.train.trainee", str(folder.absolute())]
     view, silences = RunView(folder, config.nodes), Silences()
     launcher = Launcher(argv, config.nodes)

@@ -36,8 +36,8 @@ from swarmsgd.transport.sockets import Endpoint, descriptors, route_address
 
 __all__ = ["GlooTransport", "open_group", "route_address"]
 
-_GROUP_TIMEOUT = timedelta(seconds=10)
-"""For a peer that is there and reachable; Gloo itself waits five times as long for a connection."""
+_LEAST_S, _MOST_S = 10.0, 60.0
+"""How long to wait for a peer that was there and reachable: it may be slow, or have died since."""
 _JOIN_S = 10.0
 
 log = logging.getLogger("swarmsgd")
@@ -128,14 +128,15 @@ class GlooTransport:
         for old in [self._links[peer] for peer in peers if peer in self._links]:
             old.join(_JOIN_S)  # its last callback comes before the first of the new link
         _live.add(self)
+        give_up = time.monotonic() + timeout_s
         port = self._port = self._port or Port(self._address)
 
         def open_link(met: Meeting) -> None:
             try:
                 side = int(self.rank > met.peer)
-                group = make_group(
-                    met.key, met.store, side, 2, port.device, _GROUP_TIMEOUT, threads=0
-                )
+                patience_s = min(max(give_up - time.monotonic(), _LEAST_S), _MOST_S)
+                patience = timedelta(seconds=patience_s)
+                group = make_group(met.key, met.store, side, 2, port.device, patience, threads=0)
             except RuntimeError as error:
                 raise NotMet(
                     f"was there, but the link to it could not be opened: {plain(error)}. Start it "
