@@ -31,6 +31,7 @@ def test_parameters_are_views_of_one_vector():
     assert all(bool((p == 0.5).all()) for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_an_optimizer_with_state_goes_on_as_it_would_without():
     outcomes: list[list[torch.Tensor]] = []
     for with_arena in (False, True):

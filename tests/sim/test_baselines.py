@@ -83,6 +83,7 @@ def test_every_baseline_finds_the_optimum_of_quadratics(name: str):
     assert end["samples"] == 3 * 6 * 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BASELINES)
 def test_every_baseline_learns_the_digits(name: str):
     pytest.importorskip("sklearn")
@@ -105,6 +106,7 @@ def test_on_a_single_node_a_baseline_is_plain_sgd(name: str):
     assert alone.summary["bytes_sent"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALGORITHMS)
 @pytest.mark.parametrize(
     ("option", "values"),

@@ -25,6 +25,8 @@ from theory_runs import (
 from swarmsgd import graphs
 from swarmsgd.settings.swarm import BITS
 
+pytestmark = pytest.mark.slow
+
 REGULAR = ["complete", "hypercube", "torus", "random-regular:4", "ring"]
 
 

@@ -165,6 +165,7 @@ def test_the_sum_of_copies_is_conserved_under_any_interleaving(bits, script, see
     swarm.check_live()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", BITS)
 @relaxed
 @given(script=actions, seed=st.integers(0, 2**32))

@@ -37,6 +37,7 @@ def lagging(rng: np.random.Generator) -> Lagging:
     return Lagging(lambda count: int(rng.integers(count)))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     calls=st.lists(st.sampled_from(["add", "fetch", "step", "run", "run"]), max_size=30),
@@ -180,6 +181,7 @@ actions = st.lists(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [None, 8, 4])
 @relaxed
 @given(script=actions, seed=st.integers(0, 2**32), rate=st.sampled_from([0.0, 1e-3, 1.0]))

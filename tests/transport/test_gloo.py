@@ -81,6 +81,7 @@ def in_process(edges: Iterable[Edge], *, victim: int | None = None) -> Iterator[
         yield Cluster(nodes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", TRANSPORT_CHECKS.values(), ids=TRANSPORT_CHECKS)
 def test_gloo_links_are_a_transport(check):
     check(in_process)

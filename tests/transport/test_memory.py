@@ -25,6 +25,7 @@ def threaded(edges: Iterable[Edge], *, victim: int | None = None) -> Iterator[Cl
         node.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", TRANSPORT_CHECKS.values(), ids=TRANSPORT_CHECKS)
 def test_a_threaded_network_is_a_transport(check):
     check(threaded)
