@@ -42,8 +42,8 @@ def main() -> None:
 def run(nodes: int, folder: Path, jobs: int, *, alone: bool) -> dict[str, Any]:
     """Rates tried and chosen, and figures of each run, at one number of nodes."""
     from swarmsgd.observe.folder import make_folder
-    from swarmsgd.sim.compare import CHOSEN, TUNING, Comparing
-    from swarmsgd.sim.comparison import read_comparison
+    from swarmsgd.sim.comparison.compare import CHOSEN, TUNING, Comparing
+    from swarmsgd.sim.comparison.recipe import read_comparison
 
     recipe = read_comparison(str(RECIPE))
     recipe = replace(

@@ -17,9 +17,9 @@ import time
 import torch
 from bench import keep, table
 
-from swarmsgd.sim.config import SimConfig
-from swarmsgd.sim.run import simulate
-from swarmsgd.sim.world import World
+from swarmsgd.sim.command.config import SimConfig
+from swarmsgd.sim.command.run import simulate
+from swarmsgd.sim.engine.world import World
 from swarmsgd.tasks import TASKS, Task, VisionOptions
 
 NODES = 16

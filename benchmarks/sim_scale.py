@@ -60,9 +60,9 @@ def one(nodes: int, bits: str) -> dict[str, float]:
     import torch
 
     from swarmsgd.codec import kernels
-    from swarmsgd.sim.config import SimConfig
-    from swarmsgd.sim.run import simulate
-    from swarmsgd.sim.world import World
+    from swarmsgd.sim.command.config import SimConfig
+    from swarmsgd.sim.command.run import simulate
+    from swarmsgd.sim.engine.world import World
     from swarmsgd.tasks import SyntheticOptions
 
     torch.set_num_threads(1)

@@ -59,9 +59,9 @@ def run(
     """Figures of one cell."""
     import torch
 
-    from swarmsgd.sim.config import SimConfig
-    from swarmsgd.sim.run import simulate
-    from swarmsgd.sim.world import World
+    from swarmsgd.sim.command.config import SimConfig
+    from swarmsgd.sim.command.run import simulate
+    from swarmsgd.sim.engine.world import World
     from swarmsgd.tasks import VisionOptions
 
     torch.set_num_threads(1)

@@ -20,9 +20,9 @@ from bench import keep, table
 from swarmsgd.observe.axes import Axis
 from swarmsgd.observe.figures import Series, lines
 from swarmsgd.observe.page import Row, page, write_page
-from swarmsgd.sim.config import SimConfig
-from swarmsgd.sim.run import simulate
-from swarmsgd.sim.world import World
+from swarmsgd.sim.command.config import SimConfig
+from swarmsgd.sim.command.run import simulate
+from swarmsgd.sim.engine.world import World
 from swarmsgd.tasks import SyntheticOptions
 
 DIMENSION = 99_782

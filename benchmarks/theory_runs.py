@@ -16,11 +16,11 @@ from theory_formulas import gamma_of
 
 from swarmsgd import graphs
 from swarmsgd.settings.swarm import lengths_of
-from swarmsgd.sim.config import SimConfig
-from swarmsgd.sim.fleet import Fleet
-from swarmsgd.sim.ledger import Ledger
-from swarmsgd.sim.swarm import Swarm
-from swarmsgd.sim.world import World
+from swarmsgd.sim.command.config import SimConfig
+from swarmsgd.sim.engine.fleet import Fleet
+from swarmsgd.sim.engine.ledger import Ledger
+from swarmsgd.sim.engine.world import World
+from swarmsgd.sim.swarm.engine import Swarm
 from swarmsgd.tasks import SyntheticOptions, SyntheticTask
 
 INSTANT = World(step_jitter=0.3, latency_ms=0.0, bandwidth_mbit_s=math.inf)

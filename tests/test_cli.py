@@ -18,7 +18,7 @@ from swarmsgd.settings.optimizer import SCHEDULES
 from swarmsgd.settings.run import RunConfig
 from swarmsgd.settings.swarm import MODES
 from swarmsgd.tasks import DATASETS, MODELS, PARTITIONS, TASKS, VisionOptions
-from swarmsgd.train.config import TrainConfig
+from swarmsgd.train.command.config import TrainConfig
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> str:
@@ -84,7 +84,7 @@ def test_the_tasks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_options_reach_the_run_as_one_checked_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    from swarmsgd.train import run
+    from swarmsgd.train.command import run
 
     seen: list[TrainConfig] = []
     monkeypatch.setattr(run, "run", lambda config: seen.append(config) or 0)
@@ -185,8 +185,8 @@ def test_an_option_that_does_not_exist_is_told_with_one_that_does(
 def test_a_data_set_is_a_task_too(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from swarmsgd.sim import command as simulated
-    from swarmsgd.train import run as real
+    from swarmsgd.sim.command import command as simulated
+    from swarmsgd.train.command import run as real
 
     seen: list[RunConfig] = []
     for module in (simulated, real):

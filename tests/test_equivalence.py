@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file
 
 from swarmsgd.settings.optimizer import OptimizerSettings
-from swarmsgd.sim.config import SimConfig
-from swarmsgd.sim.run import simulate
-from swarmsgd.sim.world import World
+from swarmsgd.sim.command.config import SimConfig
+from swarmsgd.sim.command.run import simulate
+from swarmsgd.sim.engine.world import World
 from swarmsgd.tasks import VisionOptions
-from swarmsgd.train.config import TrainConfig
-from swarmsgd.train.run import run
+from swarmsgd.train.command.config import TrainConfig
+from swarmsgd.train.command.run import run
 
 pytestmark = pytest.mark.slow
 

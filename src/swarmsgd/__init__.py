@@ -14,22 +14,22 @@ if TYPE_CHECKING:
     from swarmsgd import graphs as graphs
     from swarmsgd.graphs import Graph as Graph
     from swarmsgd.settings.swarm import SwarmSettings as SwarmSettings
-    from swarmsgd.sim.config import SimConfig as SimConfig
-    from swarmsgd.sim.run import simulate as simulate
-    from swarmsgd.sim.world import World as World
-    from swarmsgd.train.join import join as join
-    from swarmsgd.train.swarm import Swarm as Swarm
+    from swarmsgd.sim.command.config import SimConfig as SimConfig
+    from swarmsgd.sim.command.run import simulate as simulate
+    from swarmsgd.sim.engine.world import World as World
+    from swarmsgd.train.node.join import join as join
+    from swarmsgd.train.node.swarm import Swarm as Swarm
 
 _WHERE = {
     "Graph": "swarmsgd.graphs",
-    "SimConfig": "swarmsgd.sim.config",
-    "Swarm": "swarmsgd.train.swarm",
+    "SimConfig": "swarmsgd.sim.command.config",
+    "Swarm": "swarmsgd.train.node.swarm",
     "SwarmSettings": "swarmsgd.settings.swarm",
     "errors": "swarmsgd.errors",
     "graphs": "swarmsgd.graphs",
-    "World": "swarmsgd.sim.world",
-    "join": "swarmsgd.train.join",
-    "simulate": "swarmsgd.sim.run",
+    "World": "swarmsgd.sim.engine.world",
+    "join": "swarmsgd.train.node.join",
+    "simulate": "swarmsgd.sim.command.run",
 }
 
 __version__ = "0.1.0"

@@ -163,7 +163,7 @@ def _launch(arguments: list[str]) -> int:
     add("script", metavar="SCRIPT", help="the script, or with -m the module")
     add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments, untouched")
     given = parser.parse_args(arguments)
-    from swarmsgd.train.launch import launch
+    from swarmsgd.train.launch.launch import launch
 
     _check_exists(given.script, module=given.module)
     option = ["-m"] if given.module else []
@@ -243,21 +243,21 @@ def _compare(arguments: list[str]) -> int:
     add("--overwrite", action="store_true", help="replace what is in the folder")
     add("--jobs", type=int, help="runs at a time (default: one a core)")
     given = parser.parse()
-    from swarmsgd.sim.compare import compare
+    from swarmsgd.sim.comparison.compare import compare
 
     return compare(given.recipe, out=given.out, overwrite=given.overwrite, jobs=given.jobs)
 
 
 def _train(arguments: list[str]) -> int:
-    from swarmsgd.train.config import TrainConfig
-    from swarmsgd.train.run import run
+    from swarmsgd.train.command.config import TrainConfig
+    from swarmsgd.train.command.run import run
 
     return run(_config("train", TrainConfig, arguments, TRAIN_EPILOG))
 
 
 def _simulate(arguments: list[str]) -> int:
-    from swarmsgd.sim.command import run
-    from swarmsgd.sim.config import SimConfig
+    from swarmsgd.sim.command.command import run
+    from swarmsgd.sim.command.config import SimConfig
 
     return run(_config("simulate", SimConfig, arguments, SIMULATE_EPILOG))
 

@@ -13,12 +13,12 @@ from swarmsgd.settings.algorithms import ALGORITHMS, REAL
 from swarmsgd.settings.options import options_of
 from swarmsgd.settings.run import RunConfig
 from swarmsgd.settings.swarm import SwarmSettings
-from swarmsgd.sim.algorithms import MAKERS as SIMULATED_MAKERS
-from swarmsgd.sim.config import SimConfig
-from swarmsgd.sim.world import World
+from swarmsgd.sim.command.algorithms import MAKERS as SIMULATED_MAKERS
+from swarmsgd.sim.command.config import SimConfig
+from swarmsgd.sim.engine.world import World
 from swarmsgd.tasks import TASKS, SyntheticOptions, VisionOptions
-from swarmsgd.train.algorithms import MAKERS as REAL_MAKERS
-from swarmsgd.train.config import TrainConfig
+from swarmsgd.train.command.algorithms import MAKERS as REAL_MAKERS
+from swarmsgd.train.command.config import TrainConfig
 
 
 def test_every_option_goes_to_the_part_that_has_it():

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from swarmsgd.sim.config import SimConfig
-from swarmsgd.sim.fleet import Fleet
-from swarmsgd.sim.ledger import Ledger
-from swarmsgd.sim.swarm import Swarm
-from swarmsgd.sim.world import World
+from swarmsgd.sim.command.config import SimConfig
+from swarmsgd.sim.engine.fleet import Fleet
+from swarmsgd.sim.engine.ledger import Ledger
+from swarmsgd.sim.engine.world import World
+from swarmsgd.sim.swarm.engine import Swarm
 from swarmsgd.tasks import TASKS, SyntheticOptions
 
 STILL = 1e-30

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from swarmsgd.settings.algorithms import ALGORITHMS
-from swarmsgd.sim.algorithms import MAKERS
 from swarmsgd.sim.baselines.costs import Collective, Links
 from swarmsgd.sim.baselines.d_psgd import DPsgd
 from swarmsgd.sim.baselines.noloco import NoLoCo
 from swarmsgd.sim.baselines.pairwise import Pairwise
 from swarmsgd.sim.baselines.push_sum import PushSum
-from swarmsgd.sim.config import SimConfig
-from swarmsgd.sim.fleet import Fleet, Vector
-from swarmsgd.sim.ledger import Ledger
-from swarmsgd.sim.run import Result, simulate
-from swarmsgd.sim.world import World
+from swarmsgd.sim.command.algorithms import MAKERS
+from swarmsgd.sim.command.config import SimConfig
+from swarmsgd.sim.command.run import Result, simulate
+from swarmsgd.sim.engine.fleet import Fleet, Vector
+from swarmsgd.sim.engine.ledger import Ledger
+from swarmsgd.sim.engine.world import World
 from swarmsgd.tasks import TASKS, SyntheticOptions
 
 ASYNCHRONOUS = ["ad-psgd", "a2cid2"]

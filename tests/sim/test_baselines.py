@@ -10,7 +10,6 @@ import torch
 from swarmsgd import graphs
 from swarmsgd.errors import ConfigError
 from swarmsgd.settings.algorithms import ALGORITHMS
-from swarmsgd.sim.algorithms import MAKERS
 from swarmsgd.sim.baselines.a2cid2 import A2cid2, chis
 from swarmsgd.sim.baselines.ad_psgd import AdPsgd
 from swarmsgd.sim.baselines.d_psgd import DPsgd
@@ -18,11 +17,12 @@ from swarmsgd.sim.baselines.diloco import diloco
 from swarmsgd.sim.baselines.noloco import NoLoCo
 from swarmsgd.sim.baselines.pairwise import Pairwise
 from swarmsgd.sim.baselines.push_sum import PushSum
-from swarmsgd.sim.config import SimConfig
-from swarmsgd.sim.fleet import Fleet
-from swarmsgd.sim.ledger import Ledger
-from swarmsgd.sim.run import Result, check, simulate
-from swarmsgd.sim.world import World
+from swarmsgd.sim.command.algorithms import MAKERS
+from swarmsgd.sim.command.config import SimConfig
+from swarmsgd.sim.command.run import Result, check, simulate
+from swarmsgd.sim.engine.fleet import Fleet
+from swarmsgd.sim.engine.ledger import Ledger
+from swarmsgd.sim.engine.world import World
 from swarmsgd.tasks import TASKS, SyntheticOptions, Task, VisionOptions
 
 BASELINES = [name for name in ALGORITHMS if name != "swarm"]

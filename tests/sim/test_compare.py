@@ -13,8 +13,8 @@ import pytest
 
 from swarmsgd.cli import main
 from swarmsgd.errors import ConfigError
-from swarmsgd.sim.compare import COLUMNS, markdown
-from swarmsgd.sim.comparison import folder_of, parse, read_comparison, recipe_names
+from swarmsgd.sim.comparison.compare import COLUMNS, markdown
+from swarmsgd.sim.comparison.recipe import folder_of, parse, read_comparison, recipe_names
 
 RECIPE = """
 title = "Small"

@@ -11,10 +11,10 @@ from still import INSTANT, config, finish, spread, swarm_of
 from swarmsgd.errors import ModelError
 from swarmsgd.observe.records import read
 from swarmsgd.settings.swarm import MODES
-from swarmsgd.sim.config import SimConfig
-from swarmsgd.sim.run import Result, simulate
-from swarmsgd.sim.swarm import Swarm
-from swarmsgd.sim.world import World
+from swarmsgd.sim.command.config import SimConfig
+from swarmsgd.sim.command.run import Result, simulate
+from swarmsgd.sim.engine.world import World
+from swarmsgd.sim.swarm.engine import Swarm
 from swarmsgd.tasks import TASKS, SyntheticOptions, VisionOptions
 
 BUSY = {

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swarmsgd.sim.agenda import Agenda
-from swarmsgd.sim.network import Network
-from swarmsgd.sim.world import World
+from swarmsgd.sim.engine.agenda import Agenda
+from swarmsgd.sim.engine.network import Network
+from swarmsgd.sim.engine.world import World
 
 MEGABYTE_S = 8.0
 """In Mbit/s."""

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from swarmsgd.settings.algorithms import ALGORITHMS
 from swarmsgd.settings.optimizer import OPTIMIZERS, OptimizerSettings
-from swarmsgd.sim.fleet import Fleet
-from swarmsgd.sim.learners import learner_of
-from swarmsgd.sim.module_learner import ModuleLearner
-from swarmsgd.sim.quadratic_learner import QuadraticLearner
-from swarmsgd.sim.run import simulate
-from swarmsgd.sim.states import OptimizerStates, rows
+from swarmsgd.sim.command.run import simulate
+from swarmsgd.sim.engine.fleet import Fleet
+from swarmsgd.sim.engine.learners import learner_of
+from swarmsgd.sim.engine.module_learner import ModuleLearner
+from swarmsgd.sim.engine.quadratic_learner import QuadraticLearner
+from swarmsgd.sim.engine.states import OptimizerStates, rows
 from swarmsgd.tasks import TASKS, Batch, Score, SyntheticOptions, VisionOptions, node_generator
 
 NODES = 3

@@ -15,8 +15,8 @@ from swarmsgd.cli import main
 from swarmsgd.observe.records import read
 from swarmsgd.observe.schema import SCORES, wrong
 from swarmsgd.observe.summary import FIGURES
-from swarmsgd.sim.config import SimConfig
-from swarmsgd.sim.world import World
+from swarmsgd.sim.command.config import SimConfig
+from swarmsgd.sim.engine.world import World
 from swarmsgd.tasks import SyntheticOptions
 
 SMALL = ("--dimension", "8", "--samples-per-node", "40", "--epochs", "1", "--evals", "4")

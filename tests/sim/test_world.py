@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from swarmsgd.errors import ConfigError
-from swarmsgd.sim.speeds import Speeds
-from swarmsgd.sim.world import Factor, Happening, World
+from swarmsgd.sim.engine.speeds import Speeds
+from swarmsgd.sim.engine.world import Factor, Happening, World
 
 
 @pytest.mark.parametrize("option", ["stragglers", "slow_links"])

@@ -24,9 +24,9 @@ from swarmsgd.core.node import Node
 from swarmsgd.core.replica import Replica
 from swarmsgd.observe.records import Recorder, read
 from swarmsgd.settings.swarm import BITS
-from swarmsgd.train.staging import stage
-from swarmsgd.train.transfers import Transfers
-from swarmsgd.train.worker import Worker
+from swarmsgd.train.node.staging import stage
+from swarmsgd.train.node.transfers import Transfers
+from swarmsgd.train.node.worker import Worker
 from swarmsgd.transport.memory import MemoryNetwork
 
 DIM = 4096 + 70

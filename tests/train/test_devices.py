@@ -5,8 +5,8 @@ import torch
 
 from swarmsgd.errors import ConfigError
 from swarmsgd.tasks import SyntheticOptions
-from swarmsgd.train.config import TrainConfig
-from swarmsgd.train.devices import device_of_node
+from swarmsgd.train.command.config import TrainConfig
+from swarmsgd.train.command.devices import device_of_node
 
 
 def test_nodes_share_the_devices_of_a_machine_in_turn(monkeypatch: pytest.MonkeyPatch):

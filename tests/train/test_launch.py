@@ -17,10 +17,10 @@ import pytest
 from torch.distributed import HashStore
 
 from swarmsgd.errors import ConfigError
-from swarmsgd.train import hosts
-from swarmsgd.train.launch import launch, print_line
-from swarmsgd.train.launcher import Launcher
-from swarmsgd.train.processes import Line, NodeEnd, Note, Stream
+from swarmsgd.train.launch import hosts
+from swarmsgd.train.launch.launch import launch, print_line
+from swarmsgd.train.launch.launcher import Launcher
+from swarmsgd.train.launch.processes import Line, NodeEnd, Note, Stream
 
 AWAIT = """
 import os, sys, time
@@ -233,7 +233,7 @@ def test_what_a_node_left_running_ends_with_it(script, alive: Alive) -> None:
 
 LAUNCHER = """
 import sys
-from swarmsgd.train.launch import launch
+from swarmsgd.train.launch.launch import launch
 sys.exit(launch(sys.argv[2:], int(sys.argv[1])).exit_code)
 """
 
@@ -406,7 +406,7 @@ def free_port() -> int:
 HOST = """
 import sys
 from swarmsgd.errors import ConfigError
-from swarmsgd.train.launch import launch
+from swarmsgd.train.launch.launch import launch
 nodes, hosts, index, port = map(int, sys.argv[1:5])
 try:
     sys.exit(

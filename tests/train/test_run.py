@@ -26,10 +26,10 @@ from swarmsgd.observe.summary import FIGURES
 from swarmsgd.observe.view import RunView, record_path
 from swarmsgd.settings.algorithms import ALGORITHMS
 from swarmsgd.tasks import SyntheticOptions, VisionOptions, VisionTask, estimate_batch_norm
-from swarmsgd.train.config import TrainConfig
-from swarmsgd.train.processes import NodeEnd, Outcome
-from swarmsgd.train.run import SILENT_S, Silences, run
-from swarmsgd.train.summary import summarise
+from swarmsgd.train.command.config import TrainConfig
+from swarmsgd.train.command.run import SILENT_S, Silences, run
+from swarmsgd.train.command.summary import summarise
+from swarmsgd.train.launch.processes import NodeEnd, Outcome
 
 DIGITS = VisionOptions(dataset="digits", model="mlp")
 

@@ -19,8 +19,8 @@ from swarmsgd.core.arena import Arena
 from swarmsgd.core.node import Node
 from swarmsgd.errors import ModelError
 from swarmsgd.observe.records import Recorder
-from swarmsgd.train.transfers import InOrder, Streams
-from swarmsgd.train.worker import Worker
+from swarmsgd.train.node.transfers import InOrder, Streams
+from swarmsgd.train.node.worker import Worker
 from swarmsgd.transport.memory import MemoryNetwork
 
 

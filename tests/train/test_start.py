@@ -8,7 +8,7 @@ from nodes import Nodes, run
 pytestmark = pytest.mark.slow
 
 SLOW = """
-from swarmsgd.train import collective
+from swarmsgd.train.meet import collective
 
 class Slow(torch.distributed.Store):
     "A store whose first answer comes only when one of `keys` is there: somebody has gone on."

@@ -7,8 +7,8 @@ from torch import nn
 
 from swarmsgd.core.arena import Arena
 from swarmsgd.errors import ConfigError
-from swarmsgd.train.join import join
-from swarmsgd.train.state import OptimizerState
+from swarmsgd.train.node.join import join
+from swarmsgd.train.node.state import OptimizerState
 
 
 def trained(

@@ -11,7 +11,7 @@ from nodes import Nodes, free_port, run
 
 import swarmsgd
 from swarmsgd.core import messages
-from swarmsgd.train import collective
+from swarmsgd.train.meet import collective
 
 pytestmark = pytest.mark.slow
 
@@ -319,7 +319,7 @@ except RuntimeError as error:
 
 def test_a_mean_that_fails_though_all_live_is_given_up_with_the_reason():
     body = """
-from swarmsgd.train import collective
+from swarmsgd.train.meet import collective
 collective.LOST_S = collective.BEAT_S = 0.1
 def fails(*_):
     raise RuntimeError("the network says no")

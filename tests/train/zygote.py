@@ -145,7 +145,7 @@ def load() -> int:
     import torch
 
     import swarmsgd.testing
-    import swarmsgd.train.join  # noqa: F401
+    import swarmsgd.train.node.join  # noqa: F401
     from swarmsgd.codec import kernels
 
     kernels.prepare()

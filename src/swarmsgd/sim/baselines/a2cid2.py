@@ -29,10 +29,10 @@ from swarmsgd.errors import ConfigError
 from swarmsgd.graphs import Graph
 from swarmsgd.seeds import stream
 from swarmsgd.sim.baselines.pairwise import Pairwise
-from swarmsgd.sim.config import SimConfig
-from swarmsgd.sim.fleet import Fleet, Vector
-from swarmsgd.sim.ledger import Ledger
-from swarmsgd.sim.speeds import Speeds
+from swarmsgd.sim.command.config import SimConfig
+from swarmsgd.sim.engine.fleet import Fleet, Vector
+from swarmsgd.sim.engine.ledger import Ledger
+from swarmsgd.sim.engine.speeds import Speeds
 
 MOST_NODES = 2048
 """Of a graph whose effective resistances are computed, from a dense matrix."""

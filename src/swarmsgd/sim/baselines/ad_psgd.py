@@ -14,8 +14,8 @@ that the step is applied to.
 from __future__ import annotations
 
 from swarmsgd.sim.baselines.pairwise import Pairwise
-from swarmsgd.sim.fleet import Fleet, Vector
-from swarmsgd.sim.ledger import Ledger
+from swarmsgd.sim.engine.fleet import Fleet, Vector
+from swarmsgd.sim.engine.ledger import Ledger
 
 
 def ad_psgd(fleet: Fleet, ledger: Ledger) -> Pairwise:

@@ -13,8 +13,8 @@ import numpy as np
 
 from swarmsgd.sim.baselines.costs import Collective
 from swarmsgd.sim.baselines.lockstep import LockStep, count_even
-from swarmsgd.sim.fleet import Fleet, Vector
-from swarmsgd.sim.ledger import Ledger
+from swarmsgd.sim.engine.fleet import Fleet, Vector
+from swarmsgd.sim.engine.ledger import Ledger
 
 
 def allreduce(fleet: Fleet, ledger: Ledger) -> LockStep:

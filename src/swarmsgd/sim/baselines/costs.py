@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from swarmsgd.sim.world import World
+from swarmsgd.sim.engine.world import World
 
 Times = npt.NDArray[np.float64]
 Nodes = npt.NDArray[np.int64]

@@ -21,8 +21,8 @@ import numpy as np
 
 from swarmsgd.sim.baselines.costs import FLOAT_BYTES, Links, Times
 from swarmsgd.sim.baselines.lockstep import LockStep, mean_row
-from swarmsgd.sim.fleet import Fleet, Vector
-from swarmsgd.sim.ledger import Ledger
+from swarmsgd.sim.engine.fleet import Fleet, Vector
+from swarmsgd.sim.engine.ledger import Ledger
 
 
 def d_psgd(fleet: Fleet, ledger: Ledger) -> LockStep:

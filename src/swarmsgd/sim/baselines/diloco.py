@@ -19,8 +19,8 @@ import numpy as np
 
 from swarmsgd.sim.baselines.costs import Collective
 from swarmsgd.sim.baselines.lockstep import LockStep, count_even, mean_row
-from swarmsgd.sim.fleet import Fleet, Vector
-from swarmsgd.sim.ledger import Ledger
+from swarmsgd.sim.engine.fleet import Fleet, Vector
+from swarmsgd.sim.engine.ledger import Ledger
 
 
 def diloco(

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from swarmsgd.sim.baselines.costs import Collective
 from swarmsgd.sim.baselines.lockstep import LockStep, count_even, mean_row
-from swarmsgd.sim.fleet import Fleet, Vector
-from swarmsgd.sim.ledger import Ledger
+from swarmsgd.sim.engine.fleet import Fleet, Vector
+from swarmsgd.sim.engine.ledger import Ledger
 
 
 def local_sgd(fleet: Fleet, ledger: Ledger) -> LockStep:

@@ -18,9 +18,9 @@ import numpy as np
 from swarmsgd.seeds import stream
 from swarmsgd.settings.swarm import lengths_of
 from swarmsgd.sim.baselines.costs import Times
-from swarmsgd.sim.fleet import Fleet, Vector
-from swarmsgd.sim.ledger import Ledger
-from swarmsgd.sim.speeds import Speeds
+from swarmsgd.sim.engine.fleet import Fleet, Vector
+from swarmsgd.sim.engine.ledger import Ledger
+from swarmsgd.sim.engine.speeds import Speeds
 
 
 class Rule(Protocol):
@@ -44,7 +44,7 @@ class Rule(Protocol):
 
 
 class LockStep:
-    """Drives a rule; see `swarmsgd.sim.algorithms.Algorithm`.
+    """Drives a rule; see `swarmsgd.sim.command.algorithms.Algorithm`.
 
     `lengths` is H, drawn once a round for all nodes; the last round may be shorter.
     """

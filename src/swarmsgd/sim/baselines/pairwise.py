@@ -25,12 +25,12 @@ import numpy as np
 
 from swarmsgd.core.code import Bytes
 from swarmsgd.seeds import stream
-from swarmsgd.sim.agenda import Agenda
 from swarmsgd.sim.baselines.costs import FLOAT_BYTES
-from swarmsgd.sim.fleet import Fleet, Vector
-from swarmsgd.sim.ledger import Ledger
-from swarmsgd.sim.network import Network
-from swarmsgd.sim.speeds import Speeds
+from swarmsgd.sim.engine.agenda import Agenda
+from swarmsgd.sim.engine.fleet import Fleet, Vector
+from swarmsgd.sim.engine.ledger import Ledger
+from swarmsgd.sim.engine.network import Network
+from swarmsgd.sim.engine.speeds import Speeds
 
 
 class Mixing(Protocol):
@@ -89,7 +89,7 @@ class _Average:
 
 
 class Pairwise:
-    """Drives a mixing; see `swarmsgd.sim.algorithms.Algorithm`."""
+    """Drives a mixing; see `swarmsgd.sim.command.algorithms.Algorithm`."""
 
     def __init__(self, fleet: Fleet, ledger: Ledger, mixing: Mixing) -> None:
         config = fleet.config

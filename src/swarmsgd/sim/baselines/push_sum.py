@@ -21,8 +21,8 @@ import numpy as np
 
 from swarmsgd.sim.baselines.costs import FLOAT_BYTES, Links, Nodes, Times
 from swarmsgd.sim.baselines.lockstep import LockStep
-from swarmsgd.sim.fleet import Fleet, Vector
-from swarmsgd.sim.ledger import Ledger
+from swarmsgd.sim.engine.fleet import Fleet, Vector
+from swarmsgd.sim.engine.ledger import Ledger
 
 
 def sgp(fleet: Fleet, ledger: Ledger) -> LockStep:

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from swarmsgd.sim.fleet import Fleet, Vector
-from swarmsgd.sim.ledger import Ledger
-from swarmsgd.sim.speeds import Speeds
+from swarmsgd.sim.engine.fleet import Fleet, Vector
+from swarmsgd.sim.engine.ledger import Ledger
+from swarmsgd.sim.engine.speeds import Speeds
 
 
 class Sgd:
-    """See `swarmsgd.sim.algorithms.Algorithm`. Ends early if node 0 is killed."""
+    """See `swarmsgd.sim.command.algorithms.Algorithm`. Ends early if node 0 is killed."""
 
     def __init__(self, fleet: Fleet, ledger: Ledger) -> None:
         config = fleet.config

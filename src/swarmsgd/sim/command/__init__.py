@@ -1,0 +1,1 @@
+"""`swarmsgd simulate`: one run in virtual time."""

@@ -1,0 +1,108 @@
+"""`swarmsgd simulate`: one run, with the curve printed as it grows, its files and its page."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from swarmsgd.observe.console import bytes_text
+from swarmsgd.observe.curves import read_run
+from swarmsgd.observe.folder import REPORT, RunFolder
+from swarmsgd.observe.page import write_page
+from swarmsgd.observe.report import single_page
+from swarmsgd.observe.schema import SCORES
+from swarmsgd.observe.words import notice, stopped, totals
+from swarmsgd.sim.command.config import SimConfig
+from swarmsgd.sim.command.run import check, simulate, write_result
+from swarmsgd.tasks import Task
+
+INTERRUPTED = 130
+COLUMNS = {
+    "epoch": ("epoch", "{:.2f}"),
+    "virtual s": ("time_s", "{:,.2f}"),
+    "accuracy": ("accuracy", "{:.2%}"),
+    "loss": ("loss", "{:.4f}"),
+    "gamma": ("gamma", "{:.3g}"),
+    "exchanges": ("exchanges", "{:,}"),
+    "sent": ("bytes_sent", ""),
+    "nodes": ("live", "{}"),
+}
+"""Heading -> field of a point of the curve, and how it is written."""
+
+
+def run(config: SimConfig, *, file: TextIO | None = None) -> int:
+    """Simulate, and return the exit code: 0, or 130 after Ctrl-C, with what was recorded kept.
+
+    Raises ConfigError or DataError before anything runs, ModelError if training diverges.
+    """
+    out = file or sys.stdout
+
+    def say(text: str) -> None:
+        print(text, file=out, flush=True)
+
+    check(config)
+    torch.set_num_threads(1)  # as the nodes of a real run have, and the same bits on every machine
+    planned = RunFolder(config.out, f"sim-{config.task_name}", overwrite=config.overwrite)
+    # Made first, so that whatever is wrong with the data shows now.
+    task = config.make_task(notice)
+    with planned.owned(config.to_json()) as folder:
+        return _run(config, task, folder, say)
+
+
+def _run(config: SimConfig, task: Task, folder: Path, say: Callable[[str], None]) -> int:
+    say(config.title())
+    result = simulate(
+        config,
+        folder=folder,
+        task=task,
+        watch=lambda point: say("\n".join(lines(point))),
+    )
+    write_result(result, folder)
+    label = config.algorithm
+    write_page(folder / REPORT, single_page(read_run(label, label, [folder]), config.title()))
+    say(totals(result.summary))
+    if result.summary["stopped"]:
+        say(f"note: {stopped(result.summary)}")
+    for text in never_happened(config, result.summary["wall_s"]):
+        say(text)
+    say(f"written to {folder}; {REPORT} there has the plots")
+    if result.summary["interrupted"]:
+        notice("interrupted: what was recorded is kept")
+        return INTERRUPTED
+    return 0
+
+
+def never_happened(config: SimConfig, end_s: float) -> list[str]:
+    """A line for each thing of the world that would have begun after the end of the run."""
+    world = config.world
+    late = [
+        text for text, h in zip(world.events, world.happenings, strict=True) if h.start_s > end_s
+    ]
+    for texts, factors in (
+        (world.stragglers, world.slowdowns),
+        (world.slow_links, world.link_slowdowns),
+    ):
+        late += [t for t, f in zip(texts, factors, strict=True) if f.start_s > end_s]
+    return [f"note: {text} begins after the end of the run at {end_s:.2f} s" for text in late]
+
+
+def lines(point: Mapping[str, Any]) -> list[str]:
+    """A point of the curve as a line; before the first one the headings."""
+    columns: dict[str, tuple[str, str]] = {}
+    for heading, column in COLUMNS.items():
+        columns[heading] = column
+        if heading == "loss":
+            columns |= {name: (name, "{:.4g}") for name in SCORES if name in point}
+    cells = [_cell(point[field], field, form) for field, form in columns.values()]
+    rows = [cells] if point["samples"] else [list(columns), cells]
+    return ["  ".join(f"{cell:>9}" for cell in row) for row in rows]
+
+
+def _cell(value: Any, field: str, form: str) -> str:
+    if value is None:
+        return "-"
+    return bytes_text(value) if field == "bytes_sent" else form.format(value)

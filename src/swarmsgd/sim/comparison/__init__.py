@@ -1,0 +1,1 @@
+"""`swarmsgd compare`: several algorithms in one simulated world."""

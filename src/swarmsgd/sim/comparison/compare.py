@@ -1,0 +1,313 @@
+"""`swarmsgd compare`: run a comparison on all cores, print its table, write its page."""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from swarmsgd.checks import whole
+from swarmsgd.errors import ConfigError, ModelError, SwarmError
+from swarmsgd.observe import output
+from swarmsgd.observe.curves import read_run
+from swarmsgd.observe.folder import OWN_FILES, REPORT, RunFolder, make_folder
+from swarmsgd.observe.page import write_page
+from swarmsgd.observe.report import compare_page
+from swarmsgd.observe.schema import SCORES
+from swarmsgd.observe.words import notice, reached, stopped
+from swarmsgd.settings.options import plain
+from swarmsgd.sim.command.command import INTERRUPTED
+from swarmsgd.sim.command.config import SimConfig
+from swarmsgd.sim.command.run import simulate, write_result
+from swarmsgd.sim.comparison.recipe import Comparison, folder_of, read_comparison
+
+TABLE = "table.md"
+TUNING = "tuning.json"
+CHOSEN = "chosen.json"
+COLUMNS = {
+    "accuracy, %": ("mean_accuracy", 100, 2),
+    "loss": ("mean_loss", 1, 4),
+    "virtual s": ("wall_s", 1, 2),
+    "step, ms": ("step_ms", 1, 2),
+    "waiting / computing, %": ("synchronization", 100, 1),
+    "MB a node": ("bytes_a_node", 1e-6, 2),
+    "gamma": ("gamma", 1, 4),
+}
+"""Heading -> field of the summary, factor, digits."""
+
+Results = dict[str, dict[int, dict[str, Any] | None]]
+"""Label -> seed -> summary; None of a run that diverged."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: what, and where to."""
+
+    label: str
+    config: SimConfig
+    folder: Path | None
+
+
+def compare(
+    recipe: str,
+    *,
+    out: Path | None = None,
+    overwrite: bool = False,
+    jobs: int | None = None,
+    file: TextIO | None = None,
+) -> int:
+    """Run the recipe; the exit code. Raises ConfigError or DataError before anything runs."""
+    comparison = read_comparison(recipe)
+    if jobs is not None:
+        whole("jobs", jobs, 1)
+    planned = RunFolder(out, f"compare-{Path(recipe).stem}", overwrite=overwrite)
+    _fetch(comparison)
+    config = json.dumps(vars(comparison), indent=2, default=str)
+    with planned.owned(config, (*OWN_FILES, TABLE, TUNING, CHOSEN)) as folder:
+        return Comparing(comparison, folder, jobs or os.cpu_count() or 1, file or sys.stdout).all()
+
+
+def _fetch(comparison: Comparison) -> None:
+    """Load the data once, so that runs do not fetch them at the same time."""
+    made: set[str] = set()
+    for label in comparison.variants:
+        config = comparison.config(label, comparison.seeds[0], 1.0)
+        name = f"{config.task} {config.nodes}"
+        if name not in made:
+            made.add(name)
+            try:
+                config.make_task(notice)
+            except ConfigError as error:
+                raise ConfigError(f"variant {label!r}: {error}") from None
+
+
+class Comparing:
+    """The runs of one comparison, `jobs` at a time, in processes of their own."""
+
+    def __init__(self, comparison: Comparison, folder: Path, jobs: int, out: TextIO) -> None:
+        self._comparison = comparison
+        self._folder = folder
+        self._jobs = jobs
+        self._out = out
+        self._begin = time.perf_counter()
+
+    def all(self) -> int:
+        """Tune, run, report; the exit code."""
+        self._say(self._comparison.title)
+        try:
+            rates = self._tune()
+            results = self._run(rates)
+        except KeyboardInterrupt:
+            notice(f"interrupted: the runs that had ended are kept in {self._folder}")
+            return INTERRUPTED
+        self._report(rates, results)
+        failed = [label for label in self._comparison.variants if not results.get(label)]
+        if failed:
+            notice(f"no run of {', '.join(failed)} came to an end: see above")
+        return 1 if failed else 0
+
+    def _tune(self) -> dict[str, float]:
+        """The best rate of each variant by the mean model's training loss on the tuning seed."""
+        comparison = self._comparison
+        rates = {label: o["lr"] for label, o in comparison.variants.items() if "lr" in o}
+        jobs = [
+            Job(label, comparison.config(label, comparison.tuning_seed, lr), None)
+            for label in comparison.variants
+            if comparison.is_tuned(label)
+            for lr in comparison.rates
+        ]
+        tried: dict[str, dict[float, float]] = {}
+        self._keep_tuning(tried)
+        for job, summary in self._each(jobs, "tuning"):
+            loss = math.inf if summary is None else summary["train_loss"]
+            loss = loss if math.isfinite(loss) else math.inf
+            tried.setdefault(job.label, {})[job.config.optimizer.lr] = loss
+            self._keep_tuning(tried)
+        for label, losses in tried.items():
+            best = min(sorted(losses), key=lambda lr: losses[lr])
+            if losses[best] < math.inf:
+                rates[label] = best
+                if len(losses) > 2 and best in (min(losses), max(losses)):
+                    self._say(f"  {label}: the best rate, {best:g}, is at the edge of the grid")
+        return rates
+
+    def _keep_tuning(self, tried: dict[str, dict[float, float]]) -> None:
+        finite = {
+            k: {r: x if x < math.inf else None for r, x in v.items()} for k, v in tried.items()
+        }
+        (self._folder / TUNING).write_text(json.dumps(finite, indent=1) + "\n")
+
+    def _run(self, rates: dict[str, float]) -> Results:
+        """Of the variants of which a run ended well."""
+        jobs = [
+            Job(label, self._comparison.config(label, seed, rates[label]), self._of(label, seed))
+            for label in self._comparison.variants
+            if label in rates
+            for seed in self._comparison.seeds
+        ]
+        results: Results = {}
+        for job, summary in self._each(jobs, "runs"):
+            results.setdefault(job.label, {})[job.config.seed] = summary
+        return {
+            label: results[label]
+            for label in self._comparison.variants
+            if any(summary is not None for summary in results.get(label, {}).values())
+        }
+
+    def _of(self, label: str, seed: int) -> Path:
+        return self._folder / folder_of(label) / f"seed-{seed}"
+
+    def _each(self, jobs: Sequence[Job], what: str) -> Iterator[tuple[Job, dict[str, Any] | None]]:
+        """Run them; summaries as they come, None for one that diverged."""
+        if not jobs:
+            return
+        self._say(f"{what}: {len(jobs)}, {min(self._jobs, len(jobs))} at a time")
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(min(self._jobs, len(jobs)), context, initializer=_begin_worker)
+        futures: dict[Future[dict[str, Any]], Job] = {}
+        try:
+            futures = {pool.submit(run_job, job): job for job in jobs}
+            for number, future in enumerate(as_completed(futures), 1):
+                job = futures[future]
+                summary = self._outcome(future, job)
+                self._say(f"  {number}/{len(jobs)} {_line(job, summary)}")
+                yield job, summary
+        finally:
+            for future in futures:
+                future.cancel()
+            if sys.exc_info()[0] is not None:
+                for process in multiprocessing.active_children():
+                    process.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _outcome(self, future: Future[dict[str, Any]], job: Job) -> dict[str, Any] | None:
+        try:
+            return future.result()
+        except ModelError as error:
+            self._say(f"  {job.label}: {error}")
+            return None
+        except BrokenProcessPool:
+            raise SwarmError(
+                "a process that ran one of the runs was killed, by the system for its memory "
+                f"perhaps: try --jobs 1. The runs that had ended are kept in {self._folder}"
+            ) from None
+
+    def _report(self, rates: dict[str, float], results: Results) -> None:
+        if not results:
+            return
+        text, seeds = markdown(rates, results), self._comparison.seeds
+        (self._folder / TABLE).write_text(text + "\n")
+        chosen = plain({"rates": rates, "runs": results})
+        (self._folder / CHOSEN).write_text(json.dumps(chosen, indent=1))
+        curves = [
+            read_run(
+                label,
+                self._comparison.config(label, seeds[0], rates[label]).algorithm,
+                [self._of(label, seed) for seed in seeds],
+            )
+            for label in results
+        ]
+        write_page(self._folder / REPORT, compare_page(curves, self._comparison.title))
+        self._say("")
+        self._say(text)
+        seconds = time.perf_counter() - self._begin
+        self._say(f"\nwritten to {self._folder} in {seconds:.0f} s; {REPORT} there has the plots")
+
+    def _say(self, text: str) -> None:
+        print(text, file=self._out, flush=True)
+
+
+def _begin_worker() -> None:
+    import signal
+
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_end_with_parent, name="swarmsgd-parent", daemon=True).start()
+    output.shield()
+    torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent has ended, even if that was killed: nobody is left who
+    could take the result.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def run_job(job: Job) -> dict[str, Any]:
+    """One run, in a process of the pool; its summary."""
+    if job.folder is not None:
+        make_folder(job.folder, job.config.to_json())
+    result = simulate(job.config, folder=job.folder)
+    if job.folder is not None:
+        write_result(result, job.folder)
+    summary = result.summary
+    del result
+    gc.collect()  # a run is a circle of references that holds the data: hundreds of MB each time
+    return summary
+
+
+def _accuracy(summary: dict[str, Any] | None) -> str:
+    if summary is None:
+        return "diverged"
+    accuracy = summary["mean_accuracy"]
+    text = "-" if accuracy is None else f"{100 * accuracy:.2f}"
+    return f"{text}*" if summary["stopped"] else text
+
+
+def _line(job: Job, summary: dict[str, Any] | None) -> str:
+    head = f"{job.label}, seed {job.config.seed}, lr {job.config.optimizer.lr:g}"
+    if summary is None:
+        return f"{head}: diverged"
+    line = f"{head}: {reached(summary)}, {summary['wall_s']:.2f} virtual s"
+    return f"{line} ({stopped(summary)})" if summary["stopped"] else line
+
+
+def markdown(rates: dict[str, float], results: Results) -> str:
+    """Final figures as a Markdown table: means over seeds, and the accuracies of each. There are no
+    means where a seed diverged: those of the others would flatter.
+    """
+    all_ended = [s for runs in results.values() for s in runs.values() if s is not None]
+    scores = [name for name in SCORES if any(name in summary for summary in all_ended)]
+    columns = COLUMNS | {name: (name, 1, 4) for name in scores}
+    rows = [["variant", "rate", *columns, "accuracies"]]
+    for label, runs in results.items():
+        row = [label, f"{rates[label]:g}"]
+        ended = [summary for summary in runs.values() if summary is not None]
+        for field, factor, digits in columns.values():
+            found = [summary.get(field) for summary in ended]
+            values = [value for value in found if value is not None]
+            complete = values and len(ended) == len(runs)
+            mean = factor * sum(values) / len(values) if complete else None
+            row.append("-" if mean is None else f"{mean:,.{digits}f}")
+        row.append(" ".join(_accuracy(runs[seed]) for seed in sorted(runs)))
+        rows.append(row)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |" for r in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    early = {
+        label: stopped(summary)
+        for label, runs in results.items()
+        for summary in runs.values()
+        if summary is not None and summary["stopped"]
+    }
+    if early:
+        lines += ["", *(f"\\* {label} {why}" for label, why in early.items())]
+    return "\n".join(lines)

@@ -1,0 +1,64 @@
+"""What a simulated run counts and writes down, in virtual time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from swarmsgd.observe.records import Recorder
+from swarmsgd.observe.view import record_path
+from swarmsgd.sim.engine.agenda import Agenda
+
+MOST_RECORDED = 256
+"""Above so many nodes only the curve of the whole run is written, not each node's records."""
+
+
+class Ledger:
+    """Figures of each node, [N]; records in `folder`, none without one."""
+
+    def __init__(self, num_nodes: int, folder: Path | None) -> None:
+        self.clock = Agenda()
+        """Whose `now` records are stamped with; an algorithm may put its own here."""
+        self.bytes_sent_N = np.zeros(num_nodes, np.int64)
+        self.bytes_received_N = np.zeros(num_nodes, np.int64)
+        self.exchanges_N = np.zeros(num_nodes, np.int64)
+        """Exchanges mixed, at either end; or messages mixed, in algorithms without pairs."""
+        self.initiated_N = np.zeros(num_nodes, np.int64)
+        """Those of them that are counted once for both ends: what curve and summary add up."""
+        self.lost_N = np.zeros(num_nodes, np.int64)
+        self.blocked_s_N = np.zeros(num_nodes)
+        """Virtual seconds spent waiting for others."""
+        self.compute_s_N = np.zeros(num_nodes)
+        """Virtual seconds spent in local steps."""
+        self.events = 0
+        """Entries of an agenda that were carried out."""
+        self.stopped: str | None = None
+        """Why the run ended before all steps were made, if it did."""
+        self._folder = folder if num_nodes <= MOST_RECORDED else None
+        self._recorders: dict[int, Recorder] = {}
+
+    def clear(self) -> None:
+        """Set all figures of nodes to 0, to be added up anew."""
+        for figures_N in (
+            self.bytes_sent_N, self.bytes_received_N, self.exchanges_N, self.initiated_N,
+            self.lost_N, self.blocked_s_N, self.compute_s_N,
+        ):  # fmt: skip
+            figures_N[:] = 0
+
+    def recorder(self, node: int) -> Recorder:
+        """The recorder of one node; it drops its lines in runs without records."""
+        if self._folder is None:
+            node = -1
+        found = self._recorders.get(node)
+        if found is None:
+            path = None if self._folder is None else record_path(self._folder, node)
+            found = self._recorders[node] = Recorder(
+                path, node, clock=lambda: self.clock.now, start=0.0
+            )
+        return found
+
+    def close(self) -> None:
+        """Flush and close all files."""
+        for recorder in self._recorders.values():
+            recorder.close()

@@ -1,0 +1,160 @@
+"""Any task by autograd and torch's own optimizer: one module and one optimizer serve all nodes.
+
+Where another node's turn begins, the parameters and the optimizer's state are placed on its rows;
+no vector is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from swarmsgd.core.arena import Arena
+from swarmsgd.core.code import Vector
+from swarmsgd.settings.optimizer import OptimizerSettings
+from swarmsgd.sim.engine.states import OptimizerStates
+from swarmsgd.tasks import Batch, Score, Task, estimate_batch_norm
+
+
+class ModuleLearner:
+    """See `learners.Learner`. Steps are those of `train.trainee`, operation for operation."""
+
+    def __init__(self, task: Task, seed: int, settings: OptimizerSettings) -> None:
+        self._task = task
+        self._settings = settings
+        self._model = task.make_model(seed)
+        self._arena = Arena(self._model)
+        self._parameters = [p for p in self._model.parameters() if p.requires_grad]
+        self._parts_of_live = list(self._parts(self._arena.live))
+        self._optimizer = settings.make(self._model.parameters())
+        self._fresh = self._optimizer.state
+        self._floats = [b for b in self._model.buffers() if b.is_floating_point()]
+        self._batches: dict[int, Iterator[Batch]] = {}
+        self._unreached: set[nn.Parameter] | None = None
+        self.dim = self._arena.dim
+        self.num_buffers = sum(b.numel() for b in self._floats)
+
+    def start(self) -> tuple[Vector, Vector]:
+        return self._arena.live.numpy().copy(), self._read_buffers()
+
+    # Training.
+
+    def steps(
+        self,
+        node: int,
+        x: Vector,
+        states: OptimizerStates,
+        buffers: Vector,
+        rates: Sequence[float],
+    ) -> float:
+        self._place(torch.from_numpy(x))
+        self._load_buffers(buffers)
+        self._optimizer.state = states.of(node, self._fresh)
+        total = 0.0
+        for rate in rates:
+            loss = self._backward(node)
+            self._step(rate)
+            total += loss.item()
+        states.gather(node, self._arena)
+        if self._floats:
+            buffers[:] = self._read_buffers()
+        return total
+
+    def gradient(self, node: int, x: Vector, buffers: Vector, out: Vector) -> float:
+        self._load(x, buffers)
+        loss = self._backward(node)
+        self._read_gradient(torch.from_numpy(out))
+        if self._floats:
+            buffers[:] = self._read_buffers()
+        return loss.item()
+
+    def step(
+        self, node: int, x: Vector, states: OptimizerStates, gradient: Vector, rate: float
+    ) -> None:
+        self._place(torch.from_numpy(x))
+        for parameter, part in self._parts(torch.from_numpy(gradient)):
+            parameter.grad = None if parameter in (self._unreached or ()) else part
+        self._optimizer.state = states.of(node, self._fresh)
+        self._step(rate)
+        states.gather(node, self._arena)
+
+    def _backward(self, node: int) -> Tensor:
+        batches = self._batches.get(node)
+        if batches is None:
+            batches = self._batches[node] = self._task.batches(node)
+        for parameter in self._parameters:
+            parameter.grad = None
+        loss = self._task.loss(self._model, next(batches))
+        loss.backward()
+        return loss
+
+    def _step(self, rate: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._settings.clip(self._parameters)
+        self._optimizer.step()
+
+    def _read_gradient(self, out: Tensor) -> None:
+        """Zeros stand for the gradient of a parameter that this loss does not reach; what no loss
+        has reached yet is noted, since torch's optimizers pass over such a parameter.
+        """
+        missed: set[nn.Parameter] = set()
+        for parameter, part in self._parts(out):
+            if parameter.grad is None:
+                part.zero_()
+                missed.add(parameter)
+            else:
+                part.copy_(parameter.grad)
+        self._unreached = missed if self._unreached is None else self._unreached & missed
+
+    # Scoring.
+
+    def evaluate(self, x: Vector, buffers: Vector, *, mean: bool) -> Score:
+        self._load(x, buffers)
+        if mean:
+            estimate_batch_norm(self._model, self._task)
+        return self._task.evaluate(self._model)
+
+    def train_score(self, x: Vector, buffers: Vector) -> Score:
+        self._load(x, buffers)
+        estimate_batch_norm(self._model, self._task)
+        return self._task.train_score(self._model)
+
+    def state(self, x: Vector, buffers: Vector) -> dict[str, Tensor]:
+        self._load(x, buffers)
+        estimate_batch_norm(self._model, self._task)
+        return {name: value.clone() for name, value in self._model.state_dict().items()}
+
+    # Where the module's numbers lie.
+
+    def _parts(self, vector: Tensor) -> Iterator[tuple[nn.Parameter, Tensor]]:
+        """Each parameter with the part of `vector` [D] that is its."""
+        for parameter, (_, part) in zip(self._parameters, self._arena.named(vector), strict=True):
+            yield parameter, part
+
+    def _place(self, vector: Tensor) -> None:
+        """Let the parameters be parts of `vector` [D]."""
+        for parameter, part in self._parts(vector):
+            parameter.data = part
+
+    def _load(self, x: Vector, buffers: Vector) -> None:
+        """Take copies: `x` need not be aligned as a row of a fleet is."""
+        self._arena.live.copy_(torch.from_numpy(x))
+        for parameter, part in self._parts_of_live:
+            parameter.data = part
+        self._load_buffers(buffers)
+
+    def _load_buffers(self, buffers: Vector) -> None:
+        at = 0
+        for buffer in self._floats:
+            part = buffers[at : at + buffer.numel()]
+            buffer.copy_(torch.from_numpy(part).view_as(buffer))
+            at += buffer.numel()
+
+    def _read_buffers(self) -> Vector:
+        if not self._floats:
+            return np.zeros(0, np.float32)
+        return torch.cat([b.detach().flatten() for b in self._floats]).numpy()

@@ -1,0 +1,1 @@
+"""SwarmSGD in virtual time: the real node's core, driven by an agenda."""

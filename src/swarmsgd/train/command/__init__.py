@@ -1,0 +1,1 @@
+"""`swarmsgd train`: a task of the package, trained by real processes."""

@@ -1,0 +1,29 @@
+"""What `swarmsgd train` is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from swarmsgd.settings.algorithms import REAL
+from swarmsgd.settings.options import setting
+from swarmsgd.settings.run import RunConfig
+from swarmsgd.train.command.devices import device_of_node
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
+    """One run of `swarmsgd train`: each node is a process of its own on this machine."""
+
+    algorithm: str = setting("swarm", table=REAL)
+    """How the nodes keep their models together: swarm, or what it is compared with."""
+
+    device: str = "cpu"
+    """Where nodes train: cpu, cuda, ...; node i takes device i modulo their number, or cuda:1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        device_of_node(self.device, 0)
+
+    def title(self) -> str:
+        """One line: what is trained by whom in which way, and where."""
+        return super().title() if self.device == "cpu" else f"{super().title()}, {self.device}"

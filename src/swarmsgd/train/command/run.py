@@ -1,0 +1,144 @@
+"""`swarmsgd train`, seen from the parent: check everything, start the nodes, show them, sum up.
+
+The parent trains nothing. It reads the files that the nodes write and knows how their processes
+ended; all else is in the run's folder for anybody to read.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from swarmsgd.observe.console import Console, summary_table
+from swarmsgd.observe.folder import MODEL, SUMMARY, RunFolder
+from swarmsgd.observe.view import RunView
+from swarmsgd.observe.words import notice, totals
+from swarmsgd.settings.options import plain
+from swarmsgd.tasks import Task
+from swarmsgd.train.command.algorithms import MAKERS
+from swarmsgd.train.command.config import TrainConfig
+from swarmsgd.train.command.summary import summarise
+from swarmsgd.train.launch.launch import describe, prefix
+from swarmsgd.train.launch.launcher import Launcher
+from swarmsgd.train.launch.processes import Interrupts, Line, NodeEnd, Note, Outcome
+
+SLOW_S = 3.0
+SILENT_S = 20.0
+"""A node that makes no step for so long, when others have ended, is told of."""
+
+
+def run(config: TrainConfig, *, file: TextIO | None = None) -> int:
+    """Train, and return the exit code: 0 if there is a mean model at the end (lost nodes are
+    warned of), 1 if there is none, 128 + signal after an interruption (130 for Ctrl-C).
+
+    Raises ConfigError or DataError before any node was started.
+    """
+    planned = RunFolder(config.out, config.task_name, overwrite=config.overwrite)
+    # Made here once, so that data are fetched once and whatever is wrong with them shows now.
+    task = config.make_task(notice)
+    _prepare(config)
+    with planned.owned(config.to_json()) as folder:
+        return _train(config, task, folder, file)
+
+
+def _train(config: TrainConfig, task: Task, folder: Path, file: TextIO | None) -> int:
+    argv = [sys.executable, "-m", "swarmsgd.train.command.trainee", str(folder.absolute())]
+    view, silences = RunView(folder, config.nodes), Silences()
+    launcher = Launcher(argv, config.nodes)
+    with (
+        Interrupts() as interrupts,
+        Console(view, config.title(), epochs=config.epochs, file=file) as console,
+        launcher,
+    ):
+        for event in launcher.events(interrupts):
+            match event:
+                case Line(node, _, text):
+                    console.print(prefix(node, colour=console.is_terminal) + text)
+                case NodeEnd() if event.failed and not launcher.stopping:
+                    view.read()
+                    view.set_state(event.node, "failed")
+                    console.print(f"swarmsgd: {describe(event)}")
+                    if _cannot_begin(view, event.node, launcher):
+                        console.print("swarmsgd: the others cannot begin without it: ending them")
+                        launcher.stop()
+                case Note(text):
+                    console.print(f"swarmsgd: {text}")
+            console.tick()
+            for line in silences.look(view, launcher.pids):
+                console.print(f"swarmsgd: {line}")
+        view.read()
+    summary = summarise(config, task, view, launcher.outcome)
+    (folder / SUMMARY).write_text(json.dumps(plain(summary), indent=2) + "\n")
+    console.print(summary_table(summary))
+    console.print(f"{totals(summary)}\nwritten to {folder}")
+    return _verdict(launcher.outcome, summary, folder)
+
+
+class Silences:
+    """Notices nodes that make no step any more while others have ended."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._steps: dict[int, tuple[int, float]] = {}
+        self._told: set[int] = set()
+
+    def look(self, view: RunView, running: Collection[int]) -> list[str]:
+        """A line for each node that became silent; `running` are those that have not ended."""
+        now, lines = self._clock(), []
+        for node in view.nodes:
+            steps, since = self._steps.get(node.node, (-1, now))
+            if node.steps != steps:
+                self._steps[node.node] = node.steps, now
+                self._told.discard(node.node)
+            elif (
+                now - since > SILENT_S
+                and node.node in running
+                and len(running) < len(view.nodes)
+                and 0 < node.steps < node.total_steps
+                and node.node not in self._told
+            ):
+                self._told.add(node.node)
+                lines.append(
+                    f"node {node.node} has made no step for {now - since:.0f} s, and others have "
+                    "ended: it hangs, is stopped, or waits for them. Ctrl-C ends it; what is "
+                    "recorded is kept"
+                )
+        return lines
+
+
+def _prepare(config: TrainConfig) -> None:
+    """Do once what each node would else do at the same time; say so if it takes long."""
+    slow = threading.Timer(
+        SLOW_S, notice, ["compiling for this machine; the next run finds it done"]
+    )
+    slow.daemon = True
+    slow.start()
+    try:
+        MAKERS[config.algorithm].prepare()
+    finally:
+        slow.cancel()
+
+
+def _cannot_begin(view: RunView, failed: int, launcher: Launcher) -> bool:
+    """Whether a node failed before it had joined, and others wait for it."""
+    joined = {node.node for node in view.nodes if "plan" in node.last}
+    return failed not in joined and not joined.issuperset(launcher.pids)
+
+
+def _verdict(outcome: Outcome, summary: Mapping[str, Any], folder: Path) -> int:
+    numbers = summary["failed_nodes"]
+    failed = f"node{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))} failed"
+    if outcome.interrupted is not None:
+        notice(f"{outcome.interrupted_by}: ended early; what was recorded is kept in {folder}")
+        return outcome.exit_code
+    if not (folder / MODEL).exists():
+        notice(f"there is no mean model: {failed}; see above")
+        return 1
+    if numbers:
+        notice(f"warning: {failed}; the mean model is that of the others")
+    return 0

@@ -1,0 +1,205 @@
+"""One node of `swarmsgd train`, started by a launcher: `python -m ...trainee FOLDER`.
+
+Reads the run's `config.json`, trains on its own shard, writes `node-<rank>.jsonl`; the lowest live
+node saves and scores the mean model.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import nn
+from torch.optim import Optimizer
+
+from swarmsgd.errors import ModelError, SwarmError
+from swarmsgd.observe.folder import CONFIG, MODEL
+from swarmsgd.observe.view import record_path
+from swarmsgd.seeds import seed_for
+from swarmsgd.tasks import Task, estimate_batch_norm
+from swarmsgd.tasks.base import device_of
+from swarmsgd.train.command.algorithms import MAKERS, Algorithm, MeanModel
+from swarmsgd.train.command.config import TrainConfig
+from swarmsgd.train.command.devices import device_of_node
+
+PROGRESS_S = 0.5
+
+
+def main() -> int:
+    """Run the node that the environment says this is; the exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+    try:
+        run(TrainConfig.from_json((folder / CONFIG).read_text()), rank, folder)
+    except SwarmError as error:
+        print(f"swarmsgd: error: {error}", file=sys.stderr)
+        return 1
+    except _Terminated:
+        return _TERMINATED
+    return 0
+
+
+_TERMINATED = 128 + signal.SIGTERM
+
+
+class _Terminated(BaseException):
+    """The launcher wants this process to end; not an error of anything in it."""
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def run(config: TrainConfig, rank: int, folder: Path) -> None:
+    """Train as node `rank`. Raises ModelError for a loss that is no number."""
+    torch.manual_seed(seed_for("torch", config.seed, rank, bits=64))
+    task = config.make_task(lambda line: print(line, file=sys.stderr))
+    device = device_of_node(config.device, rank)
+    model = task.make_model(config.seed).to(device)
+    optimizer = config.optimizer.make(model.parameters())
+    algorithm = MAKERS[config.algorithm].make(model, optimizer, config, record_path(folder, rank))
+    try:
+        _Run(config, rank, folder, task, model, optimizer, algorithm).all()
+    except _Terminated:
+        algorithm.recorder.write("event", what="terminated", peer=None, text="ended from outside")
+        algorithm.recorder.close()
+        os._exit(_TERMINATED)  # the peers see the links close; no time for goodbyes
+    except SwarmError as error:
+        algorithm.recorder.write("event", what="failed", peer=None, text=str(error))
+        raise
+    finally:
+        algorithm.close()
+
+
+@dataclass
+class _Run:
+    config: TrainConfig
+    rank: int
+    folder: Path
+    task: Task
+    model: nn.Module
+    optimizer: Optimizer
+    algorithm: Algorithm
+    steps: int = 0
+    losses: list[float] = field(default_factory=list)
+
+    def all(self) -> None:
+        """From the plan to the result."""
+        record = self.algorithm.recorder.write
+        total = self.config.total_steps(self.task.samples_per_epoch, self.task.batch_size)
+        record(
+            "plan",
+            algorithm=self.config.algorithm,
+            total_steps=total,
+            total_samples=total * self.task.batch_size,
+            unix_s=time.time(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            threads=torch.get_num_threads(),
+        )
+        begin = time.perf_counter()
+        step_ms = self.train(total)
+        wall_s = time.perf_counter() - begin
+        self.record_progress()
+        self.score("own", self.model)
+        mean = self.algorithm.mean()
+        if self.rank == min(mean.nodes):
+            self.keep(mean)
+        record(
+            "result",
+            **self.progress(),
+            wall_s=wall_s,
+            step_ms_p50=np.percentile(step_ms, 50),
+            step_ms_p99=np.percentile(step_ms, 99),
+            step_ms_max=step_ms.max(),
+            gamma=mean.gamma,
+            mean_of=mean.nodes,
+        )
+
+    def train(self, total: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        """`total` local steps; the wall time of each, in ms."""
+        step_ms = np.zeros(total, np.float32)
+        recorded = begin = time.perf_counter()
+        for batch in itertools.islice(self.task.batches(self.rank), total):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.config.optimizer.rate(self.steps / total)
+            self.optimizer.zero_grad()
+            loss = self.task.loss(self.algorithm.model, batch)
+            self.losses.append(self.checked(loss.item()))
+            self.algorithm.backward(loss)
+            self.config.optimizer.clip(self.model.parameters())
+            self.optimizer.step()
+            now = time.perf_counter()
+            step_ms[self.steps] = 1000 * (now - begin)
+            self.steps += 1
+            if now - recorded >= PROGRESS_S or self.steps == 1:
+                self.record_progress()
+                recorded = now
+            begin = now
+        return step_ms
+
+    def checked(self, loss: float) -> float:
+        """`loss`; raises ModelError if it is no number."""
+        if not math.isfinite(loss):
+            raise ModelError(
+                f"the loss of node {self.rank} is {loss} at step {self.steps}: training diverged. "
+                f"Try an lr below {self.config.optimizer.lr:g}"
+            )
+        return loss
+
+    def progress(self) -> dict[str, object]:
+        """The fields that a progress line and a result share."""
+        return {
+            "steps": self.steps,
+            "samples": self.steps * self.task.batch_size,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            **self.algorithm.figures(),
+        }
+
+    def record_progress(self) -> None:
+        """One progress line; the loss is the mean since the last one."""
+        loss = sum(self.losses) / len(self.losses) if self.losses else None
+        self.losses.clear()
+        self.algorithm.recorder.write("progress", **self.progress(), loss=loss)
+
+    def score(self, which: str, model: nn.Module) -> None:
+        """Evaluate on the test set, into the records."""
+        score = self.task.evaluate(model)
+        self.algorithm.recorder.write(
+            "eval",
+            model=which,
+            loss=score.loss,
+            accuracy=score.accuracy,
+            samples=score.samples,
+            steps=self.steps,
+            **score.extra,
+        )
+
+    def keep(self, mean: MeanModel) -> None:
+        """Save the mean model, batch norm estimated anew, and score it."""
+        model = self.task.make_model(self.config.seed).to(device_of(self.model))
+        model.load_state_dict(mean.state)
+        estimate_batch_norm(model, self.task)
+        unfinished = self.folder / f".{MODEL}"
+        about = {"task": self.task.name, "nodes": str(len(mean.nodes)), "steps": str(self.steps)}
+        unfinished.write_bytes(save(model.state_dict(), metadata=about))
+        unfinished.rename(self.folder / MODEL)
+        self.score("mean", model)
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a second of tidying up what the system frees anyway, spared

@@ -1,0 +1,346 @@
+"""A supervisor of the node processes on one host: starts them, passes on what they print, ends
+them.
+
+::
+
+    with Launcher([sys.executable, "train.py"], nodes=4) as launcher:
+        for event in launcher.events():
+            ...
+
+It hosts the store at which the nodes meet, so that the store outlives every node's last call to
+it. A node that fails does not take the others along. No process outlives the launcher: a guard
+process ends them even if the launcher is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swarmsgd.errors import ConfigError
+from swarmsgd.train.launch import hosts as other_hosts
+from swarmsgd.train.launch.processes import Event, Interrupts, Line, NodeEnd, Note, Outcome, Process
+
+if TYPE_CHECKING:
+    from torch.distributed import TCPStore
+
+TICK_S = 0.1
+GRACE_S = 5.0
+"""From SIGTERM to SIGKILL for a node that does not end."""
+
+
+class Launcher:
+    """Runs `argv` once for each of `nodes` nodes on this host, which is number `host_index` of
+    `hosts`.
+
+    Every node gets RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT,
+    TORCHELASTIC_USE_AGENT_STORE (the launcher hosts the store) and, unless set, OMP_NUM_THREADS. A
+    `master_port` of 0 takes a free one. Raises ConfigError, with nothing started, for numbers that
+    make no sense and for an address or port that cannot be had.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        nodes: int,
+        *,
+        hosts: int = 1,
+        host_index: int = 0,
+        master_addr: str = "127.0.0.1",
+        master_port: int = 0,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        _check_numbers(nodes, hosts, host_index, master_addr, master_port)
+        self.argv = tuple(argv)
+        self.nodes = nodes
+        self.hosts = hosts
+        self.host_index = host_index
+        self.master_addr = master_addr
+        self.master_port = master_port
+        self.interrupted: int | None = None
+        """The signal that ended the run early, if one did."""
+        self._env = dict(os.environ if env is None else env)
+        self._running: dict[int, Process] = {}
+        self._ends: list[NodeEnd] = []
+        self._selector = selectors.DefaultSelector()
+        self._store: TCPStore | None = None
+        self._register: other_hosts.Register | None = None
+        self._beat: other_hosts.Beat | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._kill_at: float | None = None
+
+    @property
+    def pids(self) -> dict[int, int]:
+        """Node -> process id, of the nodes that run now."""
+        return {node: process.popen.pid for node, process in self._running.items()}
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the nodes have been asked to end."""
+        return self._kill_at is not None
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the nodes that have ended did so."""
+        return Outcome(tuple(sorted(self._ends, key=lambda end: end.node)), self.interrupted)
+
+    def __enter__(self) -> Launcher:
+        listener = self._listen() if self.host_index == 0 else None
+        try:
+            self._guard = _start_guard()
+            for local in range(self.nodes):
+                self._start_node(local)
+            if listener is not None:  # torch is loaded while the nodes load it: they wait meanwhile
+                self._store = _host_store(listener, self.master_addr)
+            self._meet_other_hosts()
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            if listener is not None:
+                listener.close()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def events(self, interrupts: Interrupts | None = None) -> Iterator[Event | None]:
+        """What happens, as it happens, until all nodes have ended; None about ten times a second.
+
+        The first signal that `interrupts` counts sends the nodes SIGTERM, and SIGKILL a few
+        seconds later; the second sends SIGKILL at once.
+        """
+        interrupts = interrupts or Interrupts()
+        while self._running:
+            yield from self._poll(TICK_S)
+            yield None
+            self._obey(interrupts)
+            if self._beat is not None and self._beat.problem:
+                raise ConfigError(self._beat.problem)
+        yield from self._part(interrupts)
+
+    def stop(self, grace_s: float = GRACE_S) -> None:
+        """Ask all nodes to end (SIGTERM); those that have not after `grace_s` are killed."""
+        for process in self._running.values():
+            process.signal_group(signal.SIGTERM)
+        self._kill_at = time.monotonic() + grace_s
+
+    def close(self) -> None:
+        """End whatever still runs, at once. May be called twice."""
+        for process in self._running.values():
+            process.signal_group(signal.SIGKILL)
+        for process in list(self._running.values()):
+            process.popen.wait()
+            self._reap(process)
+        if self._beat is not None:
+            self._beat.finish(1.0)
+        if self._guard is not None:
+            assert self._guard.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                self._guard.stdin.close()
+            self._guard.wait()
+        self._store = self._register = self._guard = self._beat = None
+        self._selector.close()
+
+    def _listen(self) -> socket.socket:
+        """A socket for the store, bound here so that a taken port shows before anything starts.
+
+        For one host it listens at `master_addr` only, so nobody outside can reach it by default.
+        """
+        address = self.master_addr if self.hosts == 1 else ""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        listener = socket.socket(family)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((address, self.master_port))
+            listener.listen(4096)
+        except OSError as error:
+            listener.close()
+            raise ConfigError(
+                f"cannot listen at {self.master_addr}:{self.master_port}: "
+                f"{error.strerror or error}. Give an address of this host as --master-addr, and a "
+                "free --master-port (0 takes one)"
+            ) from None
+        self.master_port = listener.getsockname()[1]
+        return listener
+
+    def _start_node(self, local: int) -> None:
+        node = self.host_index * self.nodes + local
+        env = {
+            "OMP_NUM_THREADS": str(max(1, _cores() // self.nodes)),
+            **self._env,
+            "RANK": str(node),
+            "WORLD_SIZE": str(self.hosts * self.nodes),
+            "LOCAL_RANK": str(local),
+            "LOCAL_WORLD_SIZE": str(self.nodes),
+            "MASTER_ADDR": self.master_addr,
+            "MASTER_PORT": str(self.master_port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+            "PYTHONUNBUFFERED": "1",
+        }
+        try:
+            process = Process(node, self.argv, env)
+        except OSError as error:
+            raise ConfigError(f"cannot start {self.argv[0]}: {error.strerror}") from None
+        self._running[node] = process
+        self._tell_guard(f"+{process.popen.pid}\n")
+        for name, stream in process.streams.items():
+            self._selector.register(stream.file, selectors.EVENT_READ, (process, name))
+
+    def _meet_other_hosts(self) -> None:
+        if self.hosts == 1:
+            return
+        shape = f"{self.hosts} hosts with {self.nodes} nodes each"
+        if self._store is not None:
+            self._register = other_hosts.Register(self._store, shape, self.hosts)
+        else:
+            address = (self.master_addr, self.master_port)
+            self._beat = other_hosts.Beat(address, shape, self.host_index)
+            self._beat.start()
+
+    def _tell_guard(self, line: str) -> None:
+        assert self._guard is not None and self._guard.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # somebody killed the guard: go on without
+            self._guard.stdin.write(line.encode())
+            self._guard.stdin.flush()
+
+    def _poll(self, timeout_s: float) -> Iterator[Event]:
+        for key, _ in self._selector.select(timeout_s):
+            process, name = key.data
+            lines, closed = process.streams[name].read()
+            yield from self._printed(process, name, lines)
+            if closed:
+                self._selector.unregister(key.fileobj)
+        for process in list(self._running.values()):
+            if process.popen.poll() is not None:
+                yield from self._reap(process)
+
+    def _printed(self, process: Process, name: str, lines: list[str]) -> Iterator[Line]:
+        for text in lines:
+            if name == "stderr":
+                process.tail.append(text)
+            yield Line(process.node, name, text)
+
+    def _reap(self, process: Process) -> list[Event]:
+        """The last events of a node that has ended; ends what it left behind in its group."""
+        process.signal_group(signal.SIGKILL)
+        self._tell_guard(f"-{process.popen.pid}\n")
+        del self._running[process.node]
+        events: list[Event] = []
+        for name, stream in process.streams.items():
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(stream.file)
+                lines, _ = stream.read(at_end=True)
+                events += self._printed(process, name, lines)
+            stream.file.close()
+        end = process.end()
+        self._ends.append(end)
+        if self._store is not None:  # nobody needs to wait for it, or for its beat to stop
+            self._store.set(f"{other_hosts.DIED}/{end.node}", "1")
+        return [*events, end]
+
+    def _obey(self, interrupts: Interrupts) -> None:
+        if interrupts.first is not None and self.interrupted is None:
+            self.interrupted = interrupts.first
+            self.stop()
+        killing = self._kill_at is not None and time.monotonic() >= self._kill_at
+        if killing or interrupts.count > 1:
+            for process in self._running.values():
+                process.signal_group(signal.SIGKILL)
+
+    def _part(self, interrupts: Interrupts) -> Iterator[Event | None]:
+        """The end of a run over several hosts: who hosts the store stays for the others."""
+        if self._beat is not None:
+            self._beat.finish()
+        if self._register is None or interrupts.first is not None:
+            return
+        said: set[int] = set()
+        while interrupts.first is None:
+            left, given_up = self._register.look()
+            for host in sorted(given_up):
+                yield Note(
+                    f"host {host} has not been heard of for {other_hosts.SILENT_S:.0f} s: "
+                    "not waiting for it any longer"
+                )
+            if not left:
+                return
+            if left != said:
+                said = left
+                names = ", ".join(map(str, sorted(left)))
+                yield Note(f"staying for the store until host {names} is done; Ctrl-C ends this")
+            yield None
+            time.sleep(TICK_S)
+        self.interrupted = interrupts.first
+
+
+def _check_numbers(
+    nodes: int, hosts: int, host_index: int, master_addr: str, master_port: int
+) -> None:
+    if nodes < 1:
+        raise ConfigError(f"the number of nodes is {nodes}, wanted at least 1")
+    if hosts < 1:
+        raise ConfigError(f"the number of hosts is {hosts}, wanted at least 1")
+    if not 0 <= host_index < hosts:
+        raise ConfigError(
+            f"the host index is {host_index}, wanted 0 to {hosts - 1}: each of {hosts} hosts runs "
+            "the launcher with its own"
+        )
+    if not 0 <= master_port < 1 << 16:
+        raise ConfigError(f"the master port is {master_port}, wanted 0 to 65535")
+    if hosts > 1 and master_port == 0:
+        raise ConfigError(
+            "several hosts need a --master-port that all know; give the same free one on each"
+        )
+    if hosts > 1 and master_addr in ("127.0.0.1", "localhost", "::1"):
+        raise ConfigError(
+            f"several hosts cannot meet at {master_addr}: as --master-addr give each of them the "
+            "address at which the others reach host 0"
+        )
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _start_guard() -> subprocess.Popen[bytes]:
+    script = Path(__file__).with_name("guard.py")
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _host_store(listener: socket.socket, master_addr: str) -> TCPStore:
+    from torch.distributed import TCPStore
+
+    def host(**backend: bool) -> TCPStore:
+        return TCPStore(
+            master_addr,
+            listener.getsockname()[1],
+            is_master=True,
+            timeout=timedelta(seconds=other_hosts.STORE_CALL_S),
+            wait_for_workers=False,
+            master_listen_fd=listener.fileno(),
+            **backend,
+        )
+
+    try:
+        store = host()
+    except NotImplementedError:  # torch 2.6: its libuv backend cannot take over a descriptor
+        store = host(use_libuv=False)
+    listener.detach()  # the store owns the descriptor now
+    return store

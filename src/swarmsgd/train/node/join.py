@@ -1,0 +1,221 @@
+"""`join()`: attach a model and its optimizer to a swarm; neither changes its type."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from swarmsgd.codec import kernels, make_code
+from swarmsgd.core import messages
+from swarmsgd.core.arena import Arena
+from swarmsgd.core.matching import Machine, Matching
+from swarmsgd.core.node import Node
+from swarmsgd.core.replica import ExchangedVector, Replica
+from swarmsgd.errors import ConfigError, ModelError
+from swarmsgd.graphs import Graph, random_partner, scheduled_partner
+from swarmsgd.observe.records import Recorder
+from swarmsgd.settings.swarm import AGREED, SwarmSettings, with_settings
+from swarmsgd.train.meet import collective
+from swarmsgd.train.meet.rendezvous import Place, Rendezvous
+from swarmsgd.train.node.staging import exchanged_vector
+from swarmsgd.train.node.state import OptimizerState
+from swarmsgd.train.node.swarm import JOINED, Connection, Swarm
+from swarmsgd.train.node.worker import Worker
+from swarmsgd.transport.gloo import GlooTransport
+
+log = logging.getLogger("swarmsgd")
+
+
+def join(
+    model: nn.Module,
+    optimizer: Optimizer,
+    *,
+    record: str | os.PathLike[str] | None = None,
+    rank: int | None = None,
+    num_nodes: int | None = None,
+    master_addr: str | None = None,
+    master_port: int | None = None,
+    **settings: Any,
+) -> Swarm:
+    """Make this process one node of a swarm; `optimizer.step()` does the rest.
+
+    Every node calls it once, with equal settings (`local_steps` may differ). After each burst of
+    local steps the node averages with a random neighbour on `graph`, in the background. The
+    settings are those of `SwarmSettings`; `graph` is a Graph or a name like "ring".
+    Who this node is and where the others meet comes from the arguments, else from RANK,
+    WORLD_SIZE, MASTER_ADDR and MASTER_PORT; with none of them set the swarm has one node. `record`
+    names a file that gets this node's records (JSON lines).
+
+    Returns when all nodes have joined. Raises ConfigError (a setting), ModelError (a model that
+    cannot be exchanged) or PeerError (nodes missing, or with other settings or another model).
+
+    >>> import torch, swarmsgd
+    >>> model = torch.nn.Linear(4, 2)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> with swarmsgd.join(model, optimizer) as swarm:
+    ...     for _ in range(8):
+    ...         optimizer.zero_grad()
+    ...         model(torch.randn(16, 4)).square().mean().backward()
+    ...         optimizer.step()
+    ...     final = swarm.mean_model()
+    """
+    config = SwarmSettings.of(settings)
+    place = Place.find(
+        os.environ,
+        rank=rank,
+        num_nodes=num_nodes,
+        master_addr=master_addr,
+        master_port=master_port,
+    )
+    count = 1 if place is None else place.num_nodes
+    chosen = config.graph_of(count)
+    _check_optimizer(model, optimizer)
+    arena = Arena(model)
+    states = [OptimizerState(name, arena, optimizer) for name, _ in config.states()]
+    node = 0 if place is None else place.rank
+    recorder = Recorder(None if record is None else Path(record), node)
+    in_effect = config.in_effect() | {"graph": chosen.name}
+    recorder.write("start", num_nodes=count, dim=arena.dim, **in_effect)
+    if place is None:
+        log.warning(
+            "a swarm of one node: nobody to average with. RANK and WORLD_SIZE are not set; start "
+            "with `swarmsgd launch -n 4 script.py` for four"
+        )
+        connection = None
+    else:
+        try:
+            connection = connect(model, arena, states, config, chosen, place, recorder)
+        except BaseException:
+            arena.release()
+            for state in states:
+                state.release()
+            recorder.close()
+            raise
+    return Swarm(model, optimizer, config, chosen, node, arena, states, connection, recorder)
+
+
+join.__signature__ = with_settings(join)  # type: ignore[attr-defined]
+
+
+def connect(
+    model: nn.Module,
+    arena: Arena,
+    states: list[OptimizerState],
+    config: SwarmSettings,
+    graph: Graph,
+    place: Place,
+    recorder: Recorder,
+) -> Connection:
+    """Meet the other nodes, make sure all run the same thing, take the common start, open the
+    links.
+    """
+    timeout_s = config.join_timeout_s
+    kernels.prepare()
+    rendezvous = Rendezvous(place, timeout_s)
+    try:
+        settings = _settings(arena, config, graph)
+        rendezvous.agree(settings, timeout_s)
+        if config.broadcast_start and place.num_nodes > 1:
+            frozen = [p.data for p in model.parameters() if not p.requires_grad]
+            exchanged = [arena.live, *(state.live for state in states)]
+            tensors: list[torch.Tensor] = [*exchanged, *frozen, *model.buffers()]
+            collective.broadcast(rendezvous, tensors, timeout_s)
+        replica = _replica(arena, states, config)
+        neighbours = graph.neighbours(place.rank)
+        transport = GlooTransport(
+            place.rank,
+            neighbours,
+            rendezvous.connect,
+            address=rendezvous.address,
+            prefix=rendezvous.key("links"),
+            connect_timeout_s=timeout_s,
+        )
+        try:
+            transport.connect()
+        except BaseException:
+            transport.close()
+            raise
+    except BaseException:
+        collective.say_goodbye(rendezvous)
+        raise
+    worker = Worker(
+        _machine(graph, config, place.rank),
+        replica,
+        transport,
+        run=messages.fingerprint(settings),
+        recorder=recorder,
+    )
+    connection = Connection(
+        rendezvous, replica, worker, collective.Beat(rendezvous, worker.lost_peers)
+    )
+    try:
+        worker.start()
+        connection.beat.start()
+        rendezvous.get_all("joined", "", timeout_s)  # none trains and leaves before all are here
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _machine(graph: Graph, config: SwarmSettings, rank: int) -> Machine:
+    neighbours = graph.neighbours(rank)
+    if config.mode == "matching":
+        return Matching(rank, neighbours, scheduled_partner(graph, config.seed, rank))
+    return Node(rank, neighbours, random_partner(config.seed, rank))
+
+
+def _replica(arena: Arena, states: list[OptimizerState], config: SwarmSettings) -> Replica:
+    """The model and the states, each with a code of its own."""
+
+    def vector(
+        name: str, bits: int | None, x: torch.Tensor, describe: Callable[[torch.Tensor], str]
+    ) -> ExchangedVector:
+        start = config.broadcast_start
+        code = make_code(arena.dim, bits, rotation=config.rotation, common_start=start)
+        return exchanged_vector(name, x, code, describe)
+
+    vectors = [vector("model", config.bits, arena.live, arena.first_bad)]
+    for (name, bits), state in zip(config.states(), states, strict=True):
+        vectors.append(vector(name, bits, state.live, state.describe))
+    return Replica(vectors, threading.Lock())
+
+
+def _settings(arena: Arena, config: SwarmSettings, graph: Graph) -> dict[str, object]:
+    """What all nodes must agree on, in the words of an error message."""
+    in_effect = config.in_effect()
+    return {
+        "protocol version": messages.VERSION,
+        **{name: in_effect[name] for name in AGREED},
+        "graph": graph.name,
+        "edges": zlib.crc32(graph.edge_array.tobytes()),
+        "number of parameters": arena.dim,
+        "parameters": arena.describe(),
+    }
+
+
+def _check_optimizer(model: nn.Module, optimizer: Optimizer) -> None:
+    """The optimizer must step on this model, or the swarm would average what nobody trains; and for
+    one swarm alone.
+    """
+    if optimizer in JOINED:
+        raise ConfigError(
+            "this optimizer is part of a swarm already: leave() that one before it joins another"
+        )
+    mine = {id(p) for p in model.parameters()}
+    stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not mine & stepped:
+        raise ModelError(
+            "the optimizer holds none of the model's parameters: nothing it does would be "
+            "exchanged. "
+            "Make the optimizer from this model's parameters, then join"
+        )

@@ -1,0 +1,133 @@
+"""Between a live vector x and what the host keeps for exchanges: at once if x is in host memory,
+else staged, on the time of the device that x is on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from swarmsgd.codec import host_way, kernels, vectors
+from swarmsgd.core.code import Code, Vector
+from swarmsgd.core.replica import ExchangedVector
+from swarmsgd.train.node.transfers import OVER, Event, Transfers, transfers_for
+
+
+def exchanged_vector(
+    name: str, x: torch.Tensor, code: Code, describe: Callable[[torch.Tensor], str]
+) -> ExchangedVector:
+    """A live tensor x, float32 [D], with all that is kept for its exchanges; x = c at first.
+
+    All memory is made and touched here, once. `describe` says where values are not finite.
+    """
+    return stage(name, x, code, describe, None if x.device.type == "cpu" else transfers_for(x))
+
+
+def stage(
+    name: str,
+    x: torch.Tensor,
+    code: Code,
+    describe: Callable[[torch.Tensor], str],
+    transfers: Transfers | None,
+) -> ExchangedVector:
+    """As `exchanged_vector`; with `transfers` x is on a device, and is never read directly."""
+    copy = vectors.empty(x.numel())
+    np.copyto(copy, x.detach().to("cpu").numpy())
+    staged = None if transfers is None else Staged(transfers)
+    return ExchangedVector(
+        name,
+        code,
+        staged or host_way(),
+        live=copy if staged else x.numpy(),
+        copy=copy,
+        pending=staged.given() if staged else vectors.zeros(copy.size),
+        room=vectors.zeros(copy.size),
+        describe=lambda vector: describe(torch.from_numpy(vector)),
+    )
+
+
+class Staged:
+    """For x on a device: takes p there, and x back, on the device's own time.
+
+    Two vectors in host memory take turns: one is p; the other, the *spare*, is empty (zeros), being
+    sent, or being filled with x. Taking p is to exchange the two, so the training thread passes
+    over no vector.
+
+    From the moment a publish begins until it has landed, p is not taken: what is in it then is just
+    what exchanges added to c and x, as it was read, has not. So c = x + p changes c by the local
+    progress and no more. Whenever something is pending and nothing is landing, the spare is empty.
+    """
+
+    def __init__(self, transfers: Transfers) -> None:
+        self._transfers = transfers
+        self._given = transfers.host_vector()
+        self._spare = transfers.host_vector()
+        self._empty = True
+        self._sent: Event = OVER
+        self._added: Event = OVER
+        self._arrived: Event | None = None
+
+    def landing(self) -> bool:
+        """Whether x is on its way from the device."""
+        return self._arrived is not None
+
+    def given(self) -> Vector:
+        """The vector that p is now; zeros at first."""
+        return self._given.numpy()
+
+    def apply(self, vector: ExchangedVector) -> bool:
+        """x += p on the device, p = 0; not while an earlier p is under way, or a publish."""
+        if not (self._empty and self._added.query()):
+            return False
+        self._given, self._spare = self._spare, self._given
+        vector.pending = self._given.numpy()
+        vector.has_pending = False
+        self._empty = False
+        self._sent, self._added = self._transfers.add(self._spare)
+        return True
+
+    def publish(self, vector: ExchangedVector) -> None:
+        """Have x read, behind p if that can be taken now; else p stays pending, and counts so."""
+        if vector.has_pending:
+            self.apply(vector)
+        self._arrived = self._transfers.fetch(self._spare)
+        self._empty = False
+
+    def land(self, vector: ExchangedVector) -> bool:
+        """c = x + p, if x has arrived. Raises ModelError, with c as it was, if it is not finite."""
+        if self._arrived is None:
+            return True
+        if not self._arrived.query():
+            return False
+        vector.keep_offered()
+        fresh = self._spare.numpy()
+        finite = kernels.land(fresh, vector.pending, vector.copy, vector.burst_max)
+        self._arrived = None
+        self._empty = True
+        if not finite:
+            error = vector.not_finite(fresh + vector.pending)
+            fresh.fill(0)
+            vector.burst_max.fill(0)
+            raise error
+        return True
+
+    def make_room(self, vector: ExchangedVector) -> None:
+        """Empty the spare. Waits for the transfer of a p just taken, which waits for nothing."""
+        if self._arrived is not None or self._empty:
+            return
+        self._sent.synchronize()
+        self._spare.numpy().fill(0)
+        self._empty = True
+
+    def settle(self, vector: ExchangedVector) -> None:
+        """Land what was published, x += p; p = 0, and wait for the device."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+            self.land(vector)
+        self.make_room(vector)
+        self._added.synchronize()
+        if vector.has_pending:
+            self.apply(vector)
+            self._added.synchronize()

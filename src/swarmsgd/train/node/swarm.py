@@ -1,0 +1,318 @@
+"""One node's part in a swarm, as its user sees it: a hook after each step, and a few calls at the
+end.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import time
+import weakref
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from swarmsgd.core.arena import Arena
+from swarmsgd.core.endpoint import Traffic
+from swarmsgd.core.node import Burst, Counts
+from swarmsgd.core.replica import Replica
+from swarmsgd.errors import SwarmError
+from swarmsgd.graphs import Graph
+from swarmsgd.observe.records import Recorder
+from swarmsgd.settings.swarm import SwarmSettings, lengths_of, lengths_stream
+from swarmsgd.train.meet import collective
+from swarmsgd.train.meet.rendezvous import Rendezvous
+from swarmsgd.train.node.state import OptimizerState
+from swarmsgd.train.node.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What ties a node to the others; a swarm of one node has none."""
+
+    rendezvous: Rendezvous
+    replica: Replica
+    worker: Worker
+    beat: collective.Beat
+
+    def close(self) -> None:
+        """Finish or give up what is in flight, say goodbye, leave nothing running."""
+        try:
+            self.worker.close()
+        finally:
+            try:
+                self.replica.settle()
+            finally:
+                self.beat.stop()
+                collective.say_goodbye(self.rendezvous)
+
+
+KEPT = 1 << 16
+"""Steps whose times are kept for the percentiles; the longest and the sums cover all."""
+
+
+class StepTimes:
+    """Seconds per step: work done in the hook, and waiting for an exchange (blocking modes
+    only).
+    """
+
+    def __init__(self) -> None:
+        self._work_s = np.zeros(KEPT, np.float32)
+        self._count = 0
+        self._longest_s = 0.0
+        self._total_s = 0.0
+        self.blocked_s = 0.0
+        self.last_s = 0.0
+        """The last step's work."""
+
+    def add(self, work_s: float, waited_s: float) -> None:
+        """One step's times."""
+        self.last_s = work_s
+        self._work_s[self._count % KEPT] = work_s
+        self._count += 1
+        self._total_s += work_s
+        self._longest_s = max(self._longest_s, work_s)
+        self.blocked_s += waited_s
+
+    def figures(self) -> dict[str, float]:
+        """Median, 99th percentile (of the last 65,536 steps), longest and sum, in seconds."""
+        kept = self._work_s[: min(self._count, KEPT)]
+        p50, p99 = np.percentile(kept, [50, 99]) if len(kept) else (0.0, 0.0)
+        return {
+            "hook_s_p50": float(p50),
+            "hook_s_p99": float(p99),
+            "hook_s_max": self._longest_s,
+            "hook_s_total": self._total_s,
+            "blocked_s": self.blocked_s,
+        }
+
+
+JOINED: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+"""Optimizers that are part of a swarm now."""
+
+
+class Swarm:
+    """One node's part in a swarm. Made by `join`; a context manager that leaves at its end."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        config: SwarmSettings,
+        graph: Graph,
+        rank: int,
+        arena: Arena,
+        states: list[OptimizerState],
+        connection: Connection | None,
+        recorder: Recorder,
+    ) -> None:
+        self.config = config
+        self.graph = graph
+        self.rank = rank
+        self.num_nodes = graph.num_nodes
+        self.recorder = recorder
+        self.gamma: float | None = None
+        """Gamma = sum_i ||x_i - mu||^2 over the nodes of the last `mean_model`, else None."""
+        self.mean_of: list[int] = []
+        """The nodes that took part in the last `mean_model`."""
+        self._model = model
+        self._arena = arena
+        self._states = states
+        self._connection = connection
+        lengths = lengths_of(config.local_steps)
+        rng = lengths_stream(config.seed, rank, rounds=config.mode == "matching")
+        self._burst = Burst(lengths, rng)
+        self._timing = StepTimes()
+        self._steps = 0
+        self._missed = 0
+        self._means = 0
+        self._left = False
+        self._process = os.getpid()
+        self._hook = optimizer.register_step_post_hook(self._after_step)
+        self._optimizer = weakref.ref(optimizer)
+        JOINED.add(optimizer)
+        atexit.register(_leave, weakref.ref(self))
+
+    # The training thread, once a step. Everything in here is counted as this package's time.
+
+    def _after_step(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+        begin = time.perf_counter()
+        found_inf = getattr(optimizer, "found_inf", None)  # set by a GradScaler around fused steps
+        if found_inf is not None and found_inf.device.type == "cpu" and float(found_inf):
+            return  # on a device the step counts: asking would wait for it
+        self._steps += 1
+        self._burst.made += 1
+        if self._steps == 1:
+            for state in self._states:
+                state.check_found()
+        if self._connection is not None:
+            waited_s = self._step_boundary(self._connection)
+            self._timing.add(time.perf_counter() - begin - waited_s, waited_s)
+
+    def _step_boundary(self, connection: Connection) -> float:
+        """x += p; and c = x if the burst is over. Returns the seconds it waited, if told to."""
+        replica, worker = connection.replica, connection.worker
+        self._check(connection)
+        ends = self._burst.due and worker.ready()
+        if not ends and not replica.has_pending:
+            return 0.0
+        for state in self._states:
+            state.adopt()
+        if not ends:
+            self._missed += not replica.try_apply()
+            return 0.0
+        self._arena.check()
+        if not replica.try_publish():
+            self._missed += 1
+            return 0.0
+        self._burst.next()
+        worker.burst_ended()
+        return 0.0 if self.config.mode == "non-blocking" else self._wait(connection)
+
+    def _wait(self, connection: Connection) -> float:
+        """Blocking modes: until the exchange is mixed or given up; then x gets what it brought."""
+        begin = time.perf_counter()
+        connection.worker.wait_released()
+        waited_s = time.perf_counter() - begin
+        self._check(connection)
+        connection.replica.settle()
+        return waited_s
+
+    def _check(self, connection: Connection) -> None:
+        """Raise what ended the exchange side, or kept a model from being published."""
+        error = connection.worker.error or connection.replica.error
+        if error is None:
+            return
+        if isinstance(error, SwarmError):
+            raise error
+        raise SwarmError(
+            f"the exchange side of node {self.rank} failed with {type(error).__name__}: {error}. "
+            "This is a fault of swarmsgd; training can go on alone after leave()"
+        ) from error
+
+    # What a user asks for.
+
+    def mean_model(self) -> dict[str, torch.Tensor]:
+        """The state dict of the exact mean of all live nodes' models, each tensor on the device of
+        this node's own: a collective, all must call it.
+
+        Stops this node's exchanges, waits until every node has called it or is dead (it answers
+        others meanwhile), then averages parameters and floating-point buffers; what else the state
+        dict holds is this node's own. Every node gets the same mean, and its own model stays as it
+        is. Training may go on afterwards. For a model with batch norm, estimate its statistics
+        anew on a few batches: `torch.optim.swa_utils.update_bn`.
+
+        Raises PeerError if this node had been silent for so long that the others went on without
+        it, or if the store is gone; SwarmError if this node has left.
+        """
+        if self._left:
+            raise SwarmError(
+                "mean_model() after this node left the swarm: call it before leave(), inside the "
+                "with block. The model itself is intact"
+            )
+        floats = [b for b in self._model.buffers() if b.is_floating_point()]
+        connection = self._connection
+
+        def settled() -> list[torch.Tensor]:
+            if connection is not None:
+                connection.replica.settle()
+            return [
+                v.to("cpu") for v in (self._arena.live, *(b.detach().flatten() for b in floats))
+            ]
+
+        if connection is None:
+            means, self.gamma, self.mean_of = settled(), 0.0, [self.rank]
+        else:
+            self._check(connection)
+            connection.worker.pause()
+            try:
+                self._check(connection)
+                mean = collective.Mean(connection.rendezvous, self._means)
+                self._means += 1
+                means, self.gamma, self.mean_of = mean.of(settled)
+            finally:
+                connection.worker.resume()
+        buffers = {id(b): m.view_as(b) for b, m in zip(floats, means[1:], strict=True)}
+        return dict(self._named_means(means[0], buffers))
+
+    def _named_means(
+        self, mean: torch.Tensor, buffers: dict[int, torch.Tensor]
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        values = self._arena.by_identity(mean) | buffers
+        for name, value in self._model.state_dict(keep_vars=True).items():
+            if isinstance(value, torch.Tensor):
+                yield name, values.get(id(value), value).detach().to(value.device, copy=True)
+            else:
+                yield name, value  # extra state that a module keeps of its own
+
+    def stats(self) -> dict[str, Any]:
+        """What this node did so far; counts, bytes, and seconds of the training thread.
+
+        `hook_s_*` is the time per step inside this package, waiting excluded; `blocked_s` the time
+        spent waiting for exchanges, 0 in non-blocking mode. `lost` exchanges are those that may
+        have shifted the sum of models.
+        """
+        figures: dict[str, Any] = {"rank": self.rank, "steps": self._steps}
+        if self._connection is None:
+            figures |= asdict(Counts()) | asdict(Traffic())
+            figures |= {"busy_s": 0.0, "open_peers": 0, "lost_peers": {}}
+        else:
+            worker = self._connection.worker
+            figures |= asdict(worker.machine.counts) | asdict(worker.traffic)
+            figures["busy_s"] = worker.busy_s
+            figures["open_peers"] = len(worker.machine.membership.open)
+            figures["lost_peers"] = dict(worker.lost_peers)
+        return figures | {"lock_missed": self._missed} | self._timing.figures()
+
+    def leave(self) -> None:
+        """Finish or give up exchanges in flight, apply what is pending, detach. May be called
+        twice.
+
+        What the model holds afterwards is part of the conserved sum. The others go on without this
+        node. In a forked child, which is not the node, it does nothing.
+        """
+        if self._left or os.getpid() != self._process:
+            return
+        self._left = True
+        self._hook.remove()
+        optimizer = self._optimizer()
+        if optimizer is not None:
+            JOINED.discard(optimizer)
+        try:
+            if self._connection is not None:
+                self._connection.close()
+        finally:
+            self._arena.release()
+            for state in self._states:
+                state.release()
+            self.recorder.write("end", **self.stats())
+            self.recorder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.leave()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Swarm node {self.rank} of {self.num_nodes}, {self.graph.name}, "
+            f"{self.config.mode}, step {self._steps}>"
+        )
+
+
+def _leave(reference: weakref.ref[Swarm]) -> None:
+    swarm = reference()
+    if swarm is not None:
+        swarm.leave()
