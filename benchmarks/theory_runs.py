@@ -20,7 +20,7 @@ from swarmsgd.sim.command.config import SimConfig
 from swarmsgd.sim.engine.fleet import Fleet
 from swarmsgd.sim.engine.ledger import Ledger
 from swarmsgd.sim.engine.world import World
-from swarmsgd.sim.swarm.engine import Swarm
+from swarmsgd.sim.swarm.engine import SwarmEngine
 from swarmsgd.tasks import SyntheticOptions, SyntheticTask
 
 INSTANT = World(step_jitter=0.3, latency_ms=0.0, bandwidth_mbit_s=math.inf)
@@ -123,7 +123,7 @@ class Run:
         if settled:
             self.fleet.x_ND[:] = task.optimum_D.numpy()
         self.ledger = Ledger(config.nodes, None)
-        self.swarm = Swarm(self.fleet, self.ledger)
+        self.swarm = SwarmEngine(self.fleet, self.ledger)
         self.burst_s = (
             self.config.world.step_time_ms / 1000 * lengths_of(config.swarm.local_steps).mean
         )

@@ -13,7 +13,7 @@ import pytest
 
 from swarmsgd import graphs
 from swarmsgd.cli import main
-from swarmsgd.settings.algorithms import REAL
+from swarmsgd.settings.algorithms import REAL_ALGORITHMS
 from swarmsgd.settings.optimizer import SCHEDULES
 from swarmsgd.settings.run import RunConfig
 from swarmsgd.settings.swarm import MODES
@@ -67,7 +67,7 @@ def test_the_help_of_train_lists_every_option_and_every_choice(
         for name, option in part.items():
             assert f"--{name.replace('_', '-')} " in out
             assert " ".join(option.help.split()[:3]) in " ".join(out.split())
-    for table in (DATASETS, MODELS, PARTITIONS, REAL, MODES, SCHEDULES, graphs.GRAPHS):
+    for table in (DATASETS, MODELS, PARTITIONS, REAL_ALGORITHMS, MODES, SCHEDULES, graphs.GRAPHS):
         for name in table:
             assert f"  {name}" in out
     assert "examples:" in out

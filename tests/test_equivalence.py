@@ -13,7 +13,7 @@ from swarmsgd.sim.command.run import simulate
 from swarmsgd.sim.engine.world import World
 from swarmsgd.tasks import VisionOptions
 from swarmsgd.train.command.config import TrainConfig
-from swarmsgd.train.command.run import run
+from swarmsgd.train.command.run import run_training
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +62,7 @@ def test_a_real_run_and_a_virtual_one_end_with_the_same_bits(
         "exchange_state": state,
     }
     out = tmp_path / "real"
-    assert run(TrainConfig.of(task=task, mode="matching", bits=bits, out=out, **same)) == 0
+    assert run_training(TrainConfig.of(task=task, mode="matching", bits=bits, out=out, **same)) == 0
     world = World(step_jitter=0.5, bandwidth_mbit_s=10)  # times change nothing in matching mode
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from swarmsgd.errors import ConfigError
 
-T = TypeVar("T")
+Choice = TypeVar("Choice")
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -22,7 +22,7 @@ def closest(name: str, known: Iterable[str]) -> str:
     return f'; did you mean "{match[0]}"?' if match else ""
 
 
-def rows(table: Mapping[str, Any]) -> list[tuple[str, str]]:
+def choices_of(table: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How each key of a table of choices is spelled, and its line of help.
 
     A value of the table is that line, or has it as `help`; where more than the key is to be
@@ -34,7 +34,7 @@ def rows(table: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def one_of(name: str, got: Any, table: Mapping[str, T], *, text: str | None = None) -> T:
+def one_of(name: str, got: Any, table: Mapping[str, Choice], *, text: str | None = None) -> Choice:
     """`table[got]`, if there is one; `text` is what `got` was a part of.
 
     >>> one_of("mode", "bloking", {"blocking": "waits", "matching": "waits too"})
@@ -44,7 +44,7 @@ def one_of(name: str, got: Any, table: Mapping[str, T], *, text: str | None = No
     """
     if isinstance(got, str) and got in table:
         return table[got]
-    spelled = ", ".join(usage for usage, _ in rows(table))
+    spelled = ", ".join(usage for usage, _ in choices_of(table))
     raise ConfigError(
         f"{name} is {got if text is None else text!r}, wanted one of {spelled}"
         f"{closest(str(got), table)}"

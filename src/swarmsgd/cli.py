@@ -190,7 +190,7 @@ def _bench(arguments: list[str]) -> int:
     import json
 
     from swarmsgd.codec.bench import bench
-    from swarmsgd.flags import Parser, add, read
+    from swarmsgd.flags import Parser, add, read_options
     from swarmsgd.settings.options import options_of
     from swarmsgd.settings.swarm import SwarmSettings
 
@@ -212,7 +212,9 @@ def _bench(arguments: list[str]) -> int:
     add(parser, known.values())
     given = vars(parser.parse())
     size, repeats = whole("size", given["size"], 1), whole("repeats", given["repeats"], 1)
-    settings = SwarmSettings.of({n: read(o, given[n]) for n, o in known.items() if n in given})
+    settings = SwarmSettings.of(
+        {n: read_options(o, given[n]) for n, o in known.items() if n in given}
+    )
     figures = bench(size, settings.bits, repeats, rotation=settings.rotation)
     if given["json"]:
         print(json.dumps({"size": size, "bits": settings.bits, **figures}))
@@ -250,16 +252,16 @@ def _compare(arguments: list[str]) -> int:
 
 def _train(arguments: list[str]) -> int:
     from swarmsgd.train.command.config import TrainConfig
-    from swarmsgd.train.command.run import run
+    from swarmsgd.train.command.run import run_training
 
-    return run(_config("train", TrainConfig, arguments, TRAIN_EPILOG))
+    return run_training(_config("train", TrainConfig, arguments, TRAIN_EPILOG))
 
 
 def _simulate(arguments: list[str]) -> int:
-    from swarmsgd.sim.command.command import run
+    from swarmsgd.sim.command.command import run_simulation
     from swarmsgd.sim.command.config import SimConfig
 
-    return run(_config("simulate", SimConfig, arguments, SIMULATE_EPILOG))
+    return run_simulation(_config("simulate", SimConfig, arguments, SIMULATE_EPILOG))
 
 
 def _config(command: str, cls: type[C], arguments: list[str], epilog: str) -> C:
@@ -292,7 +294,7 @@ def _config(command: str, cls: type[C], arguments: list[str], epilog: str) -> C:
         description=inspect.getdoc(cls),
         epilog=f"{flags.choices(parts)}\n{epilog.format(task=name)}",
     )
-    return cls.of(task=name, **flags.parse(parser, parts))
+    return cls.of(task=name, **flags.parse_options(parser, parts))
 
 
 class Command(NamedTuple):

@@ -8,18 +8,18 @@ import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from swarmsgd.checks import closest, rows
+from swarmsgd.checks import choices_of, closest
 from swarmsgd.errors import ConfigError
 from swarmsgd.settings.options import Option
 
 
-def parse(parser: Parser, parts: Mapping[str, Mapping[str, Option]]) -> dict[str, Any]:
+def parse_options(parser: Parser, parts: Mapping[str, Mapping[str, Option]]) -> dict[str, Any]:
     """The options that the parser's arguments give, of those of all parts."""
     for title, options in parts.items():
         add(parser.add_argument_group(title), options.values())
     given = vars(parser.parse())
     found = {name: option for options in parts.values() for name, option in options.items()}
-    return {name: read(found[name], value) for name, value in given.items()}
+    return {name: read_options(found[name], value) for name, value in given.items()}
 
 
 def add(group: Any, options: Iterable[Option]) -> None:
@@ -39,7 +39,7 @@ def add(group: Any, options: Iterable[Option]) -> None:
         )
 
 
-def read(option: Option, value: Any) -> Any:
+def read_options(option: Option, value: Any) -> Any:
     """What argparse has found, as what the option holds. Raises ConfigError."""
     return option.read_text(value) if isinstance(value, str) else option.read(value)
 
@@ -54,7 +54,7 @@ def choices(parts: Mapping[str, Mapping[str, Option]]) -> str:
     blocks: list[str] = []
     for options in parts.values():
         for option in (o for o in options.values() if o.table is not None):
-            lines = rows(option.table or {})
+            lines = choices_of(option.table or {})
             width = max(len(name) for name, _ in lines)
             blocks.append(f"{flag(option.name)}:")
             blocks += [f"  {name:<{width}}  {text}" for name, text in lines]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from swarmsgd.codec import make_code
 from swarmsgd.codec.cells import Cells
 from swarmsgd.codec.kernels import CODED, RAW, apply_and_publish
-from swarmsgd.core.lattice import BITS, BLOCK
+from swarmsgd.core.lattice import BLOCK, CODED_BITS
 
 SIZES = st.floats(0, 2.0**100, width=32)
 
@@ -98,7 +98,7 @@ def test_a_common_start_that_was_none_ends_in_float32():
     assert (cells.choose()[0] == CODED).all()
 
 
-@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("bits", CODED_BITS)
 def test_a_steady_distance_is_covered_with_a_margin(bits):
     cells = Cells(1, bits)
     for _ in range(10):

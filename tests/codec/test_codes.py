@@ -125,7 +125,10 @@ def test_unrelated_models_reach_consensus_without_a_wrong_value(bits, rotation, 
         reply, _ = j.answer(offer, int(rng.integers(2**63)))
         i.mix(reply)
         # Each end's point is within half a cell of it; a wrong colour would be q cells off.
-        offered, replied = packing.parse(form, OFFER, offer), packing.parse(form, REPLY, reply)
+        offered, replied = (
+            packing.parse_payload(form, OFFER, offer),
+            packing.parse_payload(form, REPLY, reply),
+        )
         limit = (offered.cells + replied.cells).astype(np.float64) / 4 + 1e-6 * scale
         for block, left_out in enumerate(replied.forms == LEFT_OUT):
             part = slice(block * BLOCK, (block + 1) * BLOCK)
@@ -186,7 +189,7 @@ def test_a_flipped_bit_is_refused_or_left_out_and_never_mixed(bits, rotation, se
         else:  # the damaged block is left alone, the other mixed as the partner has mixed it
             hit = (
                 at - figures
-                >= packing.parse(Format(dim, bits or 0, rotation), REPLY, reply).starts[1]
+                >= packing.parse_payload(Format(dim, bits or 0, rotation), REPLY, reply).starts[1]
             )
             want[BLOCK:] = copy[BLOCK:] if hit else want[BLOCK:]
             want[:BLOCK] = want[:BLOCK] if hit else copy[:BLOCK]
@@ -254,7 +257,9 @@ def test_a_block_that_fails_is_left_out_by_both_doubled_then_sent_as_float32(bit
     while len(forms) < 3:
         before_i[:], before_j[:] = i.copy, j.copy
         offer = i.offer(int(rng.integers(2**63)))
-        forms.append(packing.parse(Format(3 * BLOCK, bits, rotation), OFFER, offer).forms[1])
+        forms.append(
+            packing.parse_payload(Format(3 * BLOCK, bits, rotation), OFFER, offer).forms[1]
+        )
         reply, seen_j = j.answer(offer, 1)
         seen_i = i.mix(reply)
         assert seen_i.left_out == seen_j.left_out == (forms[-1] != RAW)
@@ -277,7 +282,7 @@ def test_a_corrupted_float32_block_is_left_out_of_an_offer_and_refused_in_a_repl
     reply, seen = j.answer(offer, 2)
     assert seen.left_out == 1
     np.testing.assert_array_equal(j.copy[2 * BLOCK :], copy[2 * BLOCK :])
-    forms = packing.parse(Format(3 * BLOCK, 0), REPLY, reply).forms
+    forms = packing.parse_payload(Format(3 * BLOCK, 0), REPLY, reply).forms
     np.testing.assert_array_equal(forms, [RAW, RAW, LEFT_OUT])
     reply[500] ^= 1
     before = i.copy.copy()

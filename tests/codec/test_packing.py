@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from swarmsgd.codec import make_code, packing
 from swarmsgd.codec.kernels import CODED, LEFT_OUT, RAW
 from swarmsgd.codec.packing import OFFER, REPLY, Format
-from swarmsgd.core.lattice import BITS
+from swarmsgd.core.lattice import CODED_BITS
 from swarmsgd.errors import ProtocolError
 
 
@@ -38,7 +38,7 @@ def test_an_offer_and_a_reply_take_little_more_than_their_codes(bits, bytes_each
 
 
 @settings(deadline=None)
-@given(st.sampled_from([0, *BITS]), st.integers(1, 20000), st.integers(0, 2**32 - 1))
+@given(st.sampled_from([0, *CODED_BITS]), st.integers(1, 20000), st.integers(0, 2**32 - 1))
 def test_a_payload_parses_to_what_was_put_in(bits, dim, seed):
     rng = np.random.default_rng(seed)
     form = Format(dim, bits, rotated=bool(bits and seed % 2))
@@ -48,7 +48,7 @@ def test_a_payload_parses_to_what_was_put_in(bits, dim, seed):
         out.checks[:] = rng.integers(2**32, size=form.blocks)
         out.cells[:] = np.where(forms == CODED, rng.random(form.blocks) + 0.1, 0)
         out.body[:] = rng.integers(256, size=out.body.size)
-        got = packing.parse(form, kind, sealed(out))
+        got = packing.parse_payload(form, kind, sealed(out))
         assert got.seed == seed << 32
         for name in "checks", "cells", "forms", "starts", "body":
             np.testing.assert_array_equal(getattr(got, name), getattr(out, name))
@@ -93,7 +93,7 @@ def test_a_cell_that_no_block_can_have_is_refused(cell):
     out = packing.new(form, OFFER, 1, np.full(2, CODED, np.uint8), allocate)
     out.cells[:] = cell
     with pytest.raises(ProtocolError, match="a form or a cell"):
-        packing.parse(form, OFFER, sealed(out))
+        packing.parse_payload(form, OFFER, sealed(out))
 
 
 @pytest.mark.parametrize(("kind", "form"), [(OFFER, LEFT_OUT), (REPLY, RAW), (OFFER, 7)])
@@ -101,7 +101,7 @@ def test_a_form_that_no_block_can_have_is_refused(kind, form):
     layout = Format(5000, 8)
     out = packing.new(layout, kind, 1, np.full(2, form, np.uint8), allocate)
     with pytest.raises(ProtocolError, match="a form or a cell"):
-        packing.parse(layout, kind, sealed(out))
+        packing.parse_payload(layout, kind, sealed(out))
 
 
 @pytest.mark.parametrize("bits", [None, 3, 8, 16])

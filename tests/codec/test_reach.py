@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from swarmsgd.codec import make_code
 from swarmsgd.core import lattice
-from swarmsgd.core.lattice import BITS
+from swarmsgd.core.lattice import CODED_BITS
 
-CODES = [(bits, rotated) for bits in BITS for rotated in (False, True)]
+CODES = [(bits, rotated) for bits in CODED_BITS for rotated in (False, True)]
 DIM = 3 * 4096 + 100
 SEEDS = st.integers(0, 2**63 - 1)
 WITHIN = (0.0, 0.3, 0.9, 0.999)
@@ -103,7 +103,7 @@ def test_each_block_becomes_what_exact_arithmetic_says_or_stays_at_both_ends(
         exchange(i, j, rng, data, rotated)
 
 
-@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("bits", CODED_BITS)
 @pytest.mark.parametrize("how", HOW)
 def test_the_cliff_is_where_the_definition_says(bits, how):
     """Just within reach all blocks are mixed; past it none, whole steps of q away included."""

@@ -73,7 +73,7 @@ class Desk:
         self.endpoint.burst_ended(now)
 
     def kinds(self) -> list[tuple[int, Kind]]:
-        return [(peer, messages.parse(message).kind) for peer, message in self.sent]
+        return [(peer, messages.parse_message(message).kind) for peer, message in self.sent]
 
     def last(self) -> Bytes:
         return self.sent[-1][1].copy()
@@ -165,7 +165,7 @@ def test_who_breaks_the_protocol_is_told_why_and_dropped_shortly_after(buffer: B
     desk.endpoint.received(1, buffer, 10.0)
     assert desk.given == [id(buffer)]
     assert desk.kinds() == [(1, Kind.BYE)]
-    told = messages.text_of(messages.parse(desk.last()))
+    told = messages.text_of(messages.parse_message(desk.last()))
     assert why in told
     assert [note[:2] for note in desk.notes] == [("distrusted", 1)]
     assert why in desk.endpoint.lost_peers[1]
@@ -283,7 +283,7 @@ def test_the_deadline_is_the_earlier_of_patience_and_a_parting():
 def test_an_offer_that_is_refused_frees_the_node_and_is_noted():
     desk = Desk()
     desk.start(1, 0.0)
-    exchange = messages.parse(desk.last()).exchange
+    exchange = messages.parse_message(desk.last()).exchange
     refusal = messages.control(
         Kind.REFUSE, run=RUN, sender=1, incarnation=0, exchange=exchange, text="busy"
     )
@@ -379,7 +379,7 @@ def test_refusals_of_what_was_never_offered_are_not_noted_and_long_ones_cut():
         desk.endpoint.received(1, refusal, 0.0)
     assert desk.notes == []
     desk.start(1, 0.1)
-    exchange = messages.parse(desk.last()).exchange
+    exchange = messages.parse_message(desk.last()).exchange
     refusal = messages.control(Kind.REFUSE, exchange=exchange, text="a\n" * 100_000, **say)
     desk.endpoint.received(1, refusal, 0.2)
     ((what, peer, text),) = desk.notes
@@ -431,7 +431,7 @@ def test_each_vector_has_its_own_bits_and_costs_its_own_bytes():
             meet(one, two, float(now))
     more = len(both[0].last()) - len(alone[0].last())
     assert 0.5 * DIM <= more <= 0.5 * DIM + 256
-    sections = messages.parse(both[0].last()).sections
+    sections = messages.parse_message(both[0].last()).sections
     assert [(s.vector, s.bits) for s in sections] == [(0, 8), (1, 4)]
 
 
@@ -439,7 +439,7 @@ def test_an_offer_of_which_one_vector_is_damaged_mixes_none():
     one, two = Desk(0, bits=(8, 8)), Desk(1, bits=(8, 8))
     one.start(1, 0.0)
     offer = one.last()
-    second = messages.parse(offer).sections[1].payload
+    second = messages.parse_message(offer).sections[1].payload
     second[20] ^= 1  # in its figures, which have a check of their own
     before = vectors_of(two)
     two.endpoint.received(0, offer, 0.1)
@@ -454,7 +454,7 @@ def test_a_reply_of_which_one_vector_is_damaged_mixes_the_sound_one_as_the_partn
     one.start(1, 0.0)
     two.endpoint.received(0, one.last(), 0.1)
     reply = two.last()
-    messages.parse(reply).sections[0].payload[20] ^= 1
+    messages.parse_message(reply).sections[0].payload[20] ^= 1
     one.endpoint.received(1, reply, 0.2)
     sums = [a + b for a, b in zip(vectors_of(one), vectors_of(two), strict=True)]
     assert np.abs(sums[0] - before[0]).max() > 0.1  # lost, and counted

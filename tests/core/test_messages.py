@@ -21,7 +21,7 @@ def build(payloads: list[bytes], kind: Kind = Kind.OFFER):
 
 @given(st.lists(st.binary(max_size=200), max_size=4))
 def test_parse_gives_back_what_was_built(payloads: list[bytes]):
-    message = messages.parse(build(payloads))
+    message = messages.parse_message(build(payloads))
     assert message.kind is Kind.OFFER
     assert (message.run, message.sender, message.incarnation) == (2**63 + 5, 3, 1)
     assert message.exchange == EXCHANGE
@@ -43,7 +43,7 @@ def test_one_section_is_written_in_place():
 
 
 def test_payloads_are_aligned_for_float32():
-    message = messages.parse(build([b"x" * 7, b"y" * 9]))
+    message = messages.parse_message(build([b"x" * 7, b"y" * 9]))
     start = message.sections[0].payload.ctypes.data
     assert (message.sections[1].payload.ctypes.data - start) % 64 == 0
 
@@ -56,7 +56,7 @@ def test_a_flipped_bit_of_the_header_is_refused_or_changes_nothing(data: st.Data
     torn = clean.copy()
     torn[bit // 8] ^= 1 << (bit % 8)
     try:
-        message = messages.parse(torn)
+        message = messages.parse_message(torn)
     except ProtocolError:
         return
     assert bit // 8 >= messages._HEADER.size + messages._SECTION.size  # the padding of the table
@@ -68,13 +68,13 @@ def test_a_cut_message_is_refused(length: int):
     clean = build([b"payload" * 10])
     if length < len(clean):
         with pytest.raises(ProtocolError):
-            messages.parse(clean[:length])
+            messages.parse_message(clean[:length])
 
 
 @given(st.binary(max_size=300))
 def test_garbage_is_refused(garbage: bytes):
     with pytest.raises(ProtocolError):
-        messages.parse(np.frombuffer(garbage, np.uint8))
+        messages.parse_message(np.frombuffer(garbage, np.uint8))
 
 
 def test_another_version_is_refused_by_name():
@@ -82,14 +82,14 @@ def test_another_version_is_refused_by_name():
     message[4] = 9
     told = f"version 9, this node speaks {messages.VERSION}: install the same"
     with pytest.raises(ProtocolError, match=told):
-        messages.parse(message)
+        messages.parse_message(message)
 
 
 def test_control_messages_carry_their_text():
     buffer = messages.control(Kind.REFUSE, run=1, sender=2, incarnation=0, text="round 4 is over")
-    message = messages.parse(buffer)
+    message = messages.parse_message(buffer)
     assert message.kind is Kind.REFUSE and messages.text_of(message) == "round 4 is over"
-    silent = messages.parse(messages.control(Kind.BYE, run=1, sender=2, incarnation=0))
+    silent = messages.parse_message(messages.control(Kind.BYE, run=1, sender=2, incarnation=0))
     assert messages.text_of(silent) == ""
 
 

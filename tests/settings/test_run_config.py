@@ -9,7 +9,7 @@ import pytest
 from swarmsgd import checks
 from swarmsgd.errors import ConfigError
 from swarmsgd.settings import run as run_settings
-from swarmsgd.settings.algorithms import ALGORITHMS, REAL
+from swarmsgd.settings.algorithms import ALGORITHMS, REAL_ALGORITHMS
 from swarmsgd.settings.options import options_of
 from swarmsgd.settings.run import RunConfig
 from swarmsgd.settings.swarm import SwarmSettings
@@ -17,7 +17,7 @@ from swarmsgd.sim.command.algorithms import MAKERS as SIMULATED_MAKERS
 from swarmsgd.sim.command.config import SimConfig
 from swarmsgd.sim.engine.world import World
 from swarmsgd.tasks import TASKS, SyntheticOptions, VisionOptions
-from swarmsgd.train.command.algorithms import MAKERS as REAL_MAKERS
+from swarmsgd.train.command.algorithms import NODE_MAKERS as REAL_MAKERS
 from swarmsgd.train.command.config import TrainConfig
 
 
@@ -110,7 +110,7 @@ def test_a_real_run_has_the_real_algorithms_only():
 
 def test_the_drivers_make_the_algorithms_of_the_table_and_no_others():
     assert list(SIMULATED_MAKERS) == list(ALGORITHMS)
-    assert list(REAL_MAKERS) == list(REAL)
+    assert list(REAL_MAKERS) == list(REAL_ALGORITHMS)
 
 
 def test_the_swarm_uses_all_settings_that_a_run_has_and_others_some():

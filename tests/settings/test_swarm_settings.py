@@ -16,7 +16,7 @@ from swarmsgd.settings.swarm import AGREED, BITS, SwarmSettings, lengths_of
 
 
 def test_the_bits_of_the_settings_are_those_of_the_code():
-    assert (None, *lattice.BITS) == BITS
+    assert (None, *lattice.CODED_BITS) == BITS
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from swarmsgd.sim.command.config import SimConfig
 from swarmsgd.sim.engine.fleet import Fleet
 from swarmsgd.sim.engine.ledger import Ledger
 from swarmsgd.sim.engine.world import World
-from swarmsgd.sim.swarm.engine import Swarm
+from swarmsgd.sim.swarm.engine import SwarmEngine
 from swarmsgd.tasks import TASKS, SyntheticOptions
 
 STILL = 1e-30
@@ -29,16 +29,18 @@ def config(world: dict[str, Any] | None = None, **changes: Any) -> SimConfig:
     return SimConfig.of(**(settings | rule | changes))
 
 
-def swarm_of(world: dict[str, Any] | None = None, **changes: Any) -> tuple[Swarm, Fleet, Ledger]:
+def swarm_of(
+    world: dict[str, Any] | None = None, **changes: Any
+) -> tuple[SwarmEngine, Fleet, Ledger]:
     """A swarm that has not run, with unrelated models, all still unless `lr` is given."""
     made = config(world, **({"lr": STILL} | changes))
     fleet = Fleet(TASKS[made.task_name].make(made.task, made.nodes, print), made)
     fleet.x_ND[:] = np.random.default_rng(1).standard_normal(fleet.x_ND.shape)
     ledger = Ledger(made.nodes, None)
-    return Swarm(fleet, ledger), fleet, ledger
+    return SwarmEngine(fleet, ledger), fleet, ledger
 
 
-def finish(swarm: Swarm) -> float:
+def finish(swarm: SwarmEngine) -> float:
     """Run to the end; the virtual time when the last node had made its steps."""
     times = list(swarm.run())
     swarm.tally()

@@ -19,7 +19,7 @@ from swarmsgd.sim.baselines.pairwise import Pairwise
 from swarmsgd.sim.baselines.push_sum import PushSum
 from swarmsgd.sim.command.algorithms import MAKERS
 from swarmsgd.sim.command.config import SimConfig
-from swarmsgd.sim.command.run import Result, check, simulate
+from swarmsgd.sim.command.run import Result, check_run, simulate
 from swarmsgd.sim.engine.fleet import Fleet
 from swarmsgd.sim.engine.ledger import Ledger
 from swarmsgd.sim.engine.world import World
@@ -367,8 +367,8 @@ def test_a2cid2_mixes_at_the_paper_s_rate():
 def test_a2cid2_refuses_a_graph_whose_constants_would_take_too_long():
     too_many = config(algorithm="a2cid2", nodes=3000, graph="ring")
     with pytest.raises(ConfigError, match="3,000 nodes, wanted at most 2,048"):
-        check(too_many)
-    check(config(algorithm="a2cid2", nodes=3000, graph="complete"))
+        check_run(too_many)
+    check_run(config(algorithm="a2cid2", nodes=3000, graph="complete"))
 
 
 @pytest.mark.parametrize("name", ["ad-psgd", "a2cid2"])

@@ -13,8 +13,8 @@ import pytest
 
 from swarmsgd.cli import main
 from swarmsgd.errors import ConfigError
-from swarmsgd.sim.comparison.compare import COLUMNS, markdown
-from swarmsgd.sim.comparison.recipe import folder_of, parse, read_comparison, recipe_names
+from swarmsgd.sim.comparison.compare import TABLE_COLUMNS, markdown
+from swarmsgd.sim.comparison.recipe import folder_of, parse_recipe, read_comparison, recipe_names
 
 RECIPE = """
 title = "Small"
@@ -49,24 +49,24 @@ def variant(**options: Any) -> dict[str, Any]:
 
 
 def test_a_recipe_is_read_as_it_is_written():
-    comparison = parse(
+    comparison = parse_recipe(
         variant(bits="none", stragglers=["1:2"], epochs=2, bandwidth_mbit_s=10, local_steps="3")
     )
     config = comparison.config("a", 7, 0.5)
     assert (config.swarm.bits, config.epochs, config.swarm.local_steps) == (None, 2.0, "3")
     assert (config.seed, config.optimizer.lr, config.task.seed) == (7, 0.5, 7)
     assert config.world.stragglers == ("1:2",) and config.world.bandwidth_mbit_s == 10.0
-    assert comparison.is_tuned("a") and not parse(variant(lr=1)).is_tuned("a")
+    assert comparison.is_tuned("a") and not parse_recipe(variant(lr=1)).is_tuned("a")
 
 
 def test_options_of_a_variant_come_before_those_of_all():
     recipe = made(all={"task": "synthetic", "nodes": 3}, variants={"a": {"nodes": 5}, "b": {}})
-    assert [parse(recipe).config(label, 0, 0.1).nodes for label in "ab"] == [5, 3]
+    assert [parse_recipe(recipe).config(label, 0, 0.1).nodes for label in "ab"] == [5, 3]
 
 
 def test_a_path_of_data_may_be_given():
     recipe = variant(task="vision", dataset="digits", data="somewhere")
-    assert parse(recipe).config("a", 0, 0.1).task.data == Path("somewhere")
+    assert parse_recipe(recipe).config("a", 0, 0.1).task.data == Path("somewhere")
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -117,7 +117,7 @@ def test_recipes_that_come_with_the_package_can_be_read(name: str):
 )  # fmt: skip
 def test_a_mistake_in_a_recipe_is_named_with_the_next_move(recipe: dict[str, Any], told: str):
     with pytest.raises(ConfigError) as raised:
-        parse(recipe)
+        parse_recipe(recipe)
     assert told in str(raised.value)
 
 
@@ -166,7 +166,7 @@ def test_a_label_makes_a_folder_inside_the_comparisons():
 
 
 def test_a_variant_of_which_a_seed_diverged_has_no_means():
-    figures = {field: 0.5 for field, _, _ in COLUMNS.values()} | {"stopped": None}
+    figures = {field: 0.5 for field, _, _ in TABLE_COLUMNS.values()} | {"stopped": None}
     table = markdown({"a": 0.1, "b": 0.1}, {"a": {0: figures, 1: None}, "b": {0: figures}})
     broken, whole = table.splitlines()[2:]
     *means, accuracies = (cell.strip() for cell in broken.split("|")[3:-1])
@@ -175,7 +175,7 @@ def test_a_variant_of_which_a_seed_diverged_has_no_means():
 
 
 def test_a_variant_that_ended_early_is_marked_and_explained():
-    figures = {field: 0.5 for field, _, _ in COLUMNS.values()} | {"stopped": None}
+    figures = {field: 0.5 for field, _, _ in TABLE_COLUMNS.values()} | {"stopped": None}
     early = figures | {"stopped": "node 1 was killed", "epochs": 0.9}
     lines = markdown({"a": 0.1, "b": 0.1}, {"a": {0: early}, "b": {0: figures}}).splitlines()
     assert "50.00*" in lines[2] and "*" not in lines[3]

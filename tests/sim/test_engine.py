@@ -14,7 +14,7 @@ from swarmsgd.settings.swarm import MODES
 from swarmsgd.sim.command.config import SimConfig
 from swarmsgd.sim.command.run import Result, simulate
 from swarmsgd.sim.engine.world import World
-from swarmsgd.sim.swarm.engine import Swarm
+from swarmsgd.sim.swarm.engine import SwarmEngine
 from swarmsgd.tasks import TASKS, SyntheticOptions, VisionOptions
 
 BUSY = {
@@ -329,7 +329,7 @@ def test_a_run_that_is_over_is_not_disturbed_by_what_would_happen_later():
 # Big.
 
 
-def declined(swarm: Swarm) -> int:
+def declined(swarm: SwarmEngine) -> int:
     """Offers declined because they crossed another, whose exchange stands for both."""
     return sum(node.endpoint.machine.counts.refused for node in swarm.nodes)
 

@@ -16,7 +16,7 @@ from swarmsgd.sim.engine.fleet import Fleet
 from swarmsgd.sim.engine.learners import learner_of
 from swarmsgd.sim.engine.module_learner import ModuleLearner
 from swarmsgd.sim.engine.quadratic_learner import QuadraticLearner
-from swarmsgd.sim.engine.states import OptimizerStates, rows
+from swarmsgd.sim.engine.states import OptimizerStates, zero_rows
 from swarmsgd.tasks import TASKS, Batch, Score, SyntheticOptions, VisionOptions, node_generator
 
 NODES = 3
@@ -108,7 +108,7 @@ class Turns:
     def __init__(self, settings: OptimizerSettings) -> None:
         self.learner = ModuleLearner(OddTask(), 0, settings)
         start, self.buffers = self.learner.start()
-        self.x_ND = rows(NODES, self.learner.dim)
+        self.x_ND = zero_rows(NODES, self.learner.dim)
         self.x_ND[:] = start
         self.states = OptimizerStates(NODES, self.learner.dim)
 

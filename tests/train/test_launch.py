@@ -20,7 +20,7 @@ from swarmsgd.errors import ConfigError
 from swarmsgd.train.launch import hosts
 from swarmsgd.train.launch.launch import launch, print_line
 from swarmsgd.train.launch.launcher import Launcher
-from swarmsgd.train.launch.processes import Line, NodeEnd, Note, Stream
+from swarmsgd.train.launch.processes import Line, LineStream, NodeEnd, Note
 
 AWAIT = """
 import os, sys, time
@@ -160,7 +160,7 @@ def test_what_is_printed_without_a_line_end_or_over_itself_arrives_as_lines(scri
 def test_a_line_without_end_is_cut_rather_than_kept_in_memory() -> None:
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as file, os.fdopen(writer, "wb", buffering=0) as pipe:
-        stream = Stream(file)
+        stream = LineStream(file)
         lengths = []
         for _ in range(5):
             pipe.write(b"x" * 30_000)
@@ -491,7 +491,7 @@ def test_a_silent_host_is_given_up_and_a_beating_one_is_not() -> None:
     assert register.look() == ({1, 2}, set())
     looks = []
     for _ in range(5):
-        now += hosts.SILENT_S / 3
+        now += hosts.LAUNCHER_SILENT_S / 3
         store.add("swarmsgd/launchers/beat/1", 1)
         looks.append(register.look())
     both, one = ({1, 2}, set()), ({1}, set())

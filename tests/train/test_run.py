@@ -27,8 +27,8 @@ from swarmsgd.observe.view import RunView, record_path
 from swarmsgd.settings.algorithms import ALGORITHMS
 from swarmsgd.tasks import SyntheticOptions, VisionOptions, VisionTask, estimate_batch_norm
 from swarmsgd.train.command.config import TrainConfig
-from swarmsgd.train.command.run import SILENT_S, Silences, run
-from swarmsgd.train.command.summary import summarise
+from swarmsgd.train.command.run import STILL_S, Silences, run_training
+from swarmsgd.train.command.summary import summarise_real
 from swarmsgd.train.launch.processes import NodeEnd, Outcome
 
 DIGITS = VisionOptions(dataset="digits", model="mlp")
@@ -108,7 +108,7 @@ def test_a_summary_of_nothing_has_every_field(tmp_path: Path) -> None:
     dead = NodeEnd(1, -signal.SIGKILL, 1.0, ("Traceback", "ValueError: no"))
     made = config()
     outcome = Outcome((NodeEnd(0, 0, 1.0, ()), dead), None)
-    summary = summarise(made, made.make_task(), RunView(tmp_path, 2), outcome)
+    summary = summarise_real(made, made.make_task(), RunView(tmp_path, 2), outcome)
     assert list(summary) == list(FIGURES)
     assert summary["failed_nodes"] == [1]
     assert summary["nodes_detail"][1]["how"] == "SIGKILL"
@@ -174,7 +174,7 @@ def finished(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("algorithm", ["swarm", "allreduce"])
 def test_a_run_trains_and_leaves_all_its_figures(algorithm: str, tmp_path: Path) -> None:
     out, wanted = io.StringIO(), config(algorithm=algorithm, epochs=20.0, out=tmp_path / "run")
-    assert run(wanted, file=out) == 0
+    assert run_training(wanted, file=out) == 0
     summary = finished(tmp_path / "run")
     nulls = {name for name, value in summary.items() if value is None}
     not_set = {"interrupted", "clip_norm"}
@@ -207,7 +207,7 @@ def test_a_run_trains_and_leaves_all_its_figures(algorithm: str, tmp_path: Path)
 def test_a_task_without_accuracy_runs_too(tmp_path: Path) -> None:
     task = SyntheticOptions(dimension=8, samples_per_node=200)
     made = config(task=task, nodes=1, epochs=1.0, lr=0.01, out=tmp_path / "run")
-    assert run(made, file=io.StringIO()) == 0
+    assert run_training(made, file=io.StringIO()) == 0
     summary = finished(tmp_path / "run")
     assert summary["mean_accuracy"] is None
     assert summary["mean_loss"] is not None
@@ -222,7 +222,7 @@ def test_a_run_that_diverges_says_so_and_has_no_model(
 ) -> None:
     out = io.StringIO()
     made = config(nodes=1, lr=1e20, schedule="constant", out=tmp_path / "run")
-    assert run(made, file=out) == 1
+    assert run_training(made, file=out) == 1
     assert "there is no mean model: node 0 failed" in capsys.readouterr().err
     assert "training diverged. Try an lr below 1e+20" in out.getvalue()
     assert "Traceback" not in out.getvalue()
@@ -242,7 +242,7 @@ def test_nobody_waits_for_a_node_that_failed_before_it_joined(
         "swarmsgd.observe.folder.make_folder", make_folder_where_node_1_cannot_write
     )
     out = io.StringIO()
-    assert run(config(nodes=3, out=tmp_path / "run"), file=out) == 1
+    assert run_training(config(nodes=3, out=tmp_path / "run"), file=out) == 1
     text = out.getvalue()
     assert "swarmsgd: error: cannot write records to" in text
     assert "swarmsgd: the others cannot begin without it: ending them" in text
@@ -328,7 +328,7 @@ def test_a_node_that_makes_no_step_is_named_once_others_have_ended(tmp_path: Pat
         recorder.write("progress", steps=3, samples=24)
     view.read()
     assert silences.look(view, {0, 1}) == []
-    now = SILENT_S + 1
+    now = STILL_S + 1
     assert silences.look(view, {0, 1}) == []  # others train too: it may only be slow
     (line,) = silences.look(view, {1})
     assert line.startswith("node 1 has made no step for 21 s, and others have ended")

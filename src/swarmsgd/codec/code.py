@@ -17,13 +17,13 @@ from swarmsgd.codec.cells import Cells
 from swarmsgd.codec.packing import Format
 from swarmsgd.codec.vectors import empty
 from swarmsgd.core.code import Allocate, Bytes, Figures, Mixed, Vector
-from swarmsgd.core.lattice import BITS, BLOCK, EXCHANGEABLE, cells_in_reach
+from swarmsgd.core.lattice import BLOCK, CODED_BITS, EXCHANGEABLE, cells_in_reach
 from swarmsgd.errors import ConfigError, ModelError, ProtocolError
 
 _LOCAL = threading.local()
 
 
-class Offered(NamedTuple):
+class KeptOffer(NamedTuple):
     """What is kept of an offer: its lattice point can be made again, and proved to be the same."""
 
     seed: int
@@ -51,8 +51,8 @@ class BlockCode:
     ) -> None:
         if dim < 1:
             raise ConfigError(f"a code needs at least one coordinate, got {dim}")
-        if bits and bits not in BITS:
-            raise ConfigError(f"got {bits} bits a coordinate, wanted one of {BITS}, or none")
+        if bits and bits not in CODED_BITS:
+            raise ConfigError(f"got {bits} bits a coordinate, wanted one of {CODED_BITS}, or none")
         self.bits = bits
         self._format = Format.shared(dim, bits, rotation)
         self._reach = np.float32(cells_in_reach(bits) if bits else 0)
@@ -60,7 +60,7 @@ class BlockCode:
         if bits:
             blocks = self._format.blocks
             self._cells = Cells(blocks, bits, rotated=rotation, common_start=common_start)
-        self._offered: Offered | None = None
+        self._offered: KeptOffer | None = None
         kernels.prepare()
 
     def published(self, burst_max: Figures) -> None:
@@ -84,13 +84,13 @@ class BlockCode:
         if not kernels.offer.compiled(form.bits, form.rotated, _scratch(), copy, *out[:6]):
             raise _not_exchangeable(copy, form)
         packing.seal(out)
-        self._offered = Offered(out.seed, out.forms, out.cells, out.checks)
+        self._offered = KeptOffer(out.seed, out.forms, out.cells, out.checks)
         if self._cells is not None:
             self._cells.offered(out.cells)
 
     def check_offer(self, offer: Bytes) -> None:
         """Raises the ProtocolError that `answer` would, and changes nothing."""
-        packing.parse(self._format, packing.OFFER, offer)
+        packing.parse_payload(self._format, packing.OFFER, offer)
 
     def answer(
         self, offer: Bytes, copy: Vector, pending: Vector, seed: int, allocate: Allocate
@@ -100,7 +100,7 @@ class BlockCode:
         """
         form = self._format
         _require(form.dim, copy, pending)
-        got = packing.parse(form, packing.OFFER, offer)
+        got = packing.parse_payload(form, packing.OFFER, offer)
         out = packing.new(form, packing.REPLY, seed, form.usual_forms, allocate)
         distance = np.empty(form.blocks, np.float32)
         distance_sq = kernels.answer.compiled(
@@ -128,7 +128,7 @@ class BlockCode:
         """
         form, ours = self._format, self._offered
         _require(form.dim, offered, copy, pending)
-        got = packing.parse(form, packing.REPLY, reply)
+        got = packing.parse_payload(form, packing.REPLY, reply)
         if ours is None:
             raise ProtocolError("this reply answers no offer: nothing was offered; close the link")
         distance = np.empty(form.blocks, np.float32)

@@ -37,7 +37,7 @@ from swarmsgd.core.code import Allocate, Bytes
 from swarmsgd.core.lattice import BLOCK, blocks_of
 from swarmsgd.errors import ProtocolError
 
-MAGIC = b"SWL1"
+PAYLOAD_MAGIC = b"SWL1"
 OFFER, REPLY = 1, 2
 
 _HEAD = struct.Struct("<4sBBBBIIQQ")
@@ -140,7 +140,7 @@ def new(
     seed &= 0xFFFFFFFFFFFFFFFF
     figures = np.zeros(size, np.uint8)
     _HEAD.pack_into(
-        figures.data, 0, MAGIC, kind, form.bits, form.rotated, 0, BLOCK, 0, form.dim, seed
+        figures.data, 0, PAYLOAD_MAGIC, kind, form.bits, form.rotated, 0, BLOCK, 0, form.dim, seed
     )
     checks, cells, own = _parts(form, figures)
     own[:] = forms
@@ -167,14 +167,14 @@ def _parts(
     )
 
 
-def parse(form: Format, kind: int, data: Bytes) -> Payload:
+def parse_payload(form: Format, kind: int, data: Bytes) -> Payload:
     """A payload that came in. ProtocolError if no peer of this run can have sent it."""
     size = form.figures_size
     if data.size < size:
         raise _refused(kind, f"has {data.size} bytes, its figures alone take {size}")
     magic, got_kind, bits, rotated, zero, block, crc, dim, seed = _HEAD.unpack_from(data.data)
-    if magic != MAGIC:
-        raise _refused(kind, f"begins with {magic!r}, wanted {MAGIC!r}")
+    if magic != PAYLOAD_MAGIC:
+        raise _refused(kind, f"begins with {magic!r}, wanted {PAYLOAD_MAGIC!r}")
     wanted = (kind, form.bits, int(form.rotated), BLOCK, form.dim)
     got = (got_kind, bits, rotated, block, dim)
     if got != wanted or zero:

@@ -227,7 +227,7 @@ class Endpoint:
     # What came in.
 
     def _read(self, peer: int, buffer: Bytes) -> Message:
-        message = messages.parse(buffer)
+        message = messages.parse_message(buffer)
         if message.run != self._run or message.sender != peer:
             raise ProtocolError(
                 f"message of node {message.sender}, run {message.run:016x}, came over the link "

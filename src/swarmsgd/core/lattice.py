@@ -29,7 +29,7 @@ from torch import Tensor
 
 BLOCK = 4096
 """Coordinates that share one cell, one offset and one check."""
-BITS = (3, 4, 5, 6, 7, 8, 16)
+CODED_BITS = (3, 4, 5, 6, 7, 8, 16)
 """Bits a coordinate that the code is made for. With 2, cells that reach the largest of 4,096 normal
 differences are so wide that an exchange adds more noise than it averages away."""
 SMALLEST_CELL = 2.0**-100
@@ -56,14 +56,14 @@ def scramble(word: Word) -> Word:
     return word ^ (word >> 16)
 
 
-def stream(seed: int) -> int:
+def offset_stream(seed: int) -> int:
     """The 32-bit word that stands for a 64-bit seed."""
     return scramble((seed & _WORD) ^ scramble((seed >> 32) & _WORD))
 
 
 def offsets(seed: int, blocks: int) -> Tensor:
     """[P] float32 in [0, 1), multiples of 2**-23: u + 1/2 and 1/2 - u are exact."""
-    words = scramble((stream(seed) + torch.arange(blocks) * 0x9E3779B9) & _WORD)
+    words = scramble((offset_stream(seed) + torch.arange(blocks) * 0x9E3779B9) & _WORD)
     return (words >> 9).float() * 2.0**-23
 
 

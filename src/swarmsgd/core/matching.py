@@ -31,7 +31,7 @@ from swarmsgd.core.messages import ExchangeId
 from swarmsgd.core.node import Node
 from swarmsgd.errors import ProtocolError
 
-PATIENCE_S = 60.0
+ROUND_PATIENCE_S = 60.0
 """Matching mode exists to compare runs bit for bit: it waits for a slow peer rather than skip a
 round.
 """
@@ -151,7 +151,7 @@ class Matching:
             return [*effects, *self._expect(peer, now)]
         if self._is_done(peer):
             return [*effects, *self._skip()]
-        return [*effects, *self.node.begin(peer, round, now, PATIENCE_S)]
+        return [*effects, *self.node.begin(peer, round, now, ROUND_PATIENCE_S)]
 
     def _refuse_overtaken(self) -> list[Effect]:
         """Offers for rounds that this node has skipped: nobody shall wait for them."""
@@ -170,7 +170,7 @@ class Matching:
             return self._skip()  # the peer is past this round, or makes no more of them
         self._expected = peer
         self._expected_since = now
-        self._expected_until = now + max(self.membership.patience_s(peer), PATIENCE_S)
+        self._expected_until = now + max(self.membership.patience_s(peer), ROUND_PATIENCE_S)
         return []
 
     def _offered(self, peer: int, exchange: ExchangeId, now: float) -> list[Effect]:

@@ -209,7 +209,7 @@ def text_of(message: Message) -> str:
     return " ".join(bytes(message.sections[0].payload[:_READABLE]).decode(errors="replace").split())
 
 
-def parse(buffer: Bytes) -> Message:
+def parse_message(buffer: Bytes) -> Message:
     """Read a message. Raises ProtocolError that says what was got and wanted; reads only
     `buffer`.
     """

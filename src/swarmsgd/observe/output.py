@@ -22,11 +22,11 @@ MOST_BYTES = 4 << 20
 """What may wait for one stream; lines beyond are dropped."""
 PIECE = getattr(select, "PIPE_BUF", 512)
 """Bytes that a pipe with room takes at once."""
-LOOK_S = 0.05
+PARENT_LOOK_S = 0.05
 """How often to look whether a reader reads."""
 ROOM_S = 0.5
 """How long a printer waits, at most, for a reader that reads to make room."""
-SILENT_S, LAST_S = 2.0, 10.0
+QUIET_S, LAST_S = 2.0, 10.0
 """How long the end of a command waits for a reader that takes nothing, or little."""
 LENIENT = ("replace", "ignore", "backslashreplace", "xmlcharrefreplace", "namereplace")
 """Ways to print a letter that an encoding lacks which do not raise."""
@@ -151,7 +151,7 @@ class Writer:
     def _make_room(self, stream: Stream) -> None:
         give_up = time.monotonic() + ROOM_S
         while stream.waiting > MOST_BYTES // 2 and not stream.overrun:
-            reads = self._wait_for_progress(stream, LOOK_S)
+            reads = self._wait_for_progress(stream, PARENT_LOOK_S)
             stream.overrun = not reads or time.monotonic() > give_up
 
     def _wait_for_progress(self, stream: Stream, timeout_s: float) -> bool:
@@ -167,7 +167,7 @@ class Writer:
             for stream in self._streams:
                 reads = True
                 while stream.waiting and reads and time.monotonic() < give_up:
-                    reads = self._wait_for_progress(stream, SILENT_S)
+                    reads = self._wait_for_progress(stream, QUIET_S)
                 if stream.waiting:
                     left = b"".join(piece for _, piece in stream.queue)
                     stream.queue.clear()
@@ -205,7 +205,7 @@ class Writer:
         try:
             rest = data[os.write(stream.fileno(), data) :]
         except BlockingIOError:  # somebody else took the room
-            time.sleep(LOOK_S)
+            time.sleep(PARENT_LOOK_S)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or str(error)
         with self._changed:
@@ -236,7 +236,7 @@ def _ready(streams: list[Stream]) -> set[int]:
     """The descriptors that take something now, or tell why they never will."""
     descriptors = [stream.fileno() for stream in streams]
     try:
-        return set(select.select([], descriptors, [], LOOK_S)[1])
+        return set(select.select([], descriptors, [], PARENT_LOOK_S)[1])
     except (OSError, ValueError):  # one was closed: to write to it says so
         return set(descriptors)
 

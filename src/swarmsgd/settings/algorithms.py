@@ -49,5 +49,7 @@ ALGORITHMS: Mapping[str, _Entry] = {
 }
 """Name -> a line of help with its source, which settings it has, what can run it."""
 
-REAL: Mapping[str, _Entry] = {name: entry for name, entry in ALGORITHMS.items() if entry.real}
+REAL_ALGORITHMS: Mapping[str, _Entry] = {
+    name: entry for name, entry in ALGORITHMS.items() if entry.real
+}
 """Those that `swarmsgd train` has."""

@@ -5,6 +5,7 @@ the dataclass. A field's metadata says more of it:
 
 * `agreed`: whether all nodes must have it alike;
 * `offered`: whether `swarmsgd train` and `simulate` have it as an option;
+* `decided`: how records hold it, with what was left to us decided; without it as it is;
 * `words`: its value in the title of a run; without them it is named there if it is not the default.
 """
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from swarmsgd import graphs
 from swarmsgd.checks import known, number, one_of, whole
+from swarmsgd.codec import rotates
 from swarmsgd.core.node import Lengths
 from swarmsgd.errors import ConfigError
 from swarmsgd.graphs import Graph
@@ -67,11 +69,15 @@ def lengths_stream(seed: int, node: int, *, rounds: bool) -> np.random.Generator
 class SwarmSettings:
     """Checked when made: raises ConfigError."""
 
-    graph: str | Graph = setting("complete", agreed=True, words=str, table=graphs.GRAPHS)
+    graph: str | Graph = setting(
+        "complete", agreed=True, words=str, table=graphs.GRAPHS, decided=lambda s: s.graph_name
+    )
     """Who may exchange with whom: complete, ring, random-regular:4, ...; from Python also a
     Graph."""
 
-    local_steps: int | str = setting(4, agreed=False, words="H {}".format)
+    local_steps: int | str = setting(
+        4, agreed=False, words="H {}".format, decided=lambda s: str(s.local_steps)
+    )
     """Optimizer steps between two exchanges; geometric:4 draws their number, with mean 4."""
 
     mode: str = setting("non-blocking", agreed=True, words=str, table=MODES)
@@ -82,11 +88,15 @@ class SwarmSettings:
     )
     """Bits a parameter on the wire, 3 to 8 or 16; none sends float32."""
 
-    rotation: bool | None = setting(None, agreed=True)
+    rotation: bool | None = setting(
+        None, agreed=True, decided=lambda s: rotates(s.bits, s.rotation)
+    )
     """Rotate blocks before they are coded: more time, less noise where few parameters change
     much; auto (None) does at 6 bits and less."""
 
-    exchange_state: tuple[str, ...] = setting((), agreed=True)
+    exchange_state: tuple[str, ...] = setting(
+        (), agreed=True, decided=lambda s: list(s.exchange_state)
+    )
     """Names of optimizer state that is averaged with the model, for instance momentum_buffer, or
     momentum_buffer:4 for 4 bits a number of its own."""
 
@@ -121,6 +131,11 @@ class SwarmSettings:
         known("setting", given, [field.name for field in fields(cls)])
         return cls(**given)
 
+    @property
+    def graph_name(self) -> str:
+        """The graph's name, also of one that was handed in."""
+        return self.graph if isinstance(self.graph, str) else self.graph.name
+
     def graph_of(self, num_nodes: int) -> Graph:
         """The graph, for so many nodes. Raises ConfigError if it has others."""
         if isinstance(self.graph, str):
@@ -136,15 +151,10 @@ class SwarmSettings:
         """Every setting as records and summaries hold it, with what was left to us decided; None
         for those that are not in `uses`, if that is given.
         """
-        from swarmsgd.codec import rotates
-
-        values = {
-            **{field.name: getattr(self, field.name) for field in fields(self)},
-            "graph": self.graph if isinstance(self.graph, str) else self.graph.name,
-            "local_steps": str(self.local_steps),
-            "rotation": rotates(self.bits, self.rotation),
-            "exchange_state": list(self.exchange_state),
-        }
+        values: dict[str, Any] = {}
+        for field in fields(self):
+            decided = field.metadata.get("decided")
+            values[field.name] = decided(self) if decided else getattr(self, field.name)
         return {name: v if uses is None or name in uses else None for name, v in values.items()}
 
     def words(self, uses: Collection[str]) -> list[str]:

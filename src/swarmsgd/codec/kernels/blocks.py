@@ -64,7 +64,7 @@ def check_of(integers):
 
 @nb.njit
 def stream_of(seed):
-    """`lattice.stream` of a uint64."""
+    """`lattice.offset_stream` of a uint64."""
     low = np.int64(seed & np.uint64(0xFFFFFFFF))
     high = np.int64(seed >> np.uint64(32))
     return _scramble(low ^ _scramble(high))

@@ -112,7 +112,7 @@ class A2cid2:
         return (-0.5 * np.expm1(-2 * self.eta * units)).astype(np.float32)
 
 
-def check(config: SimConfig) -> None:
+def check_a2cid2(config: SimConfig) -> None:
     """Raise ConfigError for a graph of more than `MOST_NODES` nodes, unless it is complete."""
     if config.nodes <= MOST_NODES:
         return

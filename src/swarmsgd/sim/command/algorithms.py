@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from swarmsgd.sim.baselines.a2cid2 import a2cid2
-from swarmsgd.sim.baselines.a2cid2 import check as check_a2cid2
+from swarmsgd.sim.baselines.a2cid2 import check_a2cid2 as check_a2cid2
 from swarmsgd.sim.baselines.ad_psgd import ad_psgd
 from swarmsgd.sim.baselines.allreduce import allreduce
 from swarmsgd.sim.baselines.d_psgd import d_psgd
@@ -18,7 +18,7 @@ from swarmsgd.sim.baselines.sgd import Sgd
 from swarmsgd.sim.command.config import SimConfig
 from swarmsgd.sim.engine.fleet import Fleet, Vector
 from swarmsgd.sim.engine.ledger import Ledger
-from swarmsgd.sim.swarm.engine import Swarm
+from swarmsgd.sim.swarm.engine import SwarmEngine
 
 
 class Algorithm(Protocol):
@@ -52,7 +52,7 @@ class Maker(NamedTuple):
 
 
 MAKERS: Mapping[str, Maker] = {
-    "swarm": Maker(Swarm),
+    "swarm": Maker(SwarmEngine),
     "sgd": Maker(Sgd),
     "allreduce": Maker(allreduce),
     "local-sgd": Maker(local_sgd),

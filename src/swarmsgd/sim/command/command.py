@@ -17,11 +17,11 @@ from swarmsgd.observe.report import single_page
 from swarmsgd.observe.schema import SCORES
 from swarmsgd.observe.words import notice, stopped, totals
 from swarmsgd.sim.command.config import SimConfig
-from swarmsgd.sim.command.run import check, simulate, write_result
+from swarmsgd.sim.command.run import check_run, simulate, write_result
 from swarmsgd.tasks import Task
 
 INTERRUPTED = 130
-COLUMNS = {
+CURVE_COLUMNS = {
     "epoch": ("epoch", "{:.2f}"),
     "virtual s": ("time_s", "{:,.2f}"),
     "accuracy": ("accuracy", "{:.2%}"),
@@ -34,7 +34,7 @@ COLUMNS = {
 """Heading -> field of a point of the curve, and how it is written."""
 
 
-def run(config: SimConfig, *, file: TextIO | None = None) -> int:
+def run_simulation(config: SimConfig, *, file: TextIO | None = None) -> int:
     """Simulate, and return the exit code: 0, or 130 after Ctrl-C, with what was recorded kept.
 
     Raises ConfigError or DataError before anything runs, ModelError if training diverges.
@@ -44,7 +44,7 @@ def run(config: SimConfig, *, file: TextIO | None = None) -> int:
     def say(text: str) -> None:
         print(text, file=out, flush=True)
 
-    check(config)
+    check_run(config)
     torch.set_num_threads(1)  # as the nodes of a real run have, and the same bits on every machine
     planned = RunFolder(config.out, f"sim-{config.task_name}", overwrite=config.overwrite)
     # Made first, so that whatever is wrong with the data shows now.
@@ -93,7 +93,7 @@ def never_happened(config: SimConfig, end_s: float) -> list[str]:
 def lines(point: Mapping[str, Any]) -> list[str]:
     """A point of the curve as a line; before the first one the headings."""
     columns: dict[str, tuple[str, str]] = {}
-    for heading, column in COLUMNS.items():
+    for heading, column in CURVE_COLUMNS.items():
         columns[heading] = column
         if heading == "loss":
             columns |= {name: (name, "{:.4g}") for name in SCORES if name in point}

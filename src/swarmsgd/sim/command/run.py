@@ -20,12 +20,12 @@ from swarmsgd.observe.schema import filled
 from swarmsgd.settings.options import plain
 from swarmsgd.sim.command.algorithms import MAKERS, Algorithm
 from swarmsgd.sim.command.config import SimConfig
-from swarmsgd.sim.command.summary import summarise
+from swarmsgd.sim.command.summary import summarise_simulated
 from swarmsgd.sim.engine.fleet import Fleet, Vector, mean_of
 from swarmsgd.sim.engine.ledger import Ledger
 from swarmsgd.tasks import Notify, Score, Task
 
-Watch = Callable[[dict[str, Any]], None]
+OnPoint = Callable[[dict[str, Any]], None]
 """Called with each point of the curve as it is made."""
 
 
@@ -59,7 +59,7 @@ def simulate(
     folder: Path | None = None,
     task: Task | None = None,
     notify: Notify = lambda _line: None,
-    watch: Watch = unwatched,
+    watch: OnPoint = unwatched,
 ) -> Result:
     """Run `config` in virtual time: a function of it alone, ties included.
 
@@ -67,13 +67,13 @@ def simulate(
     between runs; it must be that of `config`. Ctrl-C ends the run early, with the result so far.
     Raises ModelError if training diverges.
     """
-    check(config)
+    check_run(config)
     made = task or config.make_task(notify)
     with np.errstate(over="ignore", invalid="ignore"):  # a loss that is no number is an error
         return _Run(config, made, folder, watch).all()
 
 
-def check(config: SimConfig) -> None:
+def check_run(config: SimConfig) -> None:
     """Raise ConfigError for what `SimConfig` cannot know by itself."""
     MAKERS[config.algorithm].check(config)
 
@@ -83,7 +83,7 @@ class _Run:
     config: SimConfig
     task: Task
     folder: Path | None
-    watch: Watch
+    watch: OnPoint
     curve: list[dict[str, Any]] = field(default_factory=list)
     score_s: float = 0.0
     due: int = 0
@@ -160,7 +160,7 @@ class _Run:
         score = self.fleet.score_mean(mean, live)
         train = self.fleet.learner.train_score(mean, self.fleet.mean_buffers(live))
         self.score_s += time.perf_counter() - begin
-        summary = summarise(
+        summary = summarise_simulated(
             self.config,
             self.task,
             self.fleet,

@@ -13,7 +13,7 @@ from swarmsgd.sim.engine.ledger import Ledger
 from swarmsgd.tasks import Score, Task
 
 
-def summarise(
+def summarise_simulated(
     config: SimConfig,
     task: Task,
     fleet: Fleet,

@@ -35,7 +35,7 @@ from swarmsgd.sim.comparison.recipe import Comparison, folder_of, read_compariso
 TABLE = "table.md"
 TUNING = "tuning.json"
 CHOSEN = "chosen.json"
-COLUMNS = {
+TABLE_COLUMNS = {
     "accuracy, %": ("mean_accuracy", 100, 2),
     "loss": ("mean_loss", 1, 4),
     "virtual s": ("wall_s", 1, 2),
@@ -284,7 +284,7 @@ def markdown(rates: dict[str, float], results: Results) -> str:
     """
     all_ended = [s for runs in results.values() for s in runs.values() if s is not None]
     scores = [name for name in SCORES if any(name in summary for summary in all_ended)]
-    columns = COLUMNS | {name: (name, 1, 4) for name in scores}
+    columns = TABLE_COLUMNS | {name: (name, 1, 4) for name in scores}
     rows = [["variant", "rate", *columns, "accuracies"]]
     for label, runs in results.items():
         row = [label, f"{rates[label]:g}"]

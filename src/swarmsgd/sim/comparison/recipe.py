@@ -30,7 +30,7 @@ from typing import Any
 from swarmsgd.checks import closest, known
 from swarmsgd.errors import ConfigError
 from swarmsgd.sim.command.config import SimConfig
-from swarmsgd.sim.command.run import check
+from swarmsgd.sim.command.run import check_run
 from swarmsgd.tasks import TASKS, find_task
 
 KEYS = ("title", "seeds", "rates", "tuning_seed", "all", "variants")
@@ -68,7 +68,7 @@ class Comparison:
                     raise ConfigError("it has no lr, and the recipe no rates to choose from")
                 for lr in self.rates or (options["lr"],):
                     for seed in (*self.seeds, self.tuning_seed):
-                        check(self.config(label, seed, lr))
+                        check_run(self.config(label, seed, lr))
             except ConfigError as error:
                 raise ConfigError(f"variant {label!r}: {error}") from None
 
@@ -90,7 +90,7 @@ def read_comparison(name: str) -> Comparison:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{origin} is not TOML: {error}") from None
     try:
-        return parse(found)
+        return parse_recipe(found)
     except ConfigError as error:
         raise ConfigError(f"{origin}: {error}") from None
 
@@ -133,7 +133,7 @@ def _text(name: str) -> tuple[str, str]:
     )
 
 
-def parse(found: Mapping[str, Any]) -> Comparison:
+def parse_recipe(found: Mapping[str, Any]) -> Comparison:
     """A comparison from a parsed TOML file. Raises ConfigError for a key or value it cannot use."""
     known("key", found, KEYS, f"; there are {', '.join(KEYS)}")
     common = _table("all", found.get("all", {}))

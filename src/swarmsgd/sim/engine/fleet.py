@@ -15,7 +15,7 @@ from swarmsgd.core.code import Vector
 from swarmsgd.errors import ModelError
 from swarmsgd.sim.command.config import SimConfig
 from swarmsgd.sim.engine.learners import Learner, learner_of
-from swarmsgd.sim.engine.states import OptimizerStates, rows
+from swarmsgd.sim.engine.states import OptimizerStates, zero_rows
 from swarmsgd.tasks import Score, Task
 
 
@@ -32,7 +32,7 @@ class Fleet:
         self.batch_size = task.batch_size
         self.samples_per_epoch = task.samples_per_epoch
         start, buffers = self.learner.start()
-        self.x_ND = rows(self.num_nodes, self.dim)
+        self.x_ND = zero_rows(self.num_nodes, self.dim)
         self.x_ND[:] = start
         self.states = OptimizerStates(self.num_nodes, self.dim)
         self.buffers_NB = np.repeat(buffers[None], self.num_nodes, axis=0)

@@ -25,7 +25,7 @@ may round differently elsewhere.
 """
 
 
-def rows(num_nodes: int, dim: int) -> Vector:
+def zero_rows(num_nodes: int, dim: int) -> Vector:
     """Zeros [N, D], float32; each row is contiguous and begins where torch aligns a vector."""
     stride = -(-dim // _ALIGNED) * _ALIGNED
     return torch.zeros(num_nodes, stride).numpy()[:, :dim]
@@ -47,7 +47,7 @@ class OptimizerStates:
         """float32 [N, D], always the same array, made when it is first asked for."""
         found = self._rows.get(name)
         if found is None:
-            found = self._rows[name] = rows(*self._shape)
+            found = self._rows[name] = zero_rows(*self._shape)
         return found
 
     def of(self, node: int, fresh: TorchState) -> TorchState:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 UNBOUNDED = 1 << 62
 
 
-class Swarm:
+class SwarmEngine:
     """The engine; see `swarmsgd.sim.command.algorithms.Algorithm`."""
 
     def __init__(self, fleet: Fleet, ledger: Ledger) -> None:

@@ -35,7 +35,7 @@ class MeanModel(NamedTuple):
     """Whose mean it is."""
 
 
-class Algorithm(Protocol):
+class NodeAlgorithm(Protocol):
     """One node's part. Made by an entry of `MAKERS`, which returns when all nodes are there."""
 
     recorder: Recorder
@@ -62,7 +62,7 @@ class Algorithm(Protocol):
         ...
 
 
-class Swarm:
+class SwarmNode:
     """Exchanges with random neighbours; see `swarmsgd.join`."""
 
     def __init__(
@@ -104,7 +104,7 @@ class Swarm:
         self._swarm.leave()
 
 
-class AllReduce:
+class DdpNode:
     """Torch's DistributedDataParallel over Gloo: the mean gradient of all nodes at every step.
 
     `blocked_s` is the time from the moment a step's last gradient bucket was ready to the end of
@@ -198,17 +198,17 @@ def _compile_kernels() -> None:
     kernels.prepare()
 
 
-class Maker(NamedTuple):
+class NodeMaker(NamedTuple):
     """A line of `MAKERS`."""
 
-    make: Callable[[nn.Module, Optimizer, TrainConfig, Path], Algorithm]
+    make: Callable[[nn.Module, Optimizer, TrainConfig, Path], NodeAlgorithm]
     """make(model, optimizer, config, record)."""
     prepare: Callable[[], None] = lambda: None
     """What is done once before the nodes start, so that not each of them does it."""
 
 
-MAKERS: Mapping[str, Maker] = {
-    "swarm": Maker(Swarm, _compile_kernels),
-    "allreduce": Maker(AllReduce),
+NODE_MAKERS: Mapping[str, NodeMaker] = {
+    "swarm": NodeMaker(SwarmNode, _compile_kernels),
+    "allreduce": NodeMaker(DdpNode),
 }
 """Name in `swarmsgd.settings.algorithms.REAL` -> how it is made here."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swarmsgd.settings.algorithms import REAL
+from swarmsgd.settings.algorithms import REAL_ALGORITHMS
 from swarmsgd.settings.options import setting
 from swarmsgd.settings.run import RunConfig
 from swarmsgd.train.command.devices import device_of_node
@@ -14,7 +14,7 @@ from swarmsgd.train.command.devices import device_of_node
 class TrainConfig(RunConfig):
     """One run of `swarmsgd train`: each node is a process of its own on this machine."""
 
-    algorithm: str = setting("swarm", table=REAL)
+    algorithm: str = setting("swarm", table=REAL_ALGORITHMS)
     """How the nodes keep their models together: swarm, or what it is compared with."""
 
     device: str = "cpu"

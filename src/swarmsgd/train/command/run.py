@@ -20,19 +20,19 @@ from swarmsgd.observe.view import RunView
 from swarmsgd.observe.words import notice, totals
 from swarmsgd.settings.options import plain
 from swarmsgd.tasks import Task
-from swarmsgd.train.command.algorithms import MAKERS
+from swarmsgd.train.command.algorithms import NODE_MAKERS
 from swarmsgd.train.command.config import TrainConfig
-from swarmsgd.train.command.summary import summarise
+from swarmsgd.train.command.summary import summarise_real
 from swarmsgd.train.launch.launch import describe, prefix
 from swarmsgd.train.launch.launcher import Launcher
 from swarmsgd.train.launch.processes import Interrupts, Line, NodeEnd, Note, Outcome
 
 SLOW_S = 3.0
-SILENT_S = 20.0
+STILL_S = 20.0
 """A node that makes no step for so long, when others have ended, is told of."""
 
 
-def run(config: TrainConfig, *, file: TextIO | None = None) -> int:
+def run_training(config: TrainConfig, *, file: TextIO | None = None) -> int:
     """Train, and return the exit code: 0 if there is a mean model at the end (lost nodes are
     warned of), 1 if there is none, 128 + signal after an interruption (130 for Ctrl-C).
 
@@ -72,7 +72,7 @@ def _train(config: TrainConfig, task: Task, folder: Path, file: TextIO | None) -
             for line in silences.look(view, launcher.pids):
                 console.print(f"swarmsgd: {line}")
         view.read()
-    summary = summarise(config, task, view, launcher.outcome)
+    summary = summarise_real(config, task, view, launcher.outcome)
     (folder / SUMMARY).write_text(json.dumps(plain(summary), indent=2) + "\n")
     console.print(summary_table(summary))
     console.print(f"{totals(summary)}\nwritten to {folder}")
@@ -96,7 +96,7 @@ class Silences:
                 self._steps[node.node] = node.steps, now
                 self._told.discard(node.node)
             elif (
-                now - since > SILENT_S
+                now - since > STILL_S
                 and node.node in running
                 and len(running) < len(view.nodes)
                 and 0 < node.steps < node.total_steps
@@ -119,7 +119,7 @@ def _prepare(config: TrainConfig) -> None:
     slow.daemon = True
     slow.start()
     try:
-        MAKERS[config.algorithm].prepare()
+        NODE_MAKERS[config.algorithm].prepare()
     finally:
         slow.cancel()
 

@@ -14,7 +14,9 @@ from swarmsgd.train.command.config import TrainConfig
 from swarmsgd.train.launch.processes import NodeEnd, Outcome
 
 
-def summarise(config: TrainConfig, task: Task, view: RunView, outcome: Outcome) -> dict[str, Any]:
+def summarise_real(
+    config: TrainConfig, task: Task, view: RunView, outcome: Outcome
+) -> dict[str, Any]:
     """The contents of `summary.json`; figures that no node recorded are null."""
     ends = {end.node: end for end in outcome.nodes}
     failed = {end.node for end in outcome.failed}

@@ -29,7 +29,7 @@ from swarmsgd.observe.view import record_path
 from swarmsgd.seeds import seed_for
 from swarmsgd.tasks import Task, estimate_batch_norm
 from swarmsgd.tasks.base import device_of
-from swarmsgd.train.command.algorithms import MAKERS, Algorithm, MeanModel
+from swarmsgd.train.command.algorithms import NODE_MAKERS, MeanModel, NodeAlgorithm
 from swarmsgd.train.command.config import TrainConfig
 from swarmsgd.train.command.devices import device_of_node
 
@@ -41,7 +41,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _terminate)
     folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
     try:
-        run(TrainConfig.from_json((folder / CONFIG).read_text()), rank, folder)
+        run_node(TrainConfig.from_json((folder / CONFIG).read_text()), rank, folder)
     except SwarmError as error:
         print(f"swarmsgd: error: {error}", file=sys.stderr)
         return 1
@@ -61,14 +61,16 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
     raise _Terminated
 
 
-def run(config: TrainConfig, rank: int, folder: Path) -> None:
+def run_node(config: TrainConfig, rank: int, folder: Path) -> None:
     """Train as node `rank`. Raises ModelError for a loss that is no number."""
     torch.manual_seed(seed_for("torch", config.seed, rank, bits=64))
     task = config.make_task(lambda line: print(line, file=sys.stderr))
     device = device_of_node(config.device, rank)
     model = task.make_model(config.seed).to(device)
     optimizer = config.optimizer.make(model.parameters())
-    algorithm = MAKERS[config.algorithm].make(model, optimizer, config, record_path(folder, rank))
+    algorithm = NODE_MAKERS[config.algorithm].make(
+        model, optimizer, config, record_path(folder, rank)
+    )
     try:
         _Run(config, rank, folder, task, model, optimizer, algorithm).all()
     except _Terminated:
@@ -90,7 +92,7 @@ class _Run:
     task: Task
     model: nn.Module
     optimizer: Optimizer
-    algorithm: Algorithm
+    algorithm: NodeAlgorithm
     steps: int = 0
     losses: list[float] = field(default_factory=list)
 

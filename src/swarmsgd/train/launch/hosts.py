@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch.distributed import Store
 
-BEAT_S = 1.0
-SILENT_S = 30.0
+LAUNCHER_BEAT_S = 1.0
+LAUNCHER_SILENT_S = 30.0
 """A launcher counts as gone once its beat has stood still this long."""
 STORE_CALL_S = 60.0
 _PREFIX = "swarmsgd/launchers"
@@ -28,7 +28,7 @@ DIED = "swarmsgd/died"
 """Under this key and its rank the store's launcher notes each node that ended."""
 
 
-class Beat:
+class LauncherBeat:
     """On every host but the first: announces this launcher, beats, and says when it is done.
 
     `shape` is what all launchers must agree on, in words. All of it happens in one thread, since
@@ -62,7 +62,7 @@ class Beat:
             self.problem = introduce(store, self._index, self._shape)
             if self.problem is not None:
                 return
-            while not self._finished.wait(BEAT_S):
+            while not self._finished.wait(LAUNCHER_BEAT_S):
                 store.add(f"{_PREFIX}/beat/{self._index}", 1)
             store.set(f"{_PREFIX}/done/{self._index}", "1")
 
@@ -128,7 +128,7 @@ class Register:
             last, since = self._seen.get(host, (-1, now))
             if beat != last:
                 self._seen[host] = (beat, now)
-            elif now - since > SILENT_S:
+            elif now - since > LAUNCHER_SILENT_S:
                 self._left.discard(host)
                 given_up.add(host)
         return set(self._left), given_up

@@ -29,7 +29,15 @@ from typing import TYPE_CHECKING
 
 from swarmsgd.errors import ConfigError
 from swarmsgd.train.launch import hosts as other_hosts
-from swarmsgd.train.launch.processes import Event, Interrupts, Line, NodeEnd, Note, Outcome, Process
+from swarmsgd.train.launch.processes import (
+    Interrupts,
+    LauncherEvent,
+    Line,
+    NodeEnd,
+    Note,
+    Outcome,
+    Process,
+)
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
@@ -75,7 +83,7 @@ class Launcher:
         self._selector = selectors.DefaultSelector()
         self._store: TCPStore | None = None
         self._register: other_hosts.Register | None = None
-        self._beat: other_hosts.Beat | None = None
+        self._beat: other_hosts.LauncherBeat | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._kill_at: float | None = None
 
@@ -114,7 +122,7 @@ class Launcher:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def events(self, interrupts: Interrupts | None = None) -> Iterator[Event | None]:
+    def events(self, interrupts: Interrupts | None = None) -> Iterator[LauncherEvent | None]:
         """What happens, as it happens, until all nodes have ended; None about ten times a second.
 
         The first signal that `interrupts` counts sends the nodes SIGTERM, and SIGKILL a few
@@ -205,7 +213,7 @@ class Launcher:
             self._register = other_hosts.Register(self._store, shape, self.hosts)
         else:
             address = (self.master_addr, self.master_port)
-            self._beat = other_hosts.Beat(address, shape, self.host_index)
+            self._beat = other_hosts.LauncherBeat(address, shape, self.host_index)
             self._beat.start()
 
     def _tell_guard(self, line: str) -> None:
@@ -214,7 +222,7 @@ class Launcher:
             self._guard.stdin.write(line.encode())
             self._guard.stdin.flush()
 
-    def _poll(self, timeout_s: float) -> Iterator[Event]:
+    def _poll(self, timeout_s: float) -> Iterator[LauncherEvent]:
         for key, _ in self._selector.select(timeout_s):
             process, name = key.data
             lines, closed = process.streams[name].read()
@@ -231,12 +239,12 @@ class Launcher:
                 process.tail.append(text)
             yield Line(process.node, name, text)
 
-    def _reap(self, process: Process) -> list[Event]:
+    def _reap(self, process: Process) -> list[LauncherEvent]:
         """The last events of a node that has ended; ends what it left behind in its group."""
         process.signal_group(signal.SIGKILL)
         self._tell_guard(f"-{process.popen.pid}\n")
         del self._running[process.node]
-        events: list[Event] = []
+        events: list[LauncherEvent] = []
         for name, stream in process.streams.items():
             with contextlib.suppress(KeyError):
                 self._selector.unregister(stream.file)
@@ -258,7 +266,7 @@ class Launcher:
             for process in self._running.values():
                 process.signal_group(signal.SIGKILL)
 
-    def _part(self, interrupts: Interrupts) -> Iterator[Event | None]:
+    def _part(self, interrupts: Interrupts) -> Iterator[LauncherEvent | None]:
         """The end of a run over several hosts: who hosts the store stays for the others."""
         if self._beat is not None:
             self._beat.finish()
@@ -269,7 +277,7 @@ class Launcher:
             left, given_up = self._register.look()
             for host in sorted(given_up):
                 yield Note(
-                    f"host {host} has not been heard of for {other_hosts.SILENT_S:.0f} s: "
+                    f"host {host} has not been heard of for {other_hosts.LAUNCHER_SILENT_S:.0f} s: "
                     "not waiting for it any longer"
                 )
             if not left:

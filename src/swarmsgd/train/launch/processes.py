@@ -72,7 +72,7 @@ class Note:
     text: str
 
 
-Event = Line | NodeEnd | Note
+LauncherEvent = Line | NodeEnd | Note
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Interrupts:
         self.count += 1
 
 
-class Stream:
+class LineStream:
     """Bytes of one pipe, cut into lines; of a line that was overwritten with \\r the last state."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -176,8 +176,8 @@ class Process:
         )
         assert self.popen.stdout is not None and self.popen.stderr is not None
         self.streams = {
-            "stdout": Stream(self.popen.stdout),
-            "stderr": Stream(self.popen.stderr),
+            "stdout": LineStream(self.popen.stdout),
+            "stderr": LineStream(self.popen.stderr),
         }
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
 

@@ -32,7 +32,7 @@ from swarmsgd.train.node.swarm import JOINED, Connection, Swarm
 from swarmsgd.train.node.worker import Worker
 from swarmsgd.transport.gloo import GlooTransport
 
-log = logging.getLogger("swarmsgd")
+_log = logging.getLogger("swarmsgd")
 
 
 def join(
@@ -86,7 +86,7 @@ def join(
     in_effect = config.in_effect() | {"graph": chosen.name}
     recorder.write("start", num_nodes=count, dim=arena.dim, **in_effect)
     if place is None:
-        log.warning(
+        _log.warning(
             "a swarm of one node: nobody to average with. RANK and WORLD_SIZE are not set; start "
             "with `swarmsgd launch -n 4 script.py` for four"
         )

@@ -12,7 +12,7 @@ import torch
 from swarmsgd.codec import host_way, kernels, vectors
 from swarmsgd.core.code import Code, Vector
 from swarmsgd.core.replica import ExchangedVector
-from swarmsgd.train.node.transfers import OVER, Event, Transfers, transfers_for
+from swarmsgd.train.node.transfers import OVER, DeviceEvent, Transfers, transfers_for
 
 
 def exchanged_vector(
@@ -65,9 +65,9 @@ class Staged:
         self._given = transfers.host_vector()
         self._spare = transfers.host_vector()
         self._empty = True
-        self._sent: Event = OVER
-        self._added: Event = OVER
-        self._arrived: Event | None = None
+        self._sent: DeviceEvent = OVER
+        self._added: DeviceEvent = OVER
+        self._arrived: DeviceEvent | None = None
 
     def landing(self) -> bool:
         """Whether x is on its way from the device."""

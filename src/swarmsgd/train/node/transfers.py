@@ -7,10 +7,10 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-log = logging.getLogger("swarmsgd")
+_log = logging.getLogger("swarmsgd")
 
 
-class Event(Protocol):
+class DeviceEvent(Protocol):
     """Something a device does at a time of its own; torch's events of any device are such."""
 
     def query(self) -> bool:
@@ -25,9 +25,9 @@ class Event(Protocol):
 class Adding(NamedTuple):
     """A vector on its way into a model."""
 
-    sent: Event
+    sent: DeviceEvent
     """The host's vector has been read, and may be written to again."""
-    added: Event
+    added: DeviceEvent
     """It is in the model."""
 
 
@@ -46,7 +46,7 @@ class Transfers(Protocol):
         """live += host."""
         ...
 
-    def fetch(self, host: torch.Tensor) -> Event:
+    def fetch(self, host: torch.Tensor) -> DeviceEvent:
         """host = live, as it is now; the event says when it is there."""
         ...
 
@@ -72,7 +72,7 @@ class Streams:
         try:
             return torch.zeros(self._live.shape, pin_memory=True)
         except RuntimeError as error:
-            log.warning(
+            _log.warning(
                 "no pinned host memory of %d bytes (%s): steps will wait for transfers; allow the "
                 "process more locked memory",
                 self._live.nbytes,
@@ -93,7 +93,7 @@ class Streams:
         self._last = self._recorded(current)
         return Adding(sent, self._last)
 
-    def fetch(self, host: torch.Tensor) -> Event:
+    def fetch(self, host: torch.Tensor) -> DeviceEvent:
         """host = live, as the current stream leaves it now."""
         current = self._current()
         current.wait_event(self._last)
@@ -143,7 +143,7 @@ class InOrder:
         self._live.add_(host.to(self._live.device))
         return Adding(OVER, OVER)
 
-    def fetch(self, host: torch.Tensor) -> Event:
+    def fetch(self, host: torch.Tensor) -> DeviceEvent:
         """host = live."""
         host.copy_(self._live)
         return OVER

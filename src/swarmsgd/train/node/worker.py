@@ -21,7 +21,7 @@ from swarmsgd.errors import LinkClosed
 from swarmsgd.observe.records import Recorder
 from swarmsgd.transport.base import LinkBackedUp, Transport
 
-log = logging.getLogger("swarmsgd")
+_log = logging.getLogger("swarmsgd")
 
 LOOK_S = 0.001
 """How often the thread looks whether a published model has arrived from its device."""
@@ -221,4 +221,4 @@ class Worker:
         """Record and log what a person should know."""
         self._recorder.write("event", what=what, peer=peer, text=text)
         level = logging.INFO if what == "left" else logging.WARNING
-        log.log(level, "node %d: peer %d %s: %s", self.machine.rank, peer, what, text)
+        _log.log(level, "node %d: peer %d %s: %s", self.machine.rank, peer, what, text)
