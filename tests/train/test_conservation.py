@@ -24,10 +24,10 @@ from swarmsgd.core.node import Node
 from swarmsgd.core.replica import Replica
 from swarmsgd.observe.records import Recorder, read
 from swarmsgd.settings.swarm import BITS
+from swarmsgd.testing.memory import MemoryNetwork
 from swarmsgd.train.staging import stage
 from swarmsgd.train.transfers import Transfers
 from swarmsgd.train.worker import Worker
-from swarmsgd.transport.memory import MemoryNetwork
 
 DIM = 4096 + 70
 """More than one block, the second one partial."""
