@@ -138,8 +138,8 @@ class GlooTransport:
                 )
             except RuntimeError as error:
                 raise NotMet(
-                    f"was there, but the link to it could not be opened: {torch_said(error)}. Start it "
-                    "again, or go on without it"
+                    f"was there, but the link to it could not be opened: {torch_said(error)}. "
+                    "Start it again, or go on without it"
                 ) from None
             self._remote[met.peer] = (met.card.address, met.card.port)
             self._add(Link(met.peer, GlooChannel(group, 1 - side), self._pool, self._limits))

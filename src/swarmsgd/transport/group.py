@@ -60,8 +60,8 @@ def _device(address: str) -> Any:
             return make(hostname=address)
     except RuntimeError as error:
         raise ConfigError(
-            f"cannot listen on {address}: {torch_said(error)}. Pass an address of this machine that "
-            "the other nodes reach"
+            f"cannot listen on {address}: {torch_said(error)}. Pass an address of this machine "
+            "that the other nodes reach"
         ) from None
 
 
