@@ -14,7 +14,6 @@ from sample_graphs import every_graph
 
 from swarmsgd import graphs
 from swarmsgd.graphs import Graph
-from swarmsgd.graphs.spectrum import DENSE_NODES
 
 
 @every_graph
@@ -48,13 +47,6 @@ def test_edges_neighbours_and_degrees_tell_the_same_story(graph: Graph) -> None:
 def test_a_graph_prints_itself_on_one_line(graph: Graph, text: str) -> None:
     assert repr(graph) == text
     assert str(graph) == text.removeprefix("<Graph ").removesuffix(">")
-
-
-def test_printing_starts_no_long_computation_but_shows_what_is_known() -> None:
-    graph = graphs.random_regular(DENSE_NODES + 2, 4, seed=0)
-    assert "lambda_2" not in repr(graph)
-    found = graph.lambda_2
-    assert repr(graph).endswith(f"lambda_2 {found:.4g}>")
 
 
 def test_equality_and_hash_are_by_structure_whatever_the_name() -> None:
