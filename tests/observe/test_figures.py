@@ -7,7 +7,7 @@ import pytest
 from swarmsgd.errors import ConfigError
 from swarmsgd.observe.axes import Axis
 from swarmsgd.observe.bars import Bar, bars
-from swarmsgd.observe.figures import Series, lines
+from swarmsgd.observe.figures import Series, line_plot
 
 X, Y = Axis(title="virtual time (s)"), Axis(title="loss")
 
@@ -15,12 +15,12 @@ X, Y = Axis(title="virtual time (s)"), Axis(title="loss")
 def test_lines_without_a_point_say_so():
     series = [Series(label="a", x=[0.0], y=[None]), Series(label="b", x=[1.0], y=[-1.0])]
     with pytest.raises(ConfigError, match="nothing to draw in 'T': no series of 2 has a point"):
-        lines(series, title="T", x=X, y=Axis(title="y", log=True))
+        line_plot(series, title="T", x=X, y=Axis(title="y", log=True))
 
 
 def test_a_reference_is_dashed_named_and_takes_no_algorithm_colour():
     theory = Series(label="theory", x=[0, 1], y=[1, 2], reference=True)
-    figure = lines([theory, Series(label="swarm", x=[0, 1], y=[1, 3])], title="T", x=X, y=Y)
+    figure = line_plot([theory, Series(label="swarm", x=[0, 1], y=[1, 3])], title="T", x=X, y=Y)
     drawn = {t.legendgroup: t for t in figure.data if t.mode != "lines+text"}
     assert drawn["theory"].line.dash == "dash" and drawn["swarm"].line.dash == "solid"
     texts = [t.text[1] for t in figure.data if t.mode == "lines+text"]
@@ -36,7 +36,7 @@ def test_bars_show_both_pieces_and_the_text():
 def test_a_name_at_the_end_of_the_axis_lies_inside_it_whatever_rounding_did():
     end = 0.6700000000000004
     series = [Series(label="swarm", x=[0.1, end], y=[1, 2])]
-    figure = lines(series, title="T", x=Axis(title="s", log=True), y=Y)
+    figure = line_plot(series, title="T", x=Axis(title="s", log=True), y=Y)
     (name,) = (t for t in figure.data if t.mode == "lines+text")
     assert math.log10(name.x[1]) < figure.layout.xaxis.range[1]
 
@@ -47,7 +47,7 @@ def test_points_are_marked_where_no_line_has_many_and_a_lone_one_always():
     lone = Series(label="lone", x=[1], y=[1])
 
     def marked(*series: Series) -> set[str]:
-        figure = lines(series, title="T", x=X, y=Y)
+        figure = line_plot(series, title="T", x=X, y=Y)
         return {t.legendgroup for t in figure.data if t.mode == "lines+markers"}
 
     assert marked(few, lone) == {"few", "lone"}

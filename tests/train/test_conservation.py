@@ -22,7 +22,7 @@ from swarmsgd.core.arena import Arena
 from swarmsgd.core.code import Code
 from swarmsgd.core.node import Node
 from swarmsgd.core.replica import Replica
-from swarmsgd.observe.records import Recorder, read
+from swarmsgd.observe.records import Recorder, read_records
 from swarmsgd.settings.swarm import BITS
 from swarmsgd.testing.memory import MemoryNetwork
 from swarmsgd.train.staging import stage
@@ -279,7 +279,7 @@ def check_who_was_told(folder: Path, count: int, swarm: Stepped) -> None:
     events = [
         (rank, record["what"], record["peer"], record["text"])
         for rank in range(count)
-        for record in read(folder / f"{rank}.jsonl")
+        for record in read_records(folder / f"{rank}.jsonl")
         if record["kind"] == "event"
     ]
     distrusted = [event for event in events if event[1] == "distrusted"]

@@ -198,7 +198,7 @@ class Graph:
             f"{self.name}: {self.num_nodes:,} node{'s' * (self.num_nodes != 1)}, "
             f"{self.num_edges:,} edge{'s' * (self.num_edges != 1)}, degree {low}"
         ) + (f" to {high}" * (high > low))
-        small = self.num_nodes <= spectrum.MOST_NODES
+        small = self.num_nodes <= spectrum.DENSE_NODES
         if self.num_nodes > 1 and (small or self.stored_edges is None or self.known_ends):
             return f"{text}, lambda_2 {self.lambda_2:{'.4g' if self.lambda_2 < 1000 else ',.0f'}}"
         return text

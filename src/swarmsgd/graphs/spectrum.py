@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float64]
 Ends = tuple[float, float]
 """The second-smallest and the largest eigenvalue; the smallest, of the constant vector, is 0."""
 
-MOST_NODES = 1024
+DENSE_NODES = 1024
 """Of a graph whose eigenvalues are computed, not known in closed form."""
 
 
@@ -42,10 +42,10 @@ def laplacian(n: int, edges: Ints, weights: Floats) -> Floats:
 
 def laplacian_ends(name: str, n: int, edges: Ints, weights: Floats) -> Ends:
     """Of the weighted Laplacian of a connected graph of at least 2 nodes, from a dense matrix."""
-    if n > MOST_NODES:
+    if n > DENSE_NODES:
         raise ConfigError(
             f"the eigenvalues of {name} have no closed form and it has {n:,} nodes, wanted at most "
-            f"{MOST_NODES:,} to find them; take a ring, a torus or another kind that has one, or "
+            f"{DENSE_NODES:,} to find them; take a ring, a torus or another kind that has one, or "
             "ask a smaller graph of the same kind"
         )
     eigenvalues = np.linalg.eigvalsh(laplacian(n, edges, weights))
