@@ -57,11 +57,6 @@ class Graph:
             return frozen(np.full(self.num_nodes, self.num_nodes - 1))
         return frozen(np.bincount(self.stored_edges.ravel(), minlength=self.num_nodes))
 
-    @property
-    def is_regular(self) -> bool:
-        """Whether all nodes have the same degree."""
-        return bool(np.ptp(self.degrees) == 0)
-
     def degree(self, node: int) -> int:
         """The number of neighbours of `node`."""
         self._check_node(node)
