@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import keep, table
+from heat import heat_map
 
 ALPHAS = (0.1, 0.3, 1.0)
 GRAPHS = ("ring", "torus", "random-regular:4", "complete")
@@ -81,7 +82,6 @@ def run(
 
 
 def write(path: Path, found: dict[tuple[int, str, float], dict[str, Any]]) -> None:
-    from swarmsgd.observe.heat import heat_map
     from swarmsgd.observe.page import page, write_page
 
     maps = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from theory_tables import Figures, Rows, by_ratio, column, only, tables
 
 from swarmsgd.observe.axes import Axis
-from swarmsgd.observe.figures import Series, lines
+from swarmsgd.observe.figures import Series, line_plot
 from swarmsgd.observe.page import Part, Row, page
 
 NODES = Axis(title="nodes n", log=True)
@@ -38,7 +38,7 @@ def html(figures: Figures) -> str:
 def _pairs_plot(rows: Rows, matched: Rows):
     free = only(rows, mode="non-blocking")
     n = column(free, "nodes")
-    return lines(
+    return line_plot(
         [
             Series(label="matching, as averaged", x=n, y=column(matched, "averaged")),
             Series(label="4 (1 - 1/n)", x=n, y=column(matched, "predicted"), reference=True),
@@ -61,13 +61,15 @@ def _overlap_plot(rows: Rows):
         for some in [only(rows, mode=mode)]
     ]
     time = Axis(title="exchange time / burst time", log=True)
-    return lines(series, title="Exchanges that take time", x=time, y=Axis(title="in v", log=True))
+    return line_plot(
+        series, title="Exchanges that take time", x=time, y=Axis(title="in v", log=True)
+    )
 
 
 def _graphs_plot(rows: Rows):
     regular = [r for r in by_ratio(rows, "geometric:4") if r["graph"] != "star"]
     x = column(regular, "r_over_lambda_2")
-    return lines(
+    return line_plot(
         [
             Series(label="bound", x=x, y=column(regular, "bound"), reference=True),
             Series(label="predicted", x=x, y=column(regular, "predicted"), reference=True),
@@ -84,7 +86,7 @@ def _resistance_plot(rows: Rows):
     for some in (poisson, fixed):
         some.sort(key=lambda r: r["predicted"])
     x = column(poisson, "predicted")
-    return lines(
+    return line_plot(
         [
             Series(label="equal", x=x, y=x, reference=True),
             Series(label="random lengths", x=x, y=column(poisson, "gamma")),
@@ -98,7 +100,7 @@ def _resistance_plot(rows: Rows):
 
 def _floor_plot(rows: Rows):
     n = column(rows, "nodes")
-    return lines(
+    return line_plot(
         [
             Series(label="SGD's / n", x=n, y=column(rows, "predicted"), reference=True),
             Series(label="measured", x=n, y=column(rows, "excess"), group="swarm"),
@@ -112,7 +114,7 @@ def _floor_plot(rows: Rows):
 def _race_plot(rows: Rows):
     n = column(rows, "nodes")
     means = [sum(r["steps"]) / len(r["steps"]) for r in rows]
-    return lines(
+    return line_plot(
         [
             Series(label="1/n", x=n, y=[means[0] / k for k in n], reference=True),
             Series(label="measured", x=n, y=means, group="swarm"),
@@ -125,7 +127,7 @@ def _race_plot(rows: Rows):
 
 def _gamma_by_h(rows: Rows):
     h = column(rows, "local_steps")
-    return lines(
+    return line_plot(
         [
             Series(label="bound", x=h, y=column(rows, "bound"), reference=True),
             Series(label="disagreement alone", x=h, y=column(rows, "drift_gamma")),
@@ -140,7 +142,7 @@ def _gamma_by_h(rows: Rows):
 
 def _excess_by_h(rows: Rows):
     h = column(rows, "local_steps")
-    return lines(
+    return line_plot(
         [
             Series(label="single nodes", x=h, y=column(rows, "own_excess")),
             Series(label="mean model", x=h, y=column(rows, "excess"), strong=True),
@@ -155,7 +157,7 @@ def _excess_by_h(rows: Rows):
 def _gamma_by_bits(rows: Rows):
     coded = [r for r in rows if r["bits"] is not None]
     b = column(coded, "bits")
-    return lines(
+    return line_plot(
         [
             Series(label="float32", x=b, y=[rows[0]["gamma"]] * len(b), reference=True),
             Series(label="predicted", x=b, y=column(coded, "gamma_predicted"), reference=True),
@@ -172,7 +174,7 @@ def _gamma_by_bits(rows: Rows):
 def _noise_by_bits(rows: Rows):
     coded = [r for r in rows if r["bits"] is not None]
     b = column(coded, "bits")
-    return lines(
+    return line_plot(
         [Series(label="noise", x=b, y=column(coded, "noise_share"), strong=True)],
         title="Noise of the code",
         x=Axis(title="bits a parameter"),

@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "observe": LEAVES | {"settings"},
     "train": LEAVES | {"core", "codec", "graphs", "settings", "transport", "observe", "tasks"},
     "sim": LEAVES | {"core", "codec", "graphs", "settings", "observe", "tasks"},
-    "testing": LEAVES | {"core", "transport"},
+    "testing": LEAVES | {"core", "graphs", "transport"},
     "flags": LEAVES | {"settings"},
     "cli": LEAVES | {"train", "sim", "tasks", "settings", "codec", "flags", "observe"},
     "__init__": {"graphs", "settings", "train", "sim", "errors"},

@@ -43,6 +43,6 @@ def seed_for(name: str, seed: int, *ids: int, bits: int = 32) -> int:
 
 def fixed() -> np.random.Generator:
     """One stream that is the same in every run, for what is no part of one: how a data set is split
-    in two, which sample of it is scored, where an iteration starts.
+    in two, which sample of it is scored.
     """
     return np.random.default_rng(0)

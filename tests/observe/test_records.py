@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from swarmsgd.errors import ConfigError, DataError
-from swarmsgd.observe.records import FLUSH_S, Recorder, Tail, read
-from swarmsgd.observe.schema import KINDS, filled, table, wrong
+from swarmsgd.observe.records import FLUSH_S, Recorder, Tail, read_records
+from swarmsgd.observe.schema import KINDS, filled, records_table, wrong
 
 
 class Clock:
@@ -32,7 +32,7 @@ def test_every_line_says_when_who_and_what(tmp_path: Path) -> None:
         recorder.write("start", num_nodes=4)
         clock.now += 1.5
         recorder.write("progress", steps=7)
-    assert read(tmp_path / "node.jsonl") == [
+    assert read_records(tmp_path / "node.jsonl") == [
         {"t": 0.0, "node": 3, "kind": "start", "num_nodes": 4},
         {"t": 1.5, "node": 3, "kind": "progress", "steps": 7},
     ]
@@ -65,12 +65,12 @@ def test_lines_reach_the_file_a_second_later_and_urgent_ones_at_once(tmp_path: P
     recorder.write("exchange", peer=1)
     clock.now += FLUSH_S / 2
     recorder.write("exchange", peer=2)
-    assert read(path) == []
+    assert read_records(path) == []
     clock.now += FLUSH_S / 2
     recorder.write("exchange", peer=3)
-    assert [r["peer"] for r in read(path)] == [1, 2, 3]
+    assert [r["peer"] for r in read_records(path)] == [1, 2, 3]
     recorder.write("event", what="lost", peer=1)
-    assert len(read(path)) == 4
+    assert len(read_records(path)) == 4
     recorder.close()
 
 
@@ -90,7 +90,7 @@ def test_writes_after_close_are_dropped(tmp_path: Path) -> None:
     recorder.close()
     recorder.write("start")
     recorder.close()
-    assert read(tmp_path / "r.jsonl") == []
+    assert read_records(tmp_path / "r.jsonl") == []
 
 
 def test_threads_write_whole_lines_and_none_is_lost(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_threads_write_whole_lines_and_none_is_lost(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     recorder.close()
-    records = read(tmp_path / "r.jsonl")
+    records = read_records(tmp_path / "r.jsonl")
     for thread in range(4):
         assert [r["i"] for r in records if r["thread"] == thread] == list(range(500))
 
@@ -153,7 +153,7 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
         recorder.write("start")
         recorder.write("end")
     os.truncate(path, path.stat().st_size - 5)
-    assert [r["kind"] for r in read(path)] == ["start"]
+    assert [r["kind"] for r in read_records(path)] == ["start"]
 
 
 def test_a_node_that_starts_again_goes_on_after_its_torn_line(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_node_that_starts_again_goes_on_after_its_torn_line(tmp_path: Path) ->
     with Recorder(path, 0) as recorder:
         recorder.write("start", incarnation=1)
         recorder.write("progress")
-    assert [r["kind"] for r in read(path)] == ["start", "start", "progress"]
+    assert [r["kind"] for r in read_records(path)] == ["start", "start", "progress"]
 
 
 def test_other_damage_is_an_error_that_names_the_line(tmp_path: Path) -> None:
@@ -173,12 +173,12 @@ def test_other_damage_is_an_error_that_names_the_line(tmp_path: Path) -> None:
     good = '{"t":0,"node":0,"kind":"progress"}'
     path.write_text("\n".join([good, "rubbish", good, ""]))
     with pytest.raises(DataError, match=r"line 2 is not a record: b'rubbish'"):
-        read(path)
+        read_records(path)
     path.write_text("\n".join([good, "[1]", "3"]))
     with pytest.raises(DataError, match="line 2"):
-        read(path)
+        read_records(path)
     with pytest.raises(DataError, match="No such file"):
-        read(tmp_path / "none.jsonl")
+        read_records(tmp_path / "none.jsonl")
 
 
 def test_a_tail_sees_each_line_once_and_only_whole(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_tail_sees_each_line_once_and_only_whole(tmp_path: Path) -> None:
 
 
 def test_the_table_lists_every_field_and_wrong_names_what_it_lacks() -> None:
-    text = table()
+    text = records_table()
     for name, kind in KINDS.items():
         assert f"### {name}" in text
         for field, (unit, meaning) in kind.fields.items():

@@ -9,7 +9,7 @@ import torch
 from still import INSTANT, config, finish, spread, swarm_of
 
 from swarmsgd.errors import ModelError
-from swarmsgd.observe.records import read
+from swarmsgd.observe.records import read_records
 from swarmsgd.settings.swarm import MODES
 from swarmsgd.sim.command.config import SimConfig
 from swarmsgd.sim.command.run import Result, simulate
@@ -340,9 +340,9 @@ def test_what_baselines_exchange_is_counted_and_what_happens_has_its_time(
 ):
     world = {"latency_ms": 1, "events": ("kill:1@0.125",)}
     simulate(config(world, nodes=3, algorithm=algorithm), folder=tmp_path)
-    (killed,) = (r for r in read(tmp_path / "node-1.jsonl") if r.get("what") == "killed")
+    (killed,) = (r for r in read_records(tmp_path / "node-1.jsonl") if r.get("what") == "killed")
     assert killed["t"] == 0.125
-    *_, last = read(tmp_path / "curve.jsonl")
+    *_, last = read_records(tmp_path / "curve.jsonl")
     assert last["exchanges"] > 0
 
 
@@ -354,7 +354,7 @@ def test_a_run_that_ends_before_its_first_step_has_no_time_of_a_step():
 def test_a_run_that_diverges_breaks_off_its_curve(tmp_path: Path):
     with pytest.raises(ModelError, match="diverged"):
         simulate(config(nodes=2, lr=1e30), folder=tmp_path)
-    assert [r["loss"] is None for r in read(tmp_path / "curve.jsonl")][-1]
+    assert [r["loss"] is None for r in read_records(tmp_path / "curve.jsonl")][-1]
 
 
 def test_done_nodes_tell_nobody_where_nobody_waits_for_them():

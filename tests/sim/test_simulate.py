@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from swarmsgd.cli import main
-from swarmsgd.observe.records import read
+from swarmsgd.observe.records import read_records
 from swarmsgd.observe.schema import SCORES, wrong
 from swarmsgd.observe.summary import FIGURES
 from swarmsgd.sim.command.config import SimConfig
@@ -69,7 +69,7 @@ def test_every_line_of_the_records_and_every_figure_is_documented(algorithm: str
     assert simulate(tmp_path / "a", "--algorithm", algorithm, *world) == 0
     lines = 0
     for path in (tmp_path / "a").glob("*.jsonl"):
-        for record in read(path):
+        for record in read_records(path):
             lines += 1
             assert wrong(record) == [], record
     assert lines >= 5
@@ -140,7 +140,7 @@ def test_above_256_nodes_only_the_curve_is_recorded(tmp_path: Path):
     options = ("--nodes", "257", "--graph", "ring", "--exchanges-per-node", "1", "--evals", "1")
     assert simulate(tmp_path / "a", *options) == 0
     assert not list((tmp_path / "a").glob("node-*.jsonl"))
-    assert len(list(read(tmp_path / "a" / "curve.jsonl"))) == 2
+    assert len(list(read_records(tmp_path / "a" / "curve.jsonl"))) == 2
 
 
 def test_a_run_without_scores_of_single_nodes_says_nothing_of_them(tmp_path: Path, capsys: Any):
@@ -158,7 +158,7 @@ def test_nobody_waits_beyond_the_end_of_the_run(mode: str, tmp_path: Path):
                  "--budget", "together", "--step-jitter", "0.2") == 0
     )  # fmt: skip
     summary = summary_of(tmp_path / "a")
-    ends = [record for path in (tmp_path / "a").glob("*.jsonl") for record in read(path)]
+    ends = [record for path in (tmp_path / "a").glob("*.jsonl") for record in read_records(path)]
     assert ends and 0 < summary["blocked_s"] <= summary["wall_s"]
     assert summary["blocked_s"] + summary["compute_s"] <= 1.001 * summary["wall_s"]
 
@@ -210,7 +210,7 @@ def test_a_run_that_diverges_says_so_and_keeps_its_curve(
     assert simulate(tmp_path / "a", *options) == 1
     said = capsys.readouterr()
     assert said.err.count("\n") == 1 and "training diverged. Try a" in said.err
-    assert next(iter(read(tmp_path / "a" / "curve.jsonl")))["samples"] == 0
+    assert next(iter(read_records(tmp_path / "a" / "curve.jsonl")))["samples"] == 0
     assert not (tmp_path / "a" / "summary.json").exists()
 
 
@@ -241,6 +241,6 @@ def test_ctrl_c_keeps_what_was_recorded(tmp_path: Path):
     assert "written to" in out
     summary = summary_of(folder)
     assert summary["interrupted"] == "SIGINT"
-    points = list(read(folder / "curve.jsonl"))
+    points = list(read_records(folder / "curve.jsonl"))
     assert len(points) >= 4 and points[-1]["samples"] == summary["samples"]
     assert (folder / "report.html").exists() and (folder / "model.safetensors").exists()

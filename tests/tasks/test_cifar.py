@@ -15,7 +15,7 @@ from PIL import Image
 from swarmsgd.errors import DataError
 from swarmsgd.tasks.cifar import FOLDER, TEST_FILE, TRAIN_FILES, load_cifar10, read_batch
 from swarmsgd.tasks.datasets import load_images
-from swarmsgd.tasks.jpeg import NAMES, decode
+from swarmsgd.tasks.jpeg import NAMES, decode_jpegs
 
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(4, 3072), dtype=np.uint8)
 LABELS = [3, 1, 9, 0]
@@ -105,7 +105,7 @@ def test_other_contents_are_refused(tmp_path: Path, content: object, text: str):
 def test_a_truncated_pickle_is_named(tmp_path: Path):
     path = write(tmp_path / "data_batch_2", batch())
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(DataError, match=r"data_batch_2 cannot be used: its 1,000 bytes do not"):
+    with pytest.raises(DataError, match=r"data_batch_2 cannot be used: .* truncated"):
         read_batch(path)
 
 
@@ -153,7 +153,7 @@ def jpeg_folder(tmp_path: Path) -> Path:
 
 
 def test_jpegs_are_decoded_channels_first(jpeg_folder: Path):
-    images = decode(jpeg_folder / NAMES["train"])["images"]
+    images = decode_jpegs(jpeg_folder / NAMES["train"])["images"]
     assert images.shape == (2, 3, 32, 32)
     assert images[0, :, 9, 9] == pytest.approx([254, 0, 0], abs=3)
     assert images[1, :, 9, 9] == pytest.approx([0, 0, 254], abs=3)
@@ -199,22 +199,22 @@ def test_a_truncated_npz_is_named_with_its_size(jpeg_folder: Path):
     path = jpeg_folder / NAMES["train"]
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(DataError, match=r"train\.npz \(500 bytes\) cannot be used"):
-        decode(path)
+        decode_jpegs(path)
 
 
 def test_a_broken_jpeg_is_told_by_its_number(tmp_path: Path):
     path = write_jpegs(tmp_path / "x.npz", [jpeg((1, 2, 3)), b"no image"], [0, 1])
     with pytest.raises(DataError, match="image 1 is not a JPEG"):
-        decode(path)
+        decode_jpegs(path)
 
 
 def test_a_jpeg_of_another_size_is_told(tmp_path: Path):
     path = write_jpegs(tmp_path / "x.npz", [jpeg((1, 2, 3), (1, 1))], [0])
     with pytest.raises(DataError, match=r"image 0 is \(1, 1, 3\), wanted 32x32"):
-        decode(path)
+        decode_jpegs(path)
 
 
 def test_offsets_that_do_not_fit_are_told(tmp_path: Path):
     path = write_jpegs(tmp_path / "x.npz", [jpeg((1, 2, 3))], [0, 1])
     with pytest.raises(DataError, match="2 labels, 2 offsets"):
-        decode(path)
+        decode_jpegs(path)

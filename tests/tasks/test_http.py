@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import tarfile
 import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from swarmsgd.errors import DataError
+from swarmsgd.tasks import cifar
 from swarmsgd.tasks.http import download
 
 CONTENT = b"something" * 1000
@@ -62,3 +66,22 @@ def test_a_server_that_is_not_there_is_told(server: str, tmp_path: Path):
         port = closed.server_port
     with pytest.raises(DataError, match=f"cannot download http://127.0.0.1:{port}/x: .*refused"):
         download(f"http://127.0.0.1:{port}/x", tmp_path / "x", lambda _: None)
+
+
+@pytest.mark.usefixtures("bare_machine")
+def test_cifar10_is_unpacked_from_its_authors_archive(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    batch = {b"data": np.zeros((1, 3072), np.uint8), b"labels": [7]}
+    (tmp_path / cifar.FOLDER).mkdir()
+    for name in [*cifar.TRAIN_FILES, cifar.TEST_FILE, "readme.html"]:
+        (tmp_path / cifar.FOLDER / name).write_bytes(pickle.dumps(batch))
+    archive = tmp_path / "served" / "cifar-10-python.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(tmp_path / cifar.FOLDER, cifar.FOLDER)
+    monkeypatch.setattr(cifar, "ARCHIVE", f"{server}/{archive.name}")
+    with pytest.raises(DataError, match="served something else"):
+        cifar.load_cifar10(None, lambda _: None)
+    found = hashlib.sha256(archive.read_bytes()).hexdigest()
+    monkeypatch.setattr(cifar, "ARCHIVE_SHA256", found)
+    assert cifar.load_cifar10(None, lambda _: None)["train_labels"].tolist() == [7] * 5

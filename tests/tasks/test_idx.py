@@ -39,26 +39,19 @@ def test_the_array_can_be_shared_with_torch(tmp_path: Path):
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.95])
-def test_a_truncated_file_is_told_by_its_sizes(tmp_path: Path, keep: float):
+def test_a_truncated_file_is_named(tmp_path: Path, keep: float):
     packed = gzip.compress(RAW)
-    packed = packed[: int(keep * len(packed))]
-    with pytest.raises(DataError) as caught:
-        read_idx(write(tmp_path, packed), FILE)
-    text = str(caught.value)
-    assert str(tmp_path / FILE.name) in text
-    assert f"its {len(packed)} bytes unpack to" in text
-    assert "wanted 76" in text
-    assert "Delete it" in text
+    with pytest.raises(DataError, match=r"tiny-idx3-ubyte\.gz cannot be used: .*ended.*Delete it"):
+        read_idx(write(tmp_path, packed[: int(keep * len(packed))]), FILE)
 
 
-def test_wrong_magic_is_told_by_its_bytes(tmp_path: Path):
-    with pytest.raises(DataError, match=r"it begins with 00000d03.*wanted 00000803"):
-        read_idx(write(tmp_path, gzip.compress(b"\0\0\x0d" + RAW[3:])), FILE)
-
-
-def test_another_shape_is_told_by_its_header(tmp_path: Path):
-    other = struct.pack(">HBB3I", 0, 8, 3, 5, 4, 3) + PIXELS.tobytes()
-    with pytest.raises(DataError, match=r"shape \(3, 4, 5\)"):
+@pytest.mark.parametrize(
+    "other",
+    [b"\0\0\x0d" + RAW[3:], RAW[:4] + RAW[8:12] * 3 + RAW[16:], RAW[:-1]],
+    ids=["type", "shape", "size"],
+)
+def test_another_type_shape_or_size_is_refused(tmp_path: Path, other: bytes):
+    with pytest.raises(DataError, match=rf"unpacks to {len(other)} bytes .*wanted 76 with"):
         read_idx(write(tmp_path, gzip.compress(other)), FILE)
 
 
@@ -78,16 +71,16 @@ def test_damaged_compression_is_told(tmp_path: Path):
 
 
 def test_a_file_that_is_no_gzip_is_told(tmp_path: Path):
-    with pytest.raises(DataError, match="are not a gzip file"):
+    with pytest.raises(DataError, match=r"cannot be unpacked .Not a gzipped file"):
         read_idx(write(tmp_path, b"<html>not found</html>"), FILE)
 
 
 def test_a_file_that_unpacks_without_end_is_given_up_early(tmp_path: Path):
     bomb = gzip.compress(RAW + bytes(50_000_000))
-    with pytest.raises(DataError, match="unpack to at least 77 bytes, wanted 76"):
+    with pytest.raises(DataError, match=r"unpacks to at least 77 bytes with sha256 .*, wanted 76"):
         read_idx(write(tmp_path, bomb), FILE)
 
 
 def test_a_missing_file_is_named(tmp_path: Path):
-    with pytest.raises(DataError, match=r"tiny-idx3-ubyte\.gz cannot be used: it cannot be read"):
+    with pytest.raises(DataError, match=r"tiny-idx3-ubyte\.gz cannot be used: .*No such file"):
         read_idx(tmp_path, FILE)

@@ -11,7 +11,14 @@ import pytest
 from swarmsgd.errors import ConfigError, DataError
 from swarmsgd.tasks import fashion
 from swarmsgd.tasks.base import Notify
-from swarmsgd.tasks.lookup import Source, cache_folder, fetch, first_with, given_folder, install
+from swarmsgd.tasks.lookup import (
+    Source,
+    cache_folder,
+    fetch_into,
+    first_with,
+    given_folder,
+    install,
+)
 
 
 def write_two(folder: Path) -> None:
@@ -99,8 +106,10 @@ def test_the_first_source_that_works_is_taken(tmp_path: Path, lines: list[str]):
         Source("near", lambda folder, _: write_two(folder)),
         Source("never asked", unreachable),
     ]
-    failures = fetch(tmp_path / "set", sources, lambda folder: None, lines.append)
-    assert failures == ["far: no route"]
+    target = fetch_into(
+        tmp_path / "set", sources, lambda folder: None, lines.append, what="It", moves=[]
+    )
+    assert target == tmp_path / "set"
     assert (tmp_path / "set" / "a").exists()
     assert lines == [
         "set: not from far: no route",
@@ -113,7 +122,14 @@ def test_what_does_not_pass_the_check_is_not_installed(tmp_path: Path, lines: li
         raise DataError("wrong checksum")
 
     source = Source("near", lambda folder, _: write_two(folder))
-    assert fetch(tmp_path / "set", [source], check, lines.append) == ["near: wrong checksum"]
+    with pytest.raises(DataError) as caught:
+        fetch_into(tmp_path / "set", [source], check, lines.append, what="It", moves=["pray"])
+    assert str(caught.value).splitlines() == [
+        "It is not on this machine and could not be fetched:",
+        "  - near: wrong checksum",
+        "Do one of these:",
+        "  - pray",
+    ]
     assert not (tmp_path / "set").exists()
 
 

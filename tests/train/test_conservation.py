@@ -22,12 +22,12 @@ from swarmsgd.core.arena import Arena
 from swarmsgd.core.code import Code
 from swarmsgd.core.node import Node
 from swarmsgd.core.replica import Replica
-from swarmsgd.observe.records import Recorder, read
+from swarmsgd.observe.records import Recorder, read_records
 from swarmsgd.settings.swarm import BITS
+from swarmsgd.testing.memory import MemoryNetwork
 from swarmsgd.train.node.staging import stage
 from swarmsgd.train.node.transfers import Transfers
 from swarmsgd.train.node.worker import Worker
-from swarmsgd.transport.memory import MemoryNetwork
 
 DIM = 4096 + 70
 """More than one block, the second one partial."""
@@ -281,7 +281,7 @@ def check_who_was_told(folder: Path, count: int, swarm: Stepped) -> None:
     events = [
         (rank, record["what"], record["peer"], record["text"])
         for rank in range(count)
-        for record in read(folder / f"{rank}.jsonl")
+        for record in read_records(folder / f"{rank}.jsonl")
         if record["kind"] == "event"
     ]
     distrusted = [event for event in events if event[1] == "distrusted"]

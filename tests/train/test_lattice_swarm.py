@@ -8,7 +8,7 @@ import pytest
 import torch
 from nodes import run
 
-from swarmsgd.observe.records import read
+from swarmsgd.observe.records import read_records
 
 pytestmark = pytest.mark.slow
 
@@ -88,7 +88,7 @@ def test_a_bit_that_flips_on_the_way_costs_one_link_and_the_sender_is_told_why(a
 
 
 def _events(path: Path) -> list[tuple[str, int, str]]:
-    return [(r["what"], r["peer"], r["text"]) for r in read(path) if r["kind"] == "event"]
+    return [(r["what"], r["peer"], r["text"]) for r in read_records(path) if r["kind"] == "event"]
 
 
 UNSENDABLE = """

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from swarmsgd.errors import ConfigError
 from swarmsgd.observe.folder import check_folder, make_folder
-from swarmsgd.observe.records import Recorder, Tail, read
+from swarmsgd.observe.records import Recorder, Tail, read_records
 from swarmsgd.observe.schema import SCORES, wrong
 from swarmsgd.observe.summary import FIGURES
 from swarmsgd.observe.view import RunView, record_path
@@ -165,7 +165,7 @@ def finished(folder: Path) -> dict[str, Any]:
     scores = SCORES if summary["task"] == "synthetic" else ()
     assert list(summary) == [*FIGURES, *scores]
     for node in range(summary["nodes"]):
-        for record in read(record_path(folder, node)):
+        for record in read_records(record_path(folder, node)):
             assert wrong(record) == [], record
     return summary
 
@@ -369,7 +369,7 @@ def test_an_interruption_keeps_the_records_and_leaves_no_process(
     assert summary["interrupted"] == "SIGINT"
     assert summary["samples"] > 0
     assert summary["failed_nodes"] == []
-    assert "terminated" in [r.get("what") for r in read(record_path(started.folder, 0))]
+    assert "terminated" in [r.get("what") for r in read_records(record_path(started.folder, 0))]
 
 
 def test_every_option_of_the_config_can_be_compared_in_a_summary() -> None:

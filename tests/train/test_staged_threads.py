@@ -22,10 +22,10 @@ from swarmsgd.core.arena import Arena
 from swarmsgd.core.node import Node
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import SwarmSettings
+from swarmsgd.testing.memory import MemoryNetwork
 from swarmsgd.train.node.swarm import Connection, Swarm
 from swarmsgd.train.node.transfers import Streams
 from swarmsgd.train.node.worker import Worker
-from swarmsgd.transport.memory import MemoryNetwork
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 

@@ -19,9 +19,9 @@ from swarmsgd.core.arena import Arena
 from swarmsgd.core.node import Node
 from swarmsgd.errors import ModelError
 from swarmsgd.observe.records import Recorder
+from swarmsgd.testing.memory import MemoryNetwork
 from swarmsgd.train.node.transfers import InOrder, Streams
 from swarmsgd.train.node.worker import Worker
-from swarmsgd.transport.memory import MemoryNetwork
 
 
 @pytest.fixture(autouse=True)

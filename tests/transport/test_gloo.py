@@ -31,7 +31,7 @@ from swarmsgd.testing import (
 )
 from swarmsgd.transport.gloo import GlooTransport, open_group
 from swarmsgd.transport.meeting import Card
-from swarmsgd.transport.sockets import Endpoint
+from swarmsgd.transport.sockets import SocketAddress
 
 LOOPBACK = "127.0.0.1"
 
@@ -285,12 +285,12 @@ GARBAGE = {
 needs_linux = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
 
 
-def endpoint_of(node: GlooTransport) -> Endpoint:
+def endpoint_of(node: GlooTransport) -> SocketAddress:
     assert node._port is not None
     return node._port.endpoint
 
 
-def poke(endpoint: Endpoint, poker, *, keep: list[socket.socket] | None) -> None:
+def poke(endpoint: SocketAddress, poker, *, keep: list[socket.socket] | None) -> None:
     sock = socket.create_connection(endpoint, timeout=0.1)
     try:
         poker(sock)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from swarmsgd.errors import ConfigError, LinkClosed
 from swarmsgd.testing import TRANSPORT_CHECKS, Cluster, Edge, Inbox, check_transport, send
+from swarmsgd.testing.memory import MemoryNetwork
 from swarmsgd.transport.base import LinkBackedUp
-from swarmsgd.transport.memory import MemoryNetwork
 
 
 @contextmanager

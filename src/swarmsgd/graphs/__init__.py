@@ -24,14 +24,14 @@ from swarmsgd.graphs.builders import (
     torus,
 )
 from swarmsgd.graphs.graph import Edge, Graph, matching_schedule
-from swarmsgd.graphs.names import GRAPHS, Kind, parse
+from swarmsgd.graphs.names import GRAPHS, GraphKind, parse
 from swarmsgd.graphs.partners import random_partner, scheduled_partner
 
 __all__ = [
     "GRAPHS",
     "Edge",
     "Graph",
-    "Kind",
+    "GraphKind",
     "complete",
     "erdos_renyi",
     "exponential",

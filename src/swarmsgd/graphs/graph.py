@@ -57,11 +57,6 @@ class Graph:
             return frozen(np.full(self.num_nodes, self.num_nodes - 1))
         return frozen(np.bincount(self.stored_edges.ravel(), minlength=self.num_nodes))
 
-    @property
-    def is_regular(self) -> bool:
-        """Whether all nodes have the same degree."""
-        return bool(np.ptp(self.degrees) == 0)
-
     def degree(self, node: int) -> int:
         """The number of neighbours of `node`."""
         self._check_node(node)
@@ -126,14 +121,17 @@ class Graph:
     def lambda_2(self) -> float:
         """The second-smallest eigenvalue of the Laplacian: the larger, the faster models mix.
 
-        A closed form where the builder knows one, else computed once: dense up to 1,024 nodes,
-        Lanczos above. Infinite for a single node, which has nothing to mix.
+        A closed form where the builder knows one, else computed once. Infinite for a single node,
+        which has nothing to mix. Raises ConfigError above 1,024 nodes without a closed form.
         """
         return self.laplacian_ends[0]
 
     @cached_property
     def spectral_gap(self) -> float:
-        """1 - the second-largest |eigenvalue| of mixing_matrix(); 1 means averaged in one step."""
+        """1 - the second-largest |eigenvalue| of mixing_matrix(); 1 means averaged in one step.
+
+        Raises ConfigError as `lambda_2` does.
+        """
         if self.stored_edges is None:
             return 1.0
         weights = self._edge_weights
@@ -196,10 +194,9 @@ class Graph:
             f"{self.num_edges:,} edge{'s' * (self.num_edges != 1)}, degree {low}"
         ) + (f" to {high}" * (high > low))
         small = self.num_nodes <= spectrum.DENSE_NODES
-        quick = small or self.stored_edges is None or self.known_ends
-        if self.num_nodes > 1 and (quick or "laplacian_ends" in self.__dict__):
+        if self.num_nodes > 1 and (small or self.stored_edges is None or self.known_ends):
             return f"{text}, lambda_2 {self.lambda_2:{'.4g' if self.lambda_2 < 1000 else ',.0f'}}"
-        return text  # printing starts no long computation
+        return text
 
     def __repr__(self) -> str:
         return f"<Graph {self}>"

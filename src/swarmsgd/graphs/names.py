@@ -13,7 +13,7 @@ from swarmsgd.graphs.graph import Graph
 
 
 @dataclass(frozen=True)
-class Kind:
+class GraphKind:
     """A line of `GRAPHS`: how a kind of graph is spelled, what it is, how it is built."""
 
     usage: str
@@ -38,33 +38,37 @@ def _torus(n: int, rows: int | None = None, cols: int | None = None) -> Graph:
 
 
 _KINDS = (
-    Kind("complete", "every node beside every other", builders.complete),
-    Kind("ring", "each node beside two others", builders.ring),
-    Kind("torus[:ROWSxCOLS]", "grid with joined borders", _torus, (int, int), optional=True),
-    Kind("hypercube", "neighbours differ in one bit; nodes a power of two", builders.hypercube),
-    Kind("exponential", "node i beside i +- 1, 2, 4, 8, ...", builders.exponential),
-    Kind(
+    GraphKind("complete", "every node beside every other", builders.complete),
+    GraphKind("ring", "each node beside two others", builders.ring),
+    GraphKind("torus[:ROWSxCOLS]", "grid with joined borders", _torus, (int, int), optional=True),
+    GraphKind(
+        "hypercube", "neighbours differ in one bit; nodes a power of two", builders.hypercube
+    ),
+    GraphKind("exponential", "node i beside i +- 1, 2, 4, 8, ...", builders.exponential),
+    GraphKind(
         "one-peer-exponential",
         "exponential; in matching mode, fixed rounds; nodes a power of two",
         builders.one_peer_exponential,
     ),
-    Kind(
+    GraphKind(
         "random-regular:DEGREE",
         "random, equal degrees",
         builders.random_regular,
         (int,),
         seeded=True,
     ),
-    Kind(
+    GraphKind(
         "erdos-renyi:P",
         "each pair with probability P",
         builders.erdos_renyi,
         (float,),
         seeded=True,
     ),
-    Kind("star", "node 0 beside all others", builders.star),
+    GraphKind("star", "node 0 beside all others", builders.star),
 )
-GRAPHS: Mapping[str, Kind] = {kind.usage.partition(":")[0].rstrip("["): kind for kind in _KINDS}
+GRAPHS: Mapping[str, GraphKind] = {
+    kind.usage.partition(":")[0].rstrip("["): kind for kind in _KINDS
+}
 
 
 def parse(name: str, num_nodes: int, seed: int = 0) -> Graph:

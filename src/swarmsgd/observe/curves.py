@@ -14,7 +14,7 @@ import numpy as np
 
 from swarmsgd.errors import ConfigError, DataError
 from swarmsgd.observe.folder import CURVE, SUMMARY
-from swarmsgd.observe.records import Record, read
+from swarmsgd.observe.records import Record, read_records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def read_run(label: str, group: str, folders: Sequence[str | os.PathLike[str]]) 
     Raises DataError for a missing or damaged file, ConfigError if no folder holds a point.
     """
     seeds = [
-        [record for record in read(Path(folder) / CURVE) if record["kind"] == "curve"]
+        [record for record in read_records(Path(folder) / CURVE) if record["kind"] == "curve"]
         for folder in folders
     ]
     summaries = [_summary(Path(folder) / SUMMARY) for folder in folders]

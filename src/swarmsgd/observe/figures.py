@@ -49,7 +49,7 @@ class Series:
     ended: str = ""
 
 
-def lines(
+def line_plot(
     series: Sequence[Series],
     *,
     title: str,

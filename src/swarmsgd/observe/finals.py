@@ -19,7 +19,7 @@ def final_table(runs: Sequence[RunCurve], score: str) -> Table:
         f"final {SCORE_NAMES[score].lower()}": _score_cells(runs, score),
         "lowest – highest": [_spread(_whole(run, score), score) for run in runs],
         "seeds": [_seeds(run, score) for run in runs],
-        "rate": [_cell(run.figure("lr"), number) for run in runs],
+        "rate": [_cell(run.figure("lr"), trimmed) for run in runs],
         "virtual time": _times(runs, score),
         **_to_target(runs, score),
         **_step_columns(runs),
@@ -43,7 +43,7 @@ def final_table(runs: Sequence[RunCurve], score: str) -> Table:
     )
 
 
-def summary_table(run: RunCurve) -> Table:
+def seeds_table(run: RunCurve) -> Table:
     """What the summaries of a run's seeds say, a column a seed; nested values are left out."""
     names = list(dict.fromkeys(name for summary in run.summaries for name in summary))
     rows = [[name, *(_plain(summary.get(name)) for summary in run.summaries)] for name in names]
@@ -90,7 +90,7 @@ def _score_cells(runs: Sequence[RunCurve], score: str) -> list[str]:
     means = [mean(_whole(run, score)) for run in runs]
     if score == "accuracy":
         return _best_whole(runs, means, lambda value: percent(value, 2), max)
-    return _best_whole(runs, means, number, min)
+    return _best_whole(runs, means, trimmed, min)
 
 
 def _best_whole(
@@ -149,7 +149,7 @@ def _spread(values: Sequence[float], score: str) -> str:
     low, high = min(values), max(values)
     if score == "accuracy":
         return f"{100 * low:.2f} – {100 * high:.2f}"
-    return f"{number(low)} – {number(high)}"
+    return f"{trimmed(low)} – {trimmed(high)}"
 
 
 def _plain(value: object) -> str:
@@ -161,7 +161,7 @@ def _plain(value: object) -> str:
         case str():
             return value
         case float():
-            return number(value)
+            return trimmed(value)
         case _:
             return f"{value:,}" if isinstance(value, int) else str(value)
 
@@ -185,7 +185,7 @@ def digits(value: float) -> str:
     return f"{value:,.{places}f}"
 
 
-def number(value: float) -> str:
+def trimmed(value: float) -> str:
     """As `digits`, without zeros at the end."""
     text = digits(value)
     return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text

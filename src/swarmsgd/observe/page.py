@@ -6,7 +6,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from importlib import resources
 from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING, TypeAlias
 
 from swarmsgd.errors import ConfigError
@@ -48,18 +50,20 @@ Part: TypeAlias = "str | Table | Legend | Row | Figure"
 def page(title: str, parts: Sequence[Part]) -> str:
     """The HTML of a page with these parts, in order.
 
-    It holds plotly.js once and its own style, and forbids the browser to load anything.
+    It holds plotly.js once, page.css and page.js, and forbids the browser to load anything.
     """
     from plotly.offline import get_plotlyjs
 
+    style = Template(_file("page.css")).substitute(ink=INK, font=FONT)
+    script = _file("page.js")
     body = "\n".join(_html(part) for part in parts)
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}'
         f'</title>\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        f"<style>{_STYLE}</style></head>\n<body><main><h1>{escape(title)}</h1>\n"
+        f"<style>\n{style}</style></head>\n<body><main><h1>{escape(title)}</h1>\n"
         "<noscript>The plots of this page are drawn by JavaScript, which is off.</noscript>\n"
-        f"{body}\n</main>\n<script>{get_plotlyjs()}</script>\n<script>{_SCRIPT}</script>\n"
+        f"{body}\n</main>\n<script>{get_plotlyjs()}</script>\n<script>\n{script}</script>\n"
         "</body></html>\n"
     )
 
@@ -75,6 +79,10 @@ def write_page(path: str | os.PathLike[str], html: str) -> Path:
             f"cannot write the report {path}: {error.strerror}; give a path that can be written to"
         ) from None
     return path
+
+
+def _file(name: str) -> str:
+    return resources.files("swarmsgd.observe").joinpath(name).read_text(encoding="utf-8")
 
 
 def _html(part: Part) -> str:
@@ -160,63 +168,3 @@ _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
     "img-src data: blob:"
 )
-
-_STYLE = f"""
-:root {{ color-scheme: light; }}
-body {{ margin: 0; background: #fff; color: {INK}; font: 16px/1.5 {FONT}; }}
-main {{ max-width: 1440px; margin: 0 auto; padding: 24px clamp(12px, 3vw, 40px) 48px; }}
-h1 {{ font-size: 28px; line-height: 1.2; margin: 0 0 8px; }}
-h2 {{ font-size: 18px; margin: 32px 0 8px; }}
-.text {{ max-width: 76ch; }}
-.text code {{ background: #f2f4f6; padding: 0 4px; border-radius: 3px; font-size: 14px; }}
-.row {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr));
-  gap: 8px 24px; }}
-.cell {{ min-width: 0; margin-top: 16px; overflow-x: auto; }}
-.plot {{ width: 100%; }}
-.legend {{ position: sticky; top: 0; z-index: 5; background: #fff; padding: 8px 0;
-  border-bottom: 1px solid #d5dae0; display: flex; flex-wrap: wrap; gap: 2px 6px;
-  align-items: center; margin-top: 12px; }}
-.legend button {{ font: 15px {FONT}; color: inherit; background: none; border: 0; cursor: pointer;
-  padding: 4px 8px; border-radius: 4px; display: flex; gap: 8px; align-items: center; }}
-.legend button:hover {{ background: #f2f4f6; }}
-.legend button[aria-pressed=false] {{ opacity: .38; text-decoration: line-through; }}
-.hint {{ color: #5a6370; font-size: 13px; margin-left: auto; }}
-.wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 15px; }}
-th, td {{ padding: 5px 14px; text-align: right; white-space: nowrap; }}
-thead th {{ color: #5a6370; font-weight: 500; border-bottom: 1px solid #5a6370;
-  vertical-align: bottom; }}
-tbody tr {{ border-bottom: 1px solid #e6e9ed; }}
-tbody th {{ font-weight: 500; }}
-th:first-child {{ text-align: left; padding-left: 0; }}
-.note {{ color: #5a6370; font-size: 14px; max-width: 96ch; margin: 8px 0 0; }}
-"""
-
-_SCRIPT = """
-const plots = [...document.querySelectorAll('.plot')];
-const drawn = plots.map(plot => {
-  const figure = JSON.parse(plot.nextElementSibling.textContent);
-  return Plotly.newPlot(plot, figure.data, figure.layout, {
-    responsive: true, displaylogo: false,
-    modeBarButtons: [['toImage', 'zoom2d', 'pan2d', 'resetScale2d']],
-    toImageButtonOptions: {format: 'svg'},
-  });
-});
-const buttons = [...document.querySelectorAll('.legend button')];
-const isOn = button => button.getAttribute('aria-pressed') === 'true';
-function show(wanted) {
-  buttons.forEach(button => button.setAttribute('aria-pressed', wanted(button)));
-  const off = new Set(buttons.filter(b => !isOn(b)).map(b => b.dataset.group));
-  plots.forEach(plot => {
-    if (plot.data.length)
-      Plotly.restyle(plot, {visible: plot.data.map(trace => !off.has(trace.legendgroup))});
-  });
-}
-buttons.forEach(button => {
-  button.addEventListener('click', () => show(b => b === button ? !isOn(b) : isOn(b)));
-  button.addEventListener('dblclick', () => {
-    const alone = buttons.every(b => isOn(b) === (b === button));
-    show(b => alone || b === button);
-  });
-});
-"""

@@ -207,7 +207,7 @@ class Tail:
         return [record for line in lines if (record := _parse(line)) is not None]
 
 
-def read(path: str | os.PathLike[str]) -> list[Record]:
+def read_records(path: str | os.PathLike[str]) -> list[Record]:
     """All records of a file, in the order they were written.
 
     Tolerates what a killed process leaves behind: a torn last line, also where a node that was

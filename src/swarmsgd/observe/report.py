@@ -11,15 +11,15 @@ from swarmsgd.observe.axes import Axis
 from swarmsgd.observe.bars import Bar, bars
 from swarmsgd.observe.colours import MUTED, looks
 from swarmsgd.observe.curves import Band, RunCurve, band
-from swarmsgd.observe.figures import Series, any_point, lines
+from swarmsgd.observe.figures import Series, any_point, line_plot
 from swarmsgd.observe.finals import (
     SCORE_NAMES,
     digits,
     final_table,
     mean,
     percent,
+    seeds_table,
     step_split,
-    summary_table,
 )
 from swarmsgd.observe.page import Legend, Part, Row, Table, page
 
@@ -32,7 +32,7 @@ STRONG = "swarm"
 LOG_TIMES = 6.0
 """The time axis is logarithmic if the slowest run takes so many times the fastest's time."""
 
-SCORES: Mapping[str, Axis] = {
+SCORE_AXES: Mapping[str, Axis] = {
     "accuracy": Axis(title="test accuracy of the mean model", unit="percent"),
     "excess": Axis(title="loss of the mean model above the optimum's", log=True),
     "loss": Axis(title="test loss of the mean model"),
@@ -41,7 +41,7 @@ SCORES: Mapping[str, Axis] = {
 
 TIME = Axis(title="virtual time (s)", unit="seconds")
 EPOCHS = Axis(title="training samples of all nodes (epochs)")
-BYTES = Axis(title="sent by all nodes", log=True, unit="bytes")
+TRAFFIC = Axis(title="sent by all nodes", log=True, unit="bytes")
 GAMMA = Axis(title="Γ, sum over nodes of ‖model − mean‖²", log=True)
 
 
@@ -94,12 +94,12 @@ def single_page(run: RunCurve, title: str, notes: str = "", tables: Sequence[Tab
     ]
     parts: list[Part] = [notes] if notes else []
     parts.append(Row([figure for figure in figures if figure is not None]))
-    return page(title, [*parts, *([summary_table(run)] if run.summaries else ()), *tables])
+    return page(title, [*parts, *([seeds_table(run)] if run.summaries else ()), *tables])
 
 
 def score_of(runs: Sequence[RunCurve]) -> str:
-    """Which of `SCORES` the runs are judged by."""
-    return next((name for name in SCORES if all(run.has(name) for run in runs)), "loss")
+    """Which of `SCORE_AXES` the runs are judged by."""
+    return next((name for name in SCORE_AXES if all(run.has(name) for run in runs)), "loss")
 
 
 def score_panels(runs: Sequence[RunCurve], score: str) -> list[Figure]:
@@ -111,7 +111,7 @@ def score_panels(runs: Sequence[RunCurve], score: str) -> list[Figure]:
     views = (
         View(f"{name} over time", "time_s", time_axis(runs), score, axis),
         View(f"{name} over samples", "epoch", EPOCHS, score, axis),
-        View(f"{name} over bytes sent", "bytes_sent", BYTES, score, levels),
+        View(f"{name} over bytes sent", "bytes_sent", TRAFFIC, score, levels),
     )
     panels = [view_figure(runs, view) for view in views]
     return [panel for panel in panels if panel is not None]
@@ -138,7 +138,7 @@ def loss_figure(run: RunCurve) -> Figure | None:
     y = Axis(title=title, log=_all_positive([run], "loss") and _all_positive([run], "train_loss"))
     if not any_point(series, EPOCHS, y):
         return None
-    return lines(series, title="Loss over samples", x=EPOCHS, y=y)
+    return line_plot(series, title="Loss over samples", x=EPOCHS, y=y)
 
 
 def step_figure(runs: Sequence[RunCurve]) -> Figure | None:
@@ -175,7 +175,7 @@ def view_figure(runs: Sequence[RunCurve], view: View, named: bool = False) -> Fi
     ]
     if not any_point(series, view.x, view.y):
         return None
-    return lines(series, title=view.title, x=view.x, y=view.y, named=named)
+    return line_plot(series, title=view.title, x=view.x, y=view.y, named=named)
 
 
 def time_axis(runs: Sequence[RunCurve]) -> Axis:
@@ -243,7 +243,7 @@ def _level(run: RunCurve, look: tuple[str, str], reach: Sequence[float], y_name:
 
 def _zoomed(runs: Sequence[RunCurve]) -> Axis:
     """The accuracy's axis; it begins below the worst end, where the runs can be told apart."""
-    axis = SCORES["accuracy"]
+    axis = SCORE_AXES["accuracy"]
     values = _values(runs, "accuracy")
     ends = [end for run in runs for end in run.finals("accuracy")] or values
     spread = max(values) - min(ends)
@@ -253,7 +253,7 @@ def _zoomed(runs: Sequence[RunCurve]) -> Axis:
 
 
 def _log_if_positive(runs: Sequence[RunCurve], score: str) -> Axis:
-    axis = SCORES[score]
+    axis = SCORE_AXES[score]
     return replace(axis, log=axis.log or (score == "loss" and _all_positive(runs, score)))
 
 

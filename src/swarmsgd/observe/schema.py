@@ -16,7 +16,7 @@ from swarmsgd.settings.swarm import SwarmSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class RecordKind:
     """What a kind of line says, and its fields: name -> (unit, meaning). Every line has all of
     them, but for `SCORES`, which it has if its task has; null stands for what is not known.
     """
@@ -50,8 +50,8 @@ _PROGRESS = {
     "blocked_s": ("s", "time the training thread waited for exchanges; null: not measured"),
 }
 
-KINDS: Mapping[str, Kind] = {
-    "start": Kind(
+KINDS: Mapping[str, RecordKind] = {
+    "start": RecordKind(
         "The node has joined.",
         {
             "num_nodes": ("count", "nodes of the run"),
@@ -59,7 +59,7 @@ KINDS: Mapping[str, Kind] = {
             **documented(SwarmSettings),
         },
     ),
-    "plan": Kind(
+    "plan": RecordKind(
         "What `swarmsgd train` is about to do on this node.",
         {
             "algorithm": ("text", "swarm or a baseline"),
@@ -71,14 +71,14 @@ KINDS: Mapping[str, Kind] = {
             "threads": ("count", "threads of torch"),
         },
     ),
-    "progress": Kind(
+    "progress": RecordKind(
         "About twice a second; counts since the start.",
         {
             **_PROGRESS,
             "loss": ("number", "mean training loss since the last such line; null: no step since"),
         },
     ),
-    "exchange": Kind(
+    "exchange": RecordKind(
         "One exchange was mixed here.",
         {
             "role": ("text", "initiator or partner"),
@@ -94,7 +94,7 @@ KINDS: Mapping[str, Kind] = {
             "noise": ("number", "expected error norm of what came in, next to distance"),
         },
     ),
-    "event": Kind(
+    "event": RecordKind(
         "Something a person should know.",
         {
             "what": (
@@ -105,7 +105,7 @@ KINDS: Mapping[str, Kind] = {
             "text": ("text", "the whole story"),
         },
     ),
-    "eval": Kind(
+    "eval": RecordKind(
         "A model's score on the test set.",
         {
             "model": ("text", "own: this node's; mean: the mean of all live nodes' models"),
@@ -116,7 +116,7 @@ KINDS: Mapping[str, Kind] = {
             **SCORES,
         },
     ),
-    "result": Kind(
+    "result": RecordKind(
         "Training is done on this node (`swarmsgd train`).",
         {
             **_PROGRESS,
@@ -128,7 +128,7 @@ KINDS: Mapping[str, Kind] = {
             "mean_of": ("list", "the nodes whose mean was taken"),
         },
     ),
-    "curve": Kind(
+    "curve": RecordKind(
         "The whole run at one moment (simulated runs); `t` is `time_s`, `node` is -1.",
         {
             "time_s": ("s", "virtual time"),
@@ -145,7 +145,7 @@ KINDS: Mapping[str, Kind] = {
             "live": ("count", "nodes alive"),
         },
     ),
-    "end": Kind(
+    "end": RecordKind(
         "The node has left; nothing follows.",
         {
             "rank": ("node", "this node"),
@@ -199,7 +199,7 @@ def filled(kind: str, **fields: Any) -> dict[str, Any]:
     return {name: None for name in KINDS[kind].fields if name not in SCORES} | fields
 
 
-def table() -> str:
+def records_table() -> str:
     """The schema as Markdown: one section a kind, one row a field."""
     rows: list[str] = []
     for name, kind in KINDS.items():

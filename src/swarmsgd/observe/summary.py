@@ -15,7 +15,7 @@ from swarmsgd.settings.options import options_of
 from swarmsgd.settings.run import RunConfig
 from swarmsgd.settings.swarm import SwarmSettings
 
-ALL, REAL, SIMULATED = "all", "real", "simulated"
+_ALL, _REAL, _SIMULATED = "all", "real", "simulated"
 
 
 class Figure(NamedTuple):
@@ -23,7 +23,7 @@ class Figure(NamedTuple):
 
     unit: str
     meaning: str
-    runs: str = ALL
+    runs: str = _ALL
     """Which runs have it: all, real, simulated. In the others it is null."""
 
 
@@ -35,8 +35,8 @@ FIGURES: Mapping[str, Figure] = {
     "partition": Figure("text", "how the data are split over nodes; null if they are not"),
     "nodes": Figure("count", "nodes of the run"),
     "algorithm": Figure("text", "swarm, or what it is compared with"),
-    "device": Figure("text", "where the nodes trained", REAL),
-    "world": Figure("object", "the world's settings", SIMULATED),
+    "device": Figure("text", "where the nodes trained", _REAL),
+    "world": Figure("object", "the world's settings", _SIMULATED),
     **{
         name: Figure(unit, f"{meaning} null: the algorithm has no such thing")
         for name, (unit, meaning) in documented(SwarmSettings).items()
@@ -62,8 +62,8 @@ FIGURES: Mapping[str, Figure] = {
     "bytes_a_node": Figure("bytes", "sent, mean over nodes"),
     "mean_accuracy": Figure("fraction", "of the mean model on the test set; null: there is none"),
     "mean_loss": Figure("number", "of the mean model on the test set"),
-    "train_accuracy": Figure("fraction", "of the mean model on training data", SIMULATED),
-    "train_loss": Figure("number", "the same", SIMULATED),
+    "train_accuracy": Figure("fraction", "of the mean model on training data", _SIMULATED),
+    "train_loss": Figure("number", "the same", _SIMULATED),
     "best_node_accuracy": Figure("fraction", "of the best single node's own model"),
     "worst_node_accuracy": Figure("fraction", "of the worst single node's own model"),
     "scored_nodes": Figure("list", "nodes whose own models were scored"),
@@ -71,27 +71,29 @@ FIGURES: Mapping[str, Figure] = {
     "mean_of": Figure("list", "the nodes whose mean was taken"),
     "blocked_s": Figure("s", "time a node waited for others, mean over nodes"),
     "compute_s": Figure(
-        "s", "virtual time a node spent in local steps, mean over those that made any", SIMULATED
+        "s", "virtual time a node spent in local steps, mean over those that made any", _SIMULATED
     ),
     "synchronization": Figure(
-        "fraction", "time spent waiting over time spent computing, mean of nodes", SIMULATED
+        "fraction", "time spent waiting over time spent computing, mean of nodes", _SIMULATED
     ),
     "step_ms": Figure(
-        "ms", "virtual time of the run over the local steps of a node, mean over nodes", SIMULATED
+        "ms", "virtual time of the run over the local steps of a node, mean over nodes", _SIMULATED
     ),
-    "step_ms_p50": Figure("ms", "wall time of a training step: median of the nodes' medians", REAL),
-    "step_ms_p99": Figure("ms", "the same, 99th percentile, of the worst node", REAL),
-    "step_ms_max": Figure("ms", "the same, longest of all", REAL),
+    "step_ms_p50": Figure(
+        "ms", "wall time of a training step: median of the nodes' medians", _REAL
+    ),
+    "step_ms_p99": Figure("ms", "the same, 99th percentile, of the worst node", _REAL),
+    "step_ms_max": Figure("ms", "the same, longest of all", _REAL),
     "steps_of_nodes": Figure("list", "fewest and most local steps that a live node made"),
-    "host_s": Figure("s", "real time the simulation took, scoring excluded", SIMULATED),
-    "gradient_host_s": Figure("s", "of it in gradients and optimizer steps", SIMULATED),
-    "score_host_s": Figure("s", "real time spent in scoring", SIMULATED),
-    "events": Figure("count", "entries of the virtual agenda that were carried out", SIMULATED),
-    "stopped": Figure("text", "why not all steps were made, if so", SIMULATED),
-    "failed_nodes": Figure("list", "nodes whose process did not end well", REAL),
+    "host_s": Figure("s", "real time the simulation took, scoring excluded", _SIMULATED),
+    "gradient_host_s": Figure("s", "of it in gradients and optimizer steps", _SIMULATED),
+    "score_host_s": Figure("s", "real time spent in scoring", _SIMULATED),
+    "events": Figure("count", "entries of the virtual agenda that were carried out", _SIMULATED),
+    "stopped": Figure("text", "why not all steps were made, if so", _SIMULATED),
+    "failed_nodes": Figure("list", "nodes whose process did not end well", _REAL),
     "interrupted": Figure("text", "signal that ended the run early; null if none did"),
     "nodes_detail": Figure(
-        "list", "a few of these figures for each node, and how it ended", REAL
+        "list", "a few of these figures for each node, and how it ended", _REAL
     ),
 }  # fmt: skip
 """Every field; the names in `schema.SCORES` follow, where the task has such scores."""
@@ -125,7 +127,7 @@ def summary(config: RunConfig, *, scores: Mapping[str, float], **figures: Any) -
     return values | dict(scores)
 
 
-def table() -> str:
+def figures_table() -> str:
     """The figures as Markdown, one row each."""
     rows = ["| field | unit | runs | meaning |", "|---|---|---|---|"]
     rows += [f"| {n} | {f.unit} | {f.runs} | {f.meaning} |" for n, f in FIGURES.items()]

@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 from swarmsgd.errors import DataError
 from swarmsgd.tasks.base import Notify
 from swarmsgd.tasks.http import download
-from swarmsgd.tasks.lookup import Source, cache_folder, fetch, first_with, given_folder
+from swarmsgd.tasks.lookup import (
+    DATA_VARIABLE,
+    Arrays,
+    Source,
+    cache_folder,
+    fetch_into,
+    first_with,
+    given_folder,
+)
 
 FOLDER = "cifar-10-batches-py"
 TRAIN_FILES = [f"data_batch_{i}" for i in range(1, 6)]
@@ -40,23 +48,29 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 
 def load_cifar10(
     data: Path | None, notify: Notify, sources: Sequence[Source] | None = None
-) -> dict[str, NDArray[Any]]:
+) -> Arrays:
     """Arrays train_images ``[50000, 3, 32, 32]``, train_labels, test_images, test_labels."""
     given = given_folder(data)
     places = [] if given is None else [given, given / FOLDER]
     cached = cache_folder() / FOLDER
-    folder = first_with([*TRAIN_FILES, TEST_FILE], [*places, cached])
-    if folder is None:
-        failures = fetch(cached, SOURCES if sources is None else sources, _read, notify)
-        if not cached.exists():
-            raise DataError(_help(cached, failures))
-        folder = cached
+    moves = [
+        f"unpack {ARCHIVE} into {cached.parent}",
+        f"name the folder that has {FOLDER} by --data or {DATA_VARIABLE}",
+        "use the data set 'fashion-mnist' or 'digits'",
+    ]
+    folder = first_with([*TRAIN_FILES, TEST_FILE], [*places, cached]) or fetch_into(
+        cached, _SOURCES if sources is None else sources, _read, notify,
+        what="CIFAR-10", moves=moves,
+    )  # fmt: skip
     return _read(folder)
 
 
 def read_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Images ``[N, 3, 32, 32]`` and labels ``[N]`` of one batch file; DataError if it is not."""
-    content = _unpickle(path)
+    try:
+        content = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+    except Exception as error:  # a broken pickle may raise anything
+        raise _broken(path, f"it cannot be read: {error}") from error
     match content:
         case {b"data": np.ndarray() as pixels, b"labels": list() as labels}:
             pass
@@ -77,62 +91,35 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Loads arrays, bytes, strings, numbers, lists and dictionaries; refuses all else."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
-        try:
+        if (module_name, global_name) in _ALLOWED:
             return _ALLOWED[module_name, global_name]
-        except KeyError:
-            raise pickle.UnpicklingError(
-                f"it asks for {module_name}.{global_name}, which no data set needs"
-            ) from None
+        raise pickle.UnpicklingError(
+            f"it asks for {module_name}.{global_name}, which no data set needs"
+        )
 
 
-def _unpickle(path: Path) -> object:
-    try:
-        packed = path.read_bytes()
-    except OSError as error:
-        raise _broken(path, f"it cannot be read ({error.strerror})") from error
-    try:
-        return _ArrayUnpickler(io.BytesIO(packed), encoding="bytes").load()
-    except Exception as error:  # a broken pickle may raise anything
-        raise _broken(path, f"its {len(packed):,} bytes do not unpickle: {error}") from error
-
-
-def _read(folder: Path) -> dict[str, NDArray[Any]]:
-    train = [read_batch(folder / name) for name in TRAIN_FILES]
-    test = read_batch(folder / TEST_FILE)
+def _read(folder: Path) -> Arrays:
+    images, labels = zip(*(read_batch(folder / name) for name in TRAIN_FILES), strict=True)
+    test_images, test_labels = read_batch(folder / TEST_FILE)
     return {
-        "train_images": np.concatenate([images for images, _ in train]),
-        "train_labels": np.concatenate([labels for _, labels in train]),
-        "test_images": test[0],
-        "test_labels": test[1],
+        "train_images": np.concatenate(images),
+        "train_labels": np.concatenate(labels),
+        "test_images": test_images,
+        "test_labels": test_labels,
     }
 
 
 def _from_authors(folder: Path, notify: Notify) -> None:
-    archive = folder.with_name("cifar-10-python.tar.gz")
+    archive = folder.with_suffix(".tar.gz")
     download(ARCHIVE, archive, notify, sha256=ARCHIVE_SHA256)
     folder.mkdir()
     with tarfile.open(archive) as tar:
         for name in [*TRAIN_FILES, TEST_FILE]:
-            member = tar.extractfile(f"{FOLDER}/{name}")
-            if member is None:
-                raise DataError(f"{ARCHIVE} has no file {FOLDER}/{name}")
-            (folder / name).write_bytes(member.read())
+            if member := tar.extractfile(f"{FOLDER}/{name}"):
+                (folder / name).write_bytes(member.read())
 
 
-SOURCES = [Source("its authors", _from_authors)]
-
-
-def _help(folder: Path, failures: list[str]) -> str:
-    return "\n".join(
-        [
-            "CIFAR-10 is not on this machine and could not be fetched:",
-            *(f"  - {failure}" for failure in failures),
-            "Do one of these:",
-            f"  - unpack {ARCHIVE} into {folder.parent}",
-            f"  - name the folder that has {FOLDER} by --data or SWARMSGD_DATA",
-            "  - use the data set 'fashion-mnist' or 'digits'",
-        ]
-    )
+_SOURCES = [Source("its authors", _from_authors)]
 
 
 def _broken(path: Path, why: str) -> DataError:

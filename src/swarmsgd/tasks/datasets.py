@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,8 +19,7 @@ from swarmsgd.tasks.base import Notify, silent
 from swarmsgd.tasks.cifar import load_cifar10
 from swarmsgd.tasks.fashion import load_fashion_mnist
 from swarmsgd.tasks.jpeg import load_cifar10_jpeg75
-
-Arrays = dict[str, NDArray[Any]]
+from swarmsgd.tasks.lookup import Arrays
 
 
 class Split(NamedTuple):

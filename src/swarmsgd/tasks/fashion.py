@@ -9,15 +9,19 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from swarmsgd.errors import DataError
 from swarmsgd.tasks.apt import unpack_package
 from swarmsgd.tasks.base import Notify
 from swarmsgd.tasks.http import download
 from swarmsgd.tasks.idx import IdxFile, read_idx
-from swarmsgd.tasks.lookup import Source, cache_folder, fetch, first_with, given_folder
+from swarmsgd.tasks.lookup import (
+    DATA_VARIABLE,
+    Arrays,
+    Source,
+    cache_folder,
+    fetch_into,
+    first_with,
+    given_folder,
+)
 
 PACKAGE = "dataset-fashion-mnist"
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -53,15 +57,19 @@ _NAMES = [file.name for file in FILES.values()]
 
 def load_fashion_mnist(
     data: Path | None, notify: Notify, sources: Sequence[Source] | None = None
-) -> dict[str, NDArray[np.uint8]]:
+) -> Arrays:
     """The four arrays by their names in FILES, fetched if need be (see `lookup`)."""
-    folder = find_fashion_mnist(data)
-    if folder is not None:
-        return _read(folder)
-    folder = cache_folder() / "fashion-mnist"
-    failures = fetch(folder, SOURCES if sources is None else sources, _read, notify)
-    if not folder.exists():
-        raise DataError(_help(folder, failures))
+    cached = cache_folder() / "fashion-mnist"
+    moves = [
+        f"on Debian or Ubuntu: apt install {PACKAGE}",
+        f"put its four .gz files (from {AUTHORS}) into {cached}",
+        f"name the folder they are in by --data or {DATA_VARIABLE}",
+        "use the data set 'digits', which needs no download",
+    ]
+    folder = find_fashion_mnist(data) or fetch_into(
+        cached, _SOURCES if sources is None else sources, _read, notify,
+        what="Fashion-MNIST", moves=moves,
+    )  # fmt: skip
     return _read(folder)
 
 
@@ -73,7 +81,7 @@ def find_fashion_mnist(data: Path | None) -> Path | None:
     return first_with(_NAMES, [*places, SYSTEM_FOLDER, cache_folder() / "fashion-mnist"])
 
 
-def _read(folder: Path) -> dict[str, NDArray[np.uint8]]:
+def _read(folder: Path) -> Arrays:
     return {key: read_idx(folder, file) for key, file in FILES.items()}
 
 
@@ -90,23 +98,9 @@ def _from_authors(folder: Path, notify: Notify) -> None:
         download(AUTHORS + name, folder / name, notify)
 
 
-SOURCES = [
+_SOURCES = [
     Source("apt with the system's lists", partial(_from_apt, own_lists=False)),
     Source("its authors", _from_authors),
     Source("apt with lists of our own", partial(_from_apt, own_lists=True)),
 ]
 """In the order in which they are tried: the cheapest to ask first."""
-
-
-def _help(folder: Path, failures: list[str]) -> str:
-    return "\n".join(
-        [
-            "Fashion-MNIST is not on this machine and could not be fetched:",
-            *(f"  - {failure}" for failure in failures),
-            "Do one of these:",
-            f"  - on Debian or Ubuntu: apt install {PACKAGE}",
-            f"  - put its four .gz files (from {AUTHORS}) into {folder}",
-            "  - name the folder they are in by --data or SWARMSGD_DATA",
-            "  - use the data set 'digits', which needs no download",
-        ]
-    )

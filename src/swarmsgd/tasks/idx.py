@@ -1,10 +1,10 @@
-"""The idx file format of MNIST and its kin, gzipped."""
+"""The idx files of MNIST and its kin, gzipped: a header of known size, then bytes."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import math
-import struct
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swarmsgd.errors import DataError
-
-_UINT8 = 8
-_GZIP = 31  # zlib's code for "a gzip header must be there"
 
 
 class IdxFile(NamedTuple):
@@ -28,53 +25,25 @@ class IdxFile(NamedTuple):
     shape: tuple[int, ...]
     sha256: str
 
-    @property
-    def header(self) -> bytes:
-        """Two zeros, the type, the number of dimensions, then each dimension, big-endian."""
-        dims = len(self.shape)
-        return struct.pack(f">HBB{dims}I", 0, _UINT8, dims, *self.shape)
-
-    @property
-    def size(self) -> int:
-        return len(self.header) + math.prod(self.shape)
-
 
 def read_idx(folder: Path, file: IdxFile) -> NDArray[np.uint8]:
     """The array in ``folder/file.name``, checked; DataError if it is not exactly that file."""
     path = folder / file.name
-    raw, whole = _unpack(path, file)
-    if raw[: len(file.header)] != file.header[: len(raw)]:
-        raise _broken(
-            path,
-            f"it begins with {raw[: len(file.header)].hex()}, wanted {file.header.hex()} "
-            f"(idx, bytes, shape {file.shape})",
-        )
-    if not whole or len(raw) != file.size:
-        more = "at least " if len(raw) > file.size else ""
-        raise _broken(
-            path,
-            f"its {path.stat().st_size:,} bytes unpack to {more}{len(raw):,} bytes, "
-            f"wanted {file.size:,}",
-        )
+    header = 4 * (1 + len(file.shape))  # the type and the number of dimensions, then each of them
+    size = header + math.prod(file.shape)
+    try:
+        with gzip.open(path) as packed:
+            raw = packed.read(size + 1)  # no more, however long it unpacks
+    except (OSError, EOFError, zlib.error) as error:
+        raise _broken(path, f"it cannot be unpacked ({error})") from error
     if (got := hashlib.sha256(raw).hexdigest()) != file.sha256:
-        raise _broken(path, f"its unpacked bytes have sha256 {got}, wanted {file.sha256}")
-    return np.frombuffer(bytearray(raw), np.uint8, offset=len(file.header)).reshape(file.shape)
-
-
-def _unpack(path: Path, file: IdxFile) -> tuple[bytes, bool]:
-    """At most one byte more than wanted, and whether the gzip stream came to its end."""
-    try:
-        packed = path.read_bytes()
-    except OSError as error:
-        raise _broken(path, f"it cannot be read ({error.strerror})") from error
-    stream = zlib.decompressobj(wbits=_GZIP)
-    try:
-        raw = stream.decompress(packed, file.size + 1)
-    except zlib.error as error:
+        more = "at least " if len(raw) > size else ""
         raise _broken(
-            path, f"its {len(packed):,} bytes are not a gzip file that unpacks ({error})"
-        ) from error
-    return raw, stream.eof
+            path,
+            f"it unpacks to {more}{len(raw):,} bytes with sha256 {got}, "
+            f"wanted {size:,} with {file.sha256}",
+        )
+    return np.frombuffer(bytearray(raw), np.uint8, offset=header).reshape(file.shape)
 
 
 def _broken(path: Path, why: str) -> DataError:

@@ -13,16 +13,20 @@ import zipfile
 import zlib
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from swarmsgd.errors import DataError
 from swarmsgd.tasks.base import Notify
-from swarmsgd.tasks.lookup import DATA_VARIABLE, cache_folder, first_with, given_folder, install
+from swarmsgd.tasks.lookup import (
+    DATA_VARIABLE,
+    Arrays,
+    cache_folder,
+    first_with,
+    given_folder,
+    install,
+)
 
-Arrays = dict[str, NDArray[Any]]
 NAMES = {"train": "cifar10_jpeg75_train.npz", "test": "cifar10_jpeg75_test.npz"}
 
 
@@ -53,12 +57,12 @@ def _decoded(path: Path, notify: Notify) -> Arrays:
     kept = cache_folder() / "decoded" / f"{path.stem}-{digest[:16]}.npz"
     if not kept.exists():
         notify(f"{path.name}: decoding, once")
-        arrays = decode(path)
+        arrays = decode_jpegs(path)
         install(kept, lambda new: np.savez(new, images=arrays["images"], labels=arrays["labels"]))
     return _load(kept, ("images", "labels"))
 
 
-def decode(path: Path) -> Arrays:
+def decode_jpegs(path: Path) -> Arrays:
     """The images, ``[N, 3, 32, 32]`` uint8, and labels of a file of JPEGs."""
     try:
         from PIL import Image

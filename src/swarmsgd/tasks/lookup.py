@@ -30,12 +30,17 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
 
 from swarmsgd.errors import ConfigError, DataError
 from swarmsgd.tasks.base import Notify
 
 DATA_VARIABLE = "SWARMSGD_DATA"
+
+Arrays = dict[str, NDArray[Any]]
+"""A data set: train_images, train_labels, test_images, test_labels."""
 
 
 def given_folder(data: Path | None) -> Path | None:
@@ -98,12 +103,18 @@ class Source(NamedTuple):
     fill: Callable[[Path, Notify], None]
 
 
-def fetch(
-    target: Path, sources: Sequence[Source], check: Callable[[Path], object], notify: Notify
-) -> list[str]:
+def fetch_into(
+    target: Path,
+    sources: Sequence[Source],
+    check: Callable[[Path], object],
+    notify: Notify,
+    *,
+    what: str,
+    moves: Sequence[str],
+) -> Path:
     """Install `target` from the first source that works and passes `check`.
 
-    Returns why the others did not, one line each; if `target` does not exist then, none did.
+    If none does, the DataError says why, a line for each, and what the user can do: `moves`.
     """
     failures: list[str] = []
     for source in sources:
@@ -120,4 +131,10 @@ def fetch(
         else:
             notify(f"{target.name}: fetched from {source.name} into {target}")
             break
-    return failures
+    if not target.exists():
+        head = f"{what} is not on this machine and could not be fetched:"
+        tried, next_moves = (
+            "".join(f"\n  - {line}" for line in part) for part in (failures, moves)
+        )
+        raise DataError(f"{head}{tried}\nDo one of these:{next_moves}")
+    return target

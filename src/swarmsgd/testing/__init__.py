@@ -7,18 +7,20 @@
         check(make_cluster)
 
 or, all at once, `check_transport(make_cluster)`. The checks raise AssertionError; they use no test
-framework and no fixed sleeps.
+framework and no fixed sleeps. `MemoryNetwork` is a network inside one process,
+with faults at will, to test a node on.
 """
 
+from swarmsgd.graphs import Edge
 from swarmsgd.testing.inbox import (
     Cluster,
-    Edge,
     Inbox,
     MakeCluster,
     digest,
     send,
     threads_and_descriptors,
 )
+from swarmsgd.testing.memory import MemoryNetwork
 from swarmsgd.testing.transport_checks import (
     LARGE,
     TRANSPORT_CHECKS,
@@ -33,6 +35,7 @@ __all__ = [
     "Edge",
     "Inbox",
     "MakeCluster",
+    "MemoryNetwork",
     "check_death",
     "check_transport",
     "digest",

@@ -12,12 +12,11 @@ from typing import Protocol
 
 import numpy as np
 
+from swarmsgd.graphs import Edge
 from swarmsgd.transport.base import Buffer, Transport
 
-PATIENCE_S = 600.0
+WAIT_S = 600.0
 """How long a check waits for what must happen. Only a transport that fails makes it wait so."""
-
-Edge = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Inbox:
         with self._changed:
             return [content for sender, content in self.messages if sender == peer]
 
-    def wait(self, condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
+    def wait(self, condition: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> None:
         """Wait until `condition()`; it is looked at whenever something is delivered."""
         with self._changed:
             assert self._changed.wait_for(condition, timeout_s), (
@@ -84,7 +83,7 @@ class Inbox:
         """Wait for `count` messages."""
         self.wait(lambda: len(self.messages) >= count, f"{count} messages")
 
-    def wait_lost(self, *peers: int, timeout_s: float = PATIENCE_S) -> None:
+    def wait_lost(self, *peers: int, timeout_s: float = WAIT_S) -> None:
         """Wait until these peers are lost."""
         self.wait(lambda: set(peers) <= {p for p, _ in self.lost}, f"loss of {peers}", timeout_s)
 

@@ -11,7 +11,7 @@ import numpy as np
 from swarmsgd.errors import LinkClosed
 from swarmsgd.seeds import stream
 from swarmsgd.testing.inbox import (
-    PATIENCE_S,
+    WAIT_S,
     Inbox,
     MakeCluster,
     digest,
@@ -99,7 +99,7 @@ def check_memory_is_not_shared(make: MakeCluster) -> None:
         Inbox(cluster.nodes[0])
         for k in range(20):
             send(cluster.nodes[0], 1, bytes([k]) * 10_000)
-        assert all_came.wait(PATIENCE_S), f"{len(kept)} of 20 messages came"
+        assert all_came.wait(WAIT_S), f"{len(kept)} of 20 messages came"
         for k, message in enumerate(kept):
             assert message.tobytes() == bytes([k]) * 10_000
         _close(*cluster.nodes.values())
@@ -118,7 +118,7 @@ def check_blocked_callback(make: MakeCluster) -> None:
                 overlaps.extend(inside)
                 inside.append(peer)
                 blocked.set()
-                assert release.wait(PATIENCE_S)
+                assert release.wait(WAIT_S)
                 inside.remove(peer)
 
         inbox = Inbox(nodes[0], block)
@@ -126,7 +126,7 @@ def check_blocked_callback(make: MakeCluster) -> None:
         try:
             for _ in range(5):
                 send(nodes[1], 0, b"from 1")
-            assert blocked.wait(PATIENCE_S), "nothing came from node 1"
+            assert blocked.wait(WAIT_S), "nothing came from node 1"
             for _ in range(5):
                 send(nodes[2], 0, b"from 2")
                 send(nodes[0], 2, b"from 0")
@@ -284,8 +284,8 @@ def check_drain(make: MakeCluster) -> None:
         for content in contents:
             send(nodes[0], 1, content)
         begin = time.monotonic()
-        nodes[0].close(PATIENCE_S)
-        assert time.monotonic() - begin < PATIENCE_S / 2, "waited longer than there was to send"
+        nodes[0].close(WAIT_S)
+        assert time.monotonic() - begin < WAIT_S / 2, "waited longer than there was to send"
         inboxes[1].wait_lost(0)
         assert inboxes[1].of(0) == expected
         assert not inboxes[0].lost
@@ -300,7 +300,7 @@ def check_drain_of_both(make: MakeCluster) -> None:
         both_close = threading.Event()
 
         def hold(_peer: int, _message: Buffer) -> None:
-            assert both_close.wait(PATIENCE_S)
+            assert both_close.wait(WAIT_S)
 
         inboxes = [Inbox(node, hold) for node in nodes]
         for content in contents:
@@ -312,7 +312,7 @@ def check_drain_of_both(make: MakeCluster) -> None:
                 time.sleep(0.001)
             both_close.set()
 
-        _at_once(*(lambda node=node: node.close(PATIENCE_S) for node in nodes), release)
+        _at_once(*(lambda node=node: node.close(WAIT_S) for node in nodes), release)
         for rank in (0, 1):
             assert inboxes[1 - rank].of(rank) == expected
             assert not inboxes[rank].lost
@@ -343,7 +343,7 @@ def check_nothing_is_left(make: MakeCluster) -> None:
     before = threads_and_descriptors()
     for _ in range(3):
         run()
-    give_up = time.monotonic() + PATIENCE_S / 10
+    give_up = time.monotonic() + WAIT_S / 10
     while any(left > before[what] for what, left in threads_and_descriptors().items()):
         assert time.monotonic() < give_up, f"left: {threads_and_descriptors()}, before: {before}"
         time.sleep(0.01)  # the system counts a thread a moment longer than who joined it
@@ -365,7 +365,7 @@ def _at_once(*calls: Callable[[], None]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE_S)
+        thread.join(WAIT_S)
         assert not thread.is_alive(), "a call hangs"
 
 

@@ -28,11 +28,11 @@ from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
 from swarmsgd.errors import ConfigError, LinkClosed, PeerError
 from swarmsgd.transport.base import Buffer, OnLost, OnMessage
-from swarmsgd.transport.group import GlooChannel, Port, make_group, open_group, plain
+from swarmsgd.transport.group import GlooChannel, Port, make_group, open_group, torch_said
 from swarmsgd.transport.link import Limits, Link
 from swarmsgd.transport.meeting import Meeting, MeetingPlace, NotMet, store_opener
 from swarmsgd.transport.pool import BufferPool
-from swarmsgd.transport.sockets import Endpoint, descriptors, route_address
+from swarmsgd.transport.sockets import SocketAddress, descriptors, route_address
 
 __all__ = ["GlooTransport", "open_group", "route_address"]
 
@@ -40,7 +40,7 @@ _LEAST_S, _MOST_S = 10.0, 60.0
 """How long to wait for a peer that was there and reachable: it may be slow, or have died since."""
 _JOIN_S = 10.0
 
-log = logging.getLogger("swarmsgd")
+_log = logging.getLogger("swarmsgd")
 
 
 class GlooTransport:
@@ -81,7 +81,7 @@ class GlooTransport:
         self.take = self._pool.take
         self.give = self._pool.give
         self._links: dict[int, Link] = {}
-        self._remote: dict[int, Endpoint] = {}
+        self._remote: dict[int, SocketAddress] = {}
         self._port: Port | None = None
         self._callbacks: tuple[OnMessage, OnLost] | None = None
         self._connected = False
@@ -139,8 +139,8 @@ class GlooTransport:
                 group = make_group(met.key, met.store, side, 2, port.device, patience, threads=0)
             except RuntimeError as error:
                 raise NotMet(
-                    f"was there, but the link to it could not be opened: {plain(error)}. Start it "
-                    "again, or go on without it"
+                    f"was there, but the link to it could not be opened: {torch_said(error)}. "
+                    "Start it again, or go on without it"
                 ) from None
             self._remote[met.peer] = (met.card.address, met.card.port)
             self._add(Link(met.peer, GlooChannel(group, 1 - side), self._pool, self._limits))
@@ -217,7 +217,7 @@ class GlooTransport:
             link.close()
         stuck = [link.peer for link in links if not link.join(_JOIN_S)]
         if stuck:
-            log.warning("node %d closed, but a callback of node %s does not end", self.rank, stuck)
+            _log.warning("node %d closed, but a callback of node %s does not end", self.rank, stuck)
         with self._connecting:
             if self._port is not None:
                 self._port.sweep()

@@ -60,8 +60,8 @@ def _device(address: str) -> Any:
             return make(hostname=address)
     except RuntimeError as error:
         raise ConfigError(
-            f"cannot listen on {address}: {plain(error)}. Pass an address of this machine that "
-            "the other nodes reach"
+            f"cannot listen on {address}: {torch_said(error)}. Pass an address of this machine "
+            "that the other nodes reach"
         ) from None
 
 
@@ -75,7 +75,7 @@ def make_group(
     return ProcessGroupGloo(PrefixStore(name, store), rank, size, options)
 
 
-def plain(error: RuntimeError) -> str:
+def torch_said(error: RuntimeError) -> str:
     """What torch says, without where in its source and without advice."""
     text = re.sub(r"\[[^\]]*\.(cc|h|cpp):\d+\]\s*", "", str(error).split("\n")[0])
     return text.split(". This is typically", 1)[0]
@@ -118,7 +118,7 @@ class GlooChannel:
         try:
             posted = self._group.recv([torch.from_numpy(buffer)], self._other, tag)
         except RuntimeError as error:
-            raise ChannelBroken(plain(error)) from None
+            raise ChannelBroken(torch_said(error)) from None
         self._wait(end)
         del posted  # complete, because what was sent behind it has come
 
@@ -126,13 +126,13 @@ class GlooChannel:
         try:
             self._group.recv([torch.from_numpy(_NOTHING)], self._other, tag).wait(_FOREVER)
         except RuntimeError as error:
-            raise ChannelBroken(plain(error)) from None
+            raise ChannelBroken(torch_said(error)) from None
 
     def _post_send(self, buffer: Buffer, tag: int) -> Any:
         try:
             return self._group.send([torch.from_numpy(buffer)], self._other, tag)
         except RuntimeError as error:
-            raise ChannelBroken(plain(error)) from None
+            raise ChannelBroken(torch_said(error)) from None
 
     def break_off(self) -> None:
         group = self._group

@@ -21,7 +21,7 @@ from swarmsgd.errors import LinkClosed, ProtocolError
 from swarmsgd.transport.base import Buffer, LinkBackedUp, OnLost, OnMessage
 from swarmsgd.transport.pool import BufferPool
 
-log = logging.getLogger("swarmsgd")
+_log = logging.getLogger("swarmsgd")
 
 LINK_VERSION = 1
 """Of the frame and of how a link is opened. Both ends must speak the same."""
@@ -239,13 +239,13 @@ class Link:
             try:
                 on_lost(self.peer, self._lost_because)
             except Exception:
-                log.exception("on_lost of node %d raised", self.peer)
+                _log.exception("on_lost of node %d raised", self.peer)
 
     def _deliver(self, on_message: OnMessage, message: Buffer) -> None:
         try:
             on_message(self.peer, message)
         except Exception as error:
-            log.exception("on_message of node %d raised; its link is closed", self.peer)
+            _log.exception("on_message of node %d raised; its link is closed", self.peer)
             self.close(f"on_message raised {error!r}")
 
     def _receive(self) -> Buffer | None:

@@ -19,8 +19,8 @@ from typing import TypeVar
 
 from swarmsgd.errors import ConfigError
 
-T = TypeVar("T")
-Endpoint = tuple[str, int]
+_T = TypeVar("_T")
+SocketAddress = tuple[str, int]
 """Numeric address and port."""
 
 _OPEN_FILES = Path("/proc/self/fd")
@@ -77,7 +77,7 @@ def _means_this_machine(host: str) -> bool:
     return True
 
 
-def watch_listener(make: Callable[[], T]) -> tuple[T, int | None, Endpoint]:
+def watch_listener(make: Callable[[], _T]) -> tuple[_T, int | None, SocketAddress]:
     """What `make()` gives, and the socket that began to listen meanwhile: descriptor, endpoint.
 
     (None, ("", 0)) in their place if that cannot be told.
@@ -89,7 +89,7 @@ def watch_listener(make: Callable[[], T]) -> tuple[T, int | None, Endpoint]:
     return made, fd, at
 
 
-def _listeners() -> Iterator[tuple[int, Endpoint]]:
+def _listeners() -> Iterator[tuple[int, SocketAddress]]:
     for fd in _socket_descriptors():
         with _borrowed(fd) as sock:
             if sock and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
@@ -141,7 +141,7 @@ def set_deaf(fd: int, deaf: bool) -> None:
             sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
-def descriptors(own: set[Endpoint], peers: set[Endpoint]) -> list[int]:
+def descriptors(own: set[SocketAddress], peers: set[SocketAddress]) -> list[int]:
     """The sockets of this process that are bound to one of `own` or connected to one of `peers`."""
     found: list[int] = []
     for fd in _socket_descriptors():
@@ -151,7 +151,7 @@ def descriptors(own: set[Endpoint], peers: set[Endpoint]) -> list[int]:
     return found
 
 
-def hang_up(own: Endpoint) -> int:
+def hang_up(own: SocketAddress) -> int:
     """Shut down the connections that others made to `own`; how many there are."""
     count = 0
     for fd in descriptors({own}, set()) if own[1] else []:
@@ -162,7 +162,7 @@ def hang_up(own: Endpoint) -> int:
     return count
 
 
-def _remote(sock: socket.socket) -> Endpoint | None:
+def _remote(sock: socket.socket) -> SocketAddress | None:
     try:
         return sock.getpeername()[:2]
     except OSError:

@@ -24,9 +24,6 @@ EMPTY = "#E3E6EA"
 SEQUENTIAL = [
     [i / 4, c] for i, c in enumerate(("#FFFFFF", "#E0ECF7", "#BDD7EC", "#8FC1E1", "#5BA3D0"))
 ]
-DIVERGING = [
-    [i / 4, c] for i, c in enumerate(("#EE9A3A", "#FBD3A2", "#FFFFFF", "#B5D7EC", "#5BA3D0"))
-]
 
 
 def heat_map(
@@ -40,14 +37,11 @@ def heat_map(
     x_title: str,
     y_title: str,
     number: str = ".3~g",
-    middle: float | None = None,
-    log: bool = False,
 ) -> Figure:
     """One heat map per grid, all in one colour scale; grid[y][x], null cells stay grey.
 
-    `number` is the d3 format of the number in each cell (".1%", ".2f"). With `middle` the scale
-    has two hues that meet there (a difference, a ratio); with `log` colours follow the logarithm.
-    Raises ConfigError if a grid does not fit the labels or none holds a value.
+    `number` is the d3 format of the number in each cell (".1%", ".2f"). Raises ConfigError if a
+    grid does not fit the labels or none holds a value.
     """
     _check(panels, panel_titles, x_labels, y_labels, title)
     beside = max(1, min(len(panels), PAGE_PX // (NARROWEST_CELL_PX * len(x_labels) + 30)))
@@ -57,9 +51,9 @@ def heat_map(
     figure = blank(title, subtitle, height, 20)
     figure.update_layout(margin={"t": 60, "b": 0, "l": 20, "r": 20}, plot_bgcolor=EMPTY)
     figure.update_layout(meta={"min_width": beside * NARROWEST_CELL_PX * len(x_labels) + 150})
-    low, high = _limits(panels, middle, log)
+    low, high = _limits(panels)
     for place, (grid, name) in enumerate(zip(panels, panel_titles, strict=True)):
-        _draw(figure, grid, place, x_labels, y_labels, number, log)
+        _draw(figure, grid, place, x_labels, y_labels, number)
         row, column = divmod(place, beside)
         _axes(
             figure,
@@ -75,7 +69,7 @@ def heat_map(
         coloraxis={
             "cmin": low,
             "cmax": high,
-            "colorscale": SEQUENTIAL if middle is None else DIVERGING,
+            "colorscale": SEQUENTIAL,
             "showscale": False,
         }
     )
@@ -108,20 +102,9 @@ def _array(panels: Sequence[Grid]) -> np.ndarray:
     return np.array(panels, dtype=float)  # null becomes NaN
 
 
-def _shade(values: np.ndarray, log: bool) -> np.ndarray:
-    """What the colour follows; NaN where the logarithm has no value."""
-    if not log:
-        return values
-    return np.log10(np.where(values > 0, values, np.nan))
-
-
-def _limits(panels: Sequence[Grid], middle: float | None, log: bool) -> tuple[float, float]:
-    shades = _shade(_array(panels), log)
-    low, high = float(np.nanmin(shades)), float(np.nanmax(shades))
-    if middle is not None:
-        centre = float(_shade(np.array([middle]), log)[0])
-        reach = max(high - centre, centre - low) or 1.0
-        return centre - reach, centre + reach
+def _limits(panels: Sequence[Grid]) -> tuple[float, float]:
+    values = _array(panels)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
     return (low, high) if high > low else (low - 1, high + 1)
 
 
@@ -132,29 +115,22 @@ def _draw(
     x_labels: Sequence[str],
     y_labels: Sequence[str],
     number: str,
-    log: bool,
 ) -> None:
     values = np.array(grid, dtype=float)
-    number_of = "customdata" if log else "z"
     figure.add_heatmap(
-        z=_lists(_shade(values, log)),
-        customdata=_lists(values),
+        z=[[None if np.isnan(v) else float(v) for v in row] for row in values],
         x=list(x_labels),
         y=list(y_labels),
         coloraxis="coloraxis",
-        texttemplate=f"%{{{number_of}:{number}}}",
+        texttemplate=f"%{{z:{number}}}",
         textfont={"size": 13, "color": INK},
         xgap=1.5,
         ygap=1.5,
         hoverongaps=False,
-        hovertemplate=f"%{{y}}, %{{x}}<br><b>%{{{number_of}:{number}}}</b><extra></extra>",
+        hovertemplate=f"%{{y}}, %{{x}}<br><b>%{{z:{number}}}</b><extra></extra>",
         xaxis=f"x{place + 1}",
         yaxis=f"y{place + 1}",
     )
-
-
-def _lists(values: np.ndarray) -> list[list[float | None]]:
-    return [[None if np.isnan(v) else float(v) for v in row] for row in values]
 
 
 def _axes(

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from swarmsgd.errors import ConfigError, LinkClosed
+from swarmsgd.graphs import Edge
 from swarmsgd.transport.base import Buffer, LinkBackedUp, OnLost, OnMessage
 from swarmsgd.transport.pool import BufferPool
 
-Edge = tuple[int, int]
-log = logging.getLogger("swarmsgd")
+_log = logging.getLogger("swarmsgd")
 
 
 @dataclass(slots=True)
@@ -264,7 +264,7 @@ class MemoryNetwork:
             try:
                 self._deliver(source, target, item)
             except Exception as error:
-                log.exception("a callback of node %d raised; its link is closed", source)
+                _log.exception("a callback of node %d raised; its link is closed", source)
                 with self._changed:
                     if (target, source) not in self._open:
                         return
