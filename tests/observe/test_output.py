@@ -14,7 +14,7 @@ import pytest
 from swarmsgd.observe import output
 from swarmsgd.observe.folder import COMMAND, RunFolder
 from swarmsgd.observe.output import MOST_BYTES, Stream, Writer, unhindered
-from swarmsgd.observe.records import read
+from swarmsgd.observe.records import read_records
 
 
 class Pipe:
@@ -27,7 +27,7 @@ class Pipe:
     def read_all(self) -> bytes:
         self.target.close()
         with os.fdopen(self.reader, "rb") as file:
-            return file.read()
+            return file.read_records()
 
     def close_reader(self) -> None:
         os.close(self.reader)
@@ -46,7 +46,7 @@ def test_all_that_is_printed_arrives_in_order_where_somebody_reads(writer: Write
     pipe, got = Pipe(), []
     stream = Stream(pipe.target, writer)
     file = os.fdopen(pipe.reader, "rb")
-    reading = threading.Thread(target=lambda: got.append(file.read()))
+    reading = threading.Thread(target=lambda: got.append(file.read_records()))
     reading.start()
     lines = [f"line {i} " + "x" * (37 * i % 9000) for i in range(700)]
     assert sum(map(len, lines)) < MOST_BYTES
@@ -85,7 +85,7 @@ def test_a_reader_that_does_not_read_stops_nobody_and_loses_the_newest_lines(
     other = Pipe()
     seen = Stream(other.target, writer)
     print("heard", file=seen)
-    assert os.read(other.reader, 100) == b"heard\n"  # one stream does not hold up the other
+    assert os.read_records(other.reader, 100) == b"heard\n"  # one stream does not hold up the other
     monkeypatch.setattr(output, "SILENT_S", 0.1)
     writer.drain()
     assert stream.waiting == 0
@@ -108,7 +108,7 @@ def test_a_reader_that_ended_and_a_full_disk_are_told_once(
     assert told.getvalue() == "swarmsgd: could not print 3 lines on stdout (Broken pipe)\n"
     assert sys.stdout is pipe.target
     pipe.target.close()
-    (record,) = read(Path("run") / COMMAND)
+    (record,) = read_records(Path("run") / COMMAND)
     assert record["what"] == "output"
     assert "on stdout (Broken pipe)" in record["text"]
 
@@ -130,7 +130,7 @@ def test_letters_that_an_encoding_lacks_are_printed_as_escapes(writer: Writer) -
         print("\u20ac \u00e9 \ud800", file=Stream(target, writer))
         writer.drain()
     with os.fdopen(reader, "rb") as file:
-        assert file.read() == b"\\u20ac \xe9 \\ud800\n"
+        assert file.read_records() == b"\\u20ac \xe9 \\ud800\n"
 
 
 def test_streams_that_are_closed_take_what_they_get(writer: Writer) -> None:
