@@ -87,7 +87,7 @@ def test_options_reach_the_run_as_one_checked_value(monkeypatch: pytest.MonkeyPa
     from swarmsgd.train.command import run
 
     seen: list[TrainConfig] = []
-    monkeypatch.setattr(run, "run", lambda config: seen.append(config) or 0)
+    monkeypatch.setattr(run, "run_training", lambda config: seen.append(config) or 0)
     words = "--nodes 3 --bits none --local-steps geometric:8 --seed 5 --partition dirichlet:0.3"
     words += " --rotation on"
     assert main(["train", "vision", *words.split(), "--out", "a", "--overwrite"]) == 0
@@ -189,8 +189,8 @@ def test_a_data_set_is_a_task_too(
     from swarmsgd.train.command import run as real
 
     seen: list[RunConfig] = []
-    for module in (simulated, real):
-        monkeypatch.setattr(module, "run", lambda config: seen.append(config) or 0)
+    for module, name in ((simulated, "run_simulation"), (real, "run_training")):
+        monkeypatch.setattr(module, name, lambda config: seen.append(config) or 0)
     assert main([command, "digits", "--model", "mlp"]) == 0
     assert seen[0].task == VisionOptions(dataset="digits", model="mlp")
     assert main([command, "digts"]) == 2

@@ -59,8 +59,8 @@ def test_commands_that_begin_in_one_second_do_not_mix_their_results(tmp_path: Pa
         config, summary = (
             json.loads((path / f"{name}.json").read_text()) for name in ("config", "summary")
         )
-        assert config["lr"] == summary["lr"]
-        found.append(str(config["lr"]))
+        assert config["optimizer"]["lr"] == summary["lr"]
+        found.append(str(summary["lr"]))
     assert sorted(found) == list(rates)
 
 

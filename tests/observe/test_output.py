@@ -27,7 +27,7 @@ class Pipe:
     def read_all(self) -> bytes:
         self.target.close()
         with os.fdopen(self.reader, "rb") as file:
-            return file.read_records()
+            return file.read()
 
     def close_reader(self) -> None:
         os.close(self.reader)
@@ -35,7 +35,7 @@ class Pipe:
 
 @pytest.fixture
 def writer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Writer]:
-    monkeypatch.setattr(output, "SILENT_S", 600.0)  # a reader that reads does so some time
+    monkeypatch.setattr(output, "QUIET_S", 600.0)  # a reader that reads does so some time
     monkeypatch.setattr(output, "LAST_S", 600.0)
     made = Writer()
     yield made
@@ -46,7 +46,7 @@ def test_all_that_is_printed_arrives_in_order_where_somebody_reads(writer: Write
     pipe, got = Pipe(), []
     stream = Stream(pipe.target, writer)
     file = os.fdopen(pipe.reader, "rb")
-    reading = threading.Thread(target=lambda: got.append(file.read_records()))
+    reading = threading.Thread(target=lambda: got.append(file.read()))
     reading.start()
     lines = [f"line {i} " + "x" * (37 * i % 9000) for i in range(700)]
     assert sum(map(len, lines)) < MOST_BYTES
@@ -85,8 +85,8 @@ def test_a_reader_that_does_not_read_stops_nobody_and_loses_the_newest_lines(
     other = Pipe()
     seen = Stream(other.target, writer)
     print("heard", file=seen)
-    assert os.read_records(other.reader, 100) == b"heard\n"  # one stream does not hold up the other
-    monkeypatch.setattr(output, "SILENT_S", 0.1)
+    assert os.read(other.reader, 100) == b"heard\n"  # one stream does not hold up the other
+    monkeypatch.setattr(output, "QUIET_S", 0.1)
     writer.drain()
     assert stream.waiting == 0
     other.read_all()
@@ -130,7 +130,7 @@ def test_letters_that_an_encoding_lacks_are_printed_as_escapes(writer: Writer) -
         print("\u20ac \u00e9 \ud800", file=Stream(target, writer))
         writer.drain()
     with os.fdopen(reader, "rb") as file:
-        assert file.read_records() == b"\\u20ac \xe9 \\ud800\n"
+        assert file.read() == b"\\u20ac \xe9 \\ud800\n"
 
 
 def test_streams_that_are_closed_take_what_they_get(writer: Writer) -> None:

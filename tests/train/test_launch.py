@@ -499,7 +499,7 @@ def test_a_silent_host_is_given_up_and_a_beating_one_is_not() -> None:
 
 
 def test_nobody_waits_for_a_host_that_never_came(script, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hosts, "SILENT_S", 0.2)
+    monkeypatch.setattr(hosts, "LAUNCHER_SILENT_S", 0.2)
     launcher = Launcher(script(""), 1, hosts=2, master_addr="127.0.0.2", master_port=free_port())
     notes = [event.text for event in collect(launcher) if isinstance(event, Note)]
     assert "until host 1 is done" in notes[0]

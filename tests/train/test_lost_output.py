@@ -93,7 +93,7 @@ BOTH = ["finished-0", "finished-1"]
 def end_of(process: Started) -> tuple[int, str]:
     """Exit code and stderr, without a look at stdout."""
     assert process.stderr is not None
-    err = process.stderr.read_records().decode()
+    err = process.stderr.read().decode()
     return process.wait(), err
 
 
@@ -146,7 +146,7 @@ def test_letters_that_the_locale_lacks_are_printed_as_escapes(place: Place) -> N
     place.go()
     process = place.launch(NOISY, PYTHONIOENCODING="latin-1:strict")
     assert process.stdout is not None
-    lines = process.stdout.read_records().decode("latin-1").splitlines()
+    lines = process.stdout.read().decode("latin-1").splitlines()
     assert lines.count("[node 1] step 2 \\ufffd\\u20ac") == 1
     assert end_of(process) == (0, "")
 
@@ -162,7 +162,7 @@ class Printed:
         got = b""
         while got.count(b"\n") < count:
             assert select.select([self._fd], [], [], 600)[0], "the nodes do not get on"
-            got += os.read_records(self._fd, 100)
+            got += os.read(self._fd, 100)
         os.close(self._fd)
 
 

@@ -22,7 +22,7 @@ MOST_BYTES = 4 << 20
 """What may wait for one stream; lines beyond are dropped."""
 PIECE = getattr(select, "PIPE_BUF", 512)
 """Bytes that a pipe with room takes at once."""
-PARENT_LOOK_S = 0.05
+DRAIN_LOOK_S = 0.05
 """How often to look whether a reader reads."""
 ROOM_S = 0.5
 """How long a printer waits, at most, for a reader that reads to make room."""
@@ -151,7 +151,7 @@ class Writer:
     def _make_room(self, stream: Stream) -> None:
         give_up = time.monotonic() + ROOM_S
         while stream.waiting > MOST_BYTES // 2 and not stream.overrun:
-            reads = self._wait_for_progress(stream, PARENT_LOOK_S)
+            reads = self._wait_for_progress(stream, DRAIN_LOOK_S)
             stream.overrun = not reads or time.monotonic() > give_up
 
     def _wait_for_progress(self, stream: Stream, timeout_s: float) -> bool:
@@ -205,7 +205,7 @@ class Writer:
         try:
             rest = data[os.write(stream.fileno(), data) :]
         except BlockingIOError:  # somebody else took the room
-            time.sleep(PARENT_LOOK_S)
+            time.sleep(DRAIN_LOOK_S)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or str(error)
         with self._changed:
@@ -236,7 +236,7 @@ def _ready(streams: list[Stream]) -> set[int]:
     """The descriptors that take something now, or tell why they never will."""
     descriptors = [stream.fileno() for stream in streams]
     try:
-        return set(select.select([], descriptors, [], PARENT_LOOK_S)[1])
+        return set(select.select([], descriptors, [], DRAIN_LOOK_S)[1])
     except (OSError, ValueError):  # one was closed: to write to it says so
         return set(descriptors)
 
