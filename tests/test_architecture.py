@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "swarmsgd"
+DESIGN = Path(__file__).parent.parent / "docs" / "design.md"
 
 LEAVES = {"errors", "checks", "seeds"}
 """What every room but the core may import; of each other they import `errors`."""
@@ -74,6 +75,42 @@ def test_the_core_has_no_clock_generator_thread_socket_or_log(path: Path):
         assert not imports(path) & IMPURE_MODULES
         text = path.read_text()
         assert "np.random" not in text and "torch.rand" not in text and "manual_seed" not in text
+
+
+LABELS = {"__init__": "import swarmsgd", "__main__": "python -m swarmsgd"}
+
+
+def behind(room: str) -> set[str]:
+    """All rooms that the arrows from `room` lead to, by way of others too."""
+    found: set[str] = set()
+    new = MAY_IMPORT[room] - LEAVES
+    while new:
+        found |= new
+        new = set[str]().union(*(MAY_IMPORT[r] for r in new)) - LEAVES - found
+    return found
+
+
+def picture() -> str:
+    """`MAY_IMPORT` for docs/design.md, without the leaves and without arrows that follow from
+    others; below it, where the arrows would say too much.
+    """
+    rooms = [room for room in MAY_IMPORT if room not in LEAVES]
+    lines = ["```mermaid", "flowchart TD"]
+    lines += [f'    {room.strip("_")}["{LABELS.get(room, room)}"]' for room in rooms]
+    closed: list[str] = []
+    for room in rooms:
+        open_rooms = MAY_IMPORT[room] - LEAVES
+        through = set[str]().union(*(behind(r) for r in open_rooms))
+        direct = [other for other in rooms if other in open_rooms - through]
+        lines += [f"    {room.strip('_')} --> {other}" for other in direct]
+        if hidden := [other for other in rooms if other in behind(room) - open_rooms]:
+            closed.append(f"* {LABELS.get(room, room)}: not {', '.join(hidden)}.")
+    return "\n".join([*lines, "```", "What lies further along the arrows is open too, except:", ""]
+                     + closed)  # fmt: skip
+
+
+def test_the_design_page_has_the_picture_of_the_rooms():
+    assert picture() in DESIGN.read_text(), "scripts/document draws it anew"
 
 
 def test_every_room_is_in_the_table():
