@@ -105,8 +105,8 @@ def picture() -> str:
         lines += [f"    {room.strip('_')} --> {other}" for other in direct]
         if hidden := [other for other in rooms if other in behind(room) - open_rooms]:
             closed.append(f"* {LABELS.get(room, room)}: not {', '.join(hidden)}.")
-    return "\n".join([*lines, "```", "What lies further along the arrows is open too, except:", ""]
-                     + closed)  # fmt: skip
+    said = "What lies further along the arrows is open too, except:"
+    return "\n".join([*lines, "```", said, "", *closed])
 
 
 def test_the_design_page_has_the_picture_of_the_rooms():
