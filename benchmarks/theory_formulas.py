@@ -1,7 +1,7 @@
 """What the theory says of a swarm in steady state: figures that `theory.py` and tests hold runs
 against.
 
-Symbols are those of the algorithm notes: n nodes on a graph of degree r, lambda_2 its Laplacian's
+Symbols are those of docs/theory.md: n nodes on a graph of degree r, lambda_2 its Laplacian's
 second-smallest eigenvalue, Gamma = sum_i ||c_i - mu||^2, v the mean squared norm of a burst. The
 bursts are independent of everything before them: pure noise. [P] is the paper's (Nadiradze et al.,
 NeurIPS 2021, arXiv 1910.12308), [D] derived here.

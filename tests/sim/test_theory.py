@@ -1,4 +1,4 @@
-"""Section 4 of the algorithm notes: what the theory says of a swarm, measured in the simulator.
+"""The claims of docs/theory.md: what the theory says of a swarm, measured in the simulator.
 
 Each random figure comes with a standard error from batch means and must lie within four of them.
 """

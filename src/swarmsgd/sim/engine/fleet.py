@@ -1,7 +1,7 @@
 """The models of all nodes as rows of arrays, and the local steps that move them.
 
-`x_ND` are the live models, `states` what the optimizers remember, which stays local (section 2)
-unless an algorithm exchanges it. A local step ends with the bits a real node's ends with.
+`x_ND` are the live models, `states` what the optimizers remember, which stays on its node unless an
+algorithm exchanges it. A local step gives the same bits as a real node's.
 """
 
 from __future__ import annotations
