@@ -2,6 +2,12 @@
 
 Importing this opens no socket, thread, file or log handler; torch is imported when `join` is first
 used.
+
+Where things are: what one exchange does to the numbers, whom a node asks and what a dead peer
+costs: `core`. Models as bytes: `codec`. Bytes between machines: `transport`. Who may talk to whom:
+`graphs`. What is trained: `tasks`. Every setting: `settings`. Real runs: `train`, from
+`train.node.join`. Virtual ones and the other algorithms: `sim`. Records, console and plots:
+`observe`.
 """
 
 from __future__ import annotations

@@ -23,10 +23,10 @@ def closest(name: str, known: Iterable[str]) -> str:
 
 
 def choices_of(table: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """How each key of a table of choices is spelled, and its line of help.
+    """For each key of a table of choices its spelling and its line of help.
 
-    A value of the table is that line, or has it as `help`; where more than the key is to be
-    written, the value has the spelling as `usage`.
+    A value of the table is that line, or has it as `help`. A key is spelled as it is, unless its
+    value has another spelling as `usage`, for instance "torus[:ROWSxCOLS]".
     """
     return [
         (getattr(entry, "usage", name), entry if isinstance(entry, str) else entry.help)

@@ -14,7 +14,7 @@ from swarmsgd.settings.options import Option
 
 
 def parse_options(parser: Parser, parts: Mapping[str, Mapping[str, Option]]) -> dict[str, Any]:
-    """The options that the parser's arguments give, of those of all parts."""
+    """Name -> value, of those options that the arguments give; `parts` are groups of options."""
     for title, options in parts.items():
         add(parser.add_argument_group(title), options.values())
     given = vars(parser.parse())
@@ -23,7 +23,7 @@ def parse_options(parser: Parser, parts: Mapping[str, Mapping[str, Option]]) -> 
 
 
 def add(group: Any, options: Iterable[Option]) -> None:
-    """Add options, without values where they are not given; `read` reads what comes."""
+    """Add options. Parsing leaves out those that are not given; `read_options` reads the others."""
     for option in options:
         shape: dict[str, Any] = {"metavar": option.metavar}
         if option.kinds == (bool,):
@@ -50,7 +50,7 @@ def flag(name: str) -> str:
 
 
 def choices(parts: Mapping[str, Mapping[str, Option]]) -> str:
-    """What the options that name something can be, from their tables."""
+    """For each option that is a choice from a table: what there is to choose, as help."""
     blocks: list[str] = []
     for options in parts.values():
         for option in (o for o in options.values() if o.table is not None):
@@ -62,8 +62,8 @@ def choices(parts: Mapping[str, Mapping[str, Option]]) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """Keeps the lines of its epilog; an option that does not exist is a ConfigError, with one that
-    does.
+    """Keeps the line breaks of its epilog. For an option that does not exist it raises a
+    ConfigError that names the most similar one.
     """
 
     def __init__(self, command: str, arguments: Sequence[str], **about: Any) -> None:

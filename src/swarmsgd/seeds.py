@@ -27,7 +27,9 @@ NUMBERS: Mapping[str, tuple[int, ...]] = {
     "graph": (),  # (attempt, below 100) networkx's generator of a random graph
     "torch": (1000,),  # (node) torch's global one in a process of `swarmsgd train`
 }
-"""Generators of others' that are seeded with one whole number -> what stands behind the seed."""
+"""Generators of other libraries, which are seeded with one whole number: name -> constants that go
+into it between the run's seed and the ids.
+"""
 
 
 def stream(name: str, seed: int, *ids: int) -> np.random.Generator:
@@ -42,7 +44,7 @@ def seed_for(name: str, seed: int, *ids: int, bits: int = 32) -> int:
 
 
 def fixed() -> np.random.Generator:
-    """One stream that is the same in every run, for what is no part of one: how a data set is split
-    in two, which sample of it is scored.
+    """A stream that is the same in every run, whatever its seed: for how a data set is split into
+    training and test samples, and for which training samples are scored.
     """
     return np.random.default_rng(0)

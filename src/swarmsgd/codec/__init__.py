@@ -1,4 +1,10 @@
-"""The wire code, fast: compiled kernels over the definition in `swarmsgd.core`."""
+"""The wire code, fast: compiled kernels over the definition in `swarmsgd.core.lattice`.
+
+`code` is the one code, of any number of bits: encode, decode, mix. `cells` chooses the cell width
+of each block, `packing` lays out the bytes, `kernels` has what is compiled. Another code implements
+`swarmsgd.core.code.Code`, and is chosen in `make_code` here by a setting of
+`swarmsgd.settings.swarm`.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +17,13 @@ from swarmsgd.core.replica import Direct
 
 @cache
 def host_way() -> Direct:
-    """How changes get to and from a vector in host memory; one for all of them."""
+    """The `Way` of vectors in host memory; one object serves all of them."""
     return Direct(kernels.apply_pending.compiled, kernels.apply_and_publish.compiled)
 
 
 def rotates(bits: int | None, rotation: bool | None) -> bool:
-    """Whether blocks are rotated; None is for what pays: at 6 bits and less, where the noise that
-    heavy-tailed or sparse differences cost otherwise holds the models visibly apart.
+    """Whether blocks are rotated. None means at 6 bits and less: without rotation the noise that
+    heavy-tailed or sparse differences cost there would hold the models visibly apart.
     """
     if rotation is None:
         return bits is not None and bits <= 6
@@ -29,7 +35,7 @@ def make_code(
 ) -> BlockCode:
     """The code of a run: float32 if `bits` is None. `dim` is D; all nodes must choose alike.
 
-    `rotation` is as for `rotates`. With a `common_start` the models are known to begin equal: then
-    the first offers need no float32.
+    `rotation` is as for `rotates`. With a `common_start` the models are known to begin equal, so
+    that the first offers can be coded too.
     """
     return BlockCode(dim, bits or 0, rotation=rotates(bits, rotation), common_start=common_start)

@@ -38,10 +38,11 @@ class BlockCode:
     The error of a coded block depends on the distance of the two models only, not on their size;
     blocks of which nothing is known yet go as float32. An offered block that the partner cannot
     decode is left out by both ends. `rotation` spreads heavy-tailed or sparse differences over
-    their block, for some time per coordinate: worth it at 6 bits and less. With a `common_start`,
-    models equal but for the first bursts, nothing that changes goes as float32 at first.
+    their block, for some time per coordinate: worth it at 6 bits and less. With a `common_start`
+    the models are equal but for their first bursts, so what these changed is coded from the first
+    offer on.
 
-    Calls of one object must not overlap, as for the vectors they are handed.
+    No two calls of one object, or with the same vector, may overlap.
     """
 
     __slots__ = ("_cells", "_format", "_offered", "_reach", "bits")

@@ -82,7 +82,7 @@ class Format:
 
     @cached_property
     def usual_forms(self) -> npt.NDArray[np.uint8]:
-        """[P] of blocks that are sent as the format says."""
+        """[P] the forms of blocks that all go in the bits of the format."""
         forms = np.full(self.blocks, CODED if self.bits else RAW, np.uint8)
         forms.setflags(write=False)
         return forms
@@ -107,7 +107,7 @@ class Format:
 
 
 def _ends(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """0, and where each of these sizes ends that lie one after another."""
+    """Where parts of these sizes begin, one after another, and where the last one ends."""
     ends = np.zeros(sizes.size + 1, np.int64)
     np.cumsum(sizes, out=ends[1:])
     return ends
@@ -119,14 +119,14 @@ class Payload(NamedTuple):
     """
 
     seed: int
-    """What the offsets are made of."""
+    """Of the block offsets."""
     body: Bytes
     starts: npt.NDArray[np.int64]
     forms: npt.NDArray[np.uint8]
     cells: npt.NDArray[np.float32]
     checks: npt.NDArray[np.uint32]
     figures: Bytes
-    """A copy of all that lies before the body, with 0 for its CRC; the three before are in it."""
+    """What lies before the body, copied, with a CRC of 0; `forms`, `cells`, `checks` lie in it."""
     bytes: Bytes
 
 

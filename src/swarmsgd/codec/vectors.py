@@ -10,16 +10,16 @@ _LINE = 64
 
 
 def empty(dim: int) -> Vector:
-    """float32[dim] of anything that begins where a cache line does."""
+    """float32 [dim] with any content, aligned to a cache line."""
     room = np.empty(4 * dim + _LINE, np.uint8)
     start = -room.ctypes.data % _LINE
     return room[start : start + 4 * dim].view(np.float32)
 
 
 def zeros(dim: int) -> Vector:
-    """As `empty`, but zeros, every page of which is met here and not in the first pass.
+    """As `empty`, but zeros; every page is touched here, not in the first pass over it.
 
-    Vectors that lie across two lines cost a pass up to a fifth of its time, and memory in small
+    A vector that is not aligned costs a pass up to a fifth of its time, and memory in small
     pages (numpy asks for large ones, torch does not) a tenth.
     """
     vector = empty(dim)

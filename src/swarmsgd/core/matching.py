@@ -6,8 +6,9 @@
     higher id             expecting ──Offered, Gone, Done, Tick──▶ idle
 
 Runs are then equal bit for bit, whatever takes how long: nobody answers before its own burst has
-ended, and everybody waits. A *phase* is what lies between two times that all nodes stop together;
-rounds count on from one number in each, however far each node had come.
+ended, and everybody waits. A *phase* lies between two moments at which all nodes stop together, for
+a mean; in each the rounds begin with the same number on all nodes, however many of them a node made
+in the phase before.
 """
 
 from __future__ import annotations
@@ -113,8 +114,8 @@ class Matching:
         return [*effects, Announce(self._phase)]
 
     def go_on(self) -> None:
-        """All live nodes have stopped, or this one was left out, and go on: a Done of the phase
-        before says nothing any more.
+        """The next phase begins: all live nodes have stopped, or this one was left out. A Done of
+        the phase before says nothing any more.
         """
         self._phase += 1
         self._finished = False

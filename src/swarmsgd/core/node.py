@@ -5,8 +5,9 @@
     idle ──BurstEnded──▶ waiting ──Replied, Refused, Unsent, Gone, Tick──▶ idle
 
 An answer can be owed in either state: the partner of an exchange is never interrupted, it answers
-at once. Only of two offers that cross, i's to j and j's to i, the lower node declines the other's:
-mixed both, each end would add half the distance twice, and the models would change places.
+at once. The one exception: of two offers that cross, i's to j and j's to i, the lower node declines
+the other's. If both were mixed, each end would add half the distance twice, and the models would
+change places.
 
 One exchange is initiated at a time. An overdue one sets the node free but stays *held*: its reply
 still counts until the next offer overwrites what was sent; then it is lost, and counted.
@@ -55,7 +56,7 @@ class Generator(Protocol):
     """What lengths are drawn with; numpy's."""
 
     def geometric(self, p: float) -> Any:
-        """A number of trials, at least 1, of which the last alone succeeds, with chance `p`."""
+        """Number of the first success among trials that succeed with probability `p`; 1 or more."""
         ...
 
 

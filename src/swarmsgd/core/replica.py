@@ -72,7 +72,8 @@ class Way(Protocol):
         ...
 
     def publish(self, vector: ExchangedVector) -> None:
-        """c = x + p: at once, or to be ended by `land`, and as much of x += p; p = 0 as can be now.
+        """Begin c = x + p, and add as much of p to x as can be added now; `land` ends it. Where
+        nothing has to be waited for, all is done here.
 
         Raises ModelError, with nothing published, if c would not be finite and that can be known
         now.
@@ -322,8 +323,8 @@ class Replica:
         return done
 
     def offer(self, seed: int, draft: Draft) -> None:
-        """Write a section for each vector to `draft`; their offsets differ, though seeds of 32 bits
-        are all that a message has.
+        """Write a section for each vector to `draft`. Vector number i has the seed `seed` + i 2^32,
+        so that no two have the same offsets.
         """
         with self.lock:
             for index, vector in enumerate(self.vectors):

@@ -77,9 +77,10 @@ def one_peer_exponential(n: int) -> Graph:
     """The exponential graph, with fixed rounds in which each node has one partner.
 
     The pairwise form of the one-peer exponential graph (Ying et al., NeurIPS 2021, arXiv
-    2110.13363), for n a power of two. `matching_schedule` passes over the offsets 1, 2, ..., n/2:
-    i meets i + offset, for the i whose bit of that value is clear in one pass, set in the next.
-    Each pass, log2(n) rounds, averages all nodes exactly. Elsewhere this acts as exponential(n).
+    2110.13363), for n a power of two. In `matching_schedule` a pass has a round for each offset
+    1, 2, 4, ..., n/2: in one pass i meets i + offset for every i whose bit `offset` is 0, in the
+    next for every i whose bit is 1. Each pass, log2(n) rounds, averages all nodes exactly. Outside
+    of matchings this acts as exponential(n).
     """
     n = _power_of_two("a one-peer exponential graph", n, 2)
     nodes, rounds = np.arange(n), list[tuple[Edge, ...]]()

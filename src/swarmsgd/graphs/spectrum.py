@@ -16,11 +16,11 @@ Ends = tuple[float, float]
 """The second-smallest and the largest eigenvalue; the smallest, of the constant vector, is 0."""
 
 DENSE_NODES = 1024
-"""Of a graph whose eigenvalues are computed, not known in closed form."""
+"""The largest graph whose eigenvalues are computed, where no closed form is known."""
 
 
 def circulant_ends(n: int, offsets: Collection[int]) -> Ends:
-    """Of the graph with edges i, i + offset modulo n, for offsets up to n / 2."""
+    """The ends for the graph with edges i, i + offset modulo n, for offsets up to n / 2."""
     if n == 1:
         return math.inf, 0.0
     frequency = np.arange(1, n)
@@ -41,7 +41,7 @@ def laplacian(n: int, edges: Ints, weights: Floats) -> Floats:
 
 
 def laplacian_ends(name: str, n: int, edges: Ints, weights: Floats) -> Ends:
-    """Of the weighted Laplacian of a connected graph of at least 2 nodes, from a dense matrix."""
+    """The ends for a connected graph of at least 2 nodes, from a dense matrix."""
     if n > DENSE_NODES:
         raise ConfigError(
             f"the eigenvalues of {name} have no closed form and it has {n:,} nodes, wanted at most "

@@ -28,7 +28,7 @@ COMMAND = "command.jsonl"
 OWN_FILES = (CONFIG, MODEL, f".{MODEL}", SUMMARY, CURVE, REPORT, COMMAND, "node-*.jsonl")
 """What a run writes into its folder, and what --overwrite replaces."""
 OWNER = ".owner"
-"""Locked, and in the folder, for as long as a run owns it; says who that is."""
+"""A file in the folder, locked while a run owns it; its text says which run that is."""
 
 
 class RunFolder:
@@ -49,8 +49,9 @@ class RunFolder:
 
     @contextlib.contextmanager
     def owned(self, config_json: str, own: Iterable[str] = OWN_FILES) -> Iterator[Path]:
-        """Create it, free of what an earlier run left, with the run's config in it; no other run
-        owns it until the end. Raises ConfigError if another does, or it cannot be written to.
+        """Create it, without what an earlier run left, with the run's config in it. Until the block
+        ends no other run can own it. Raises ConfigError if another does, or it cannot be written
+        to.
         """
         try:
             path = _make_new(self._new) if self._out is None else _make(self._out)

@@ -29,7 +29,7 @@ ROOM_S = 0.5
 QUIET_S, LAST_S = 2.0, 10.0
 """How long the end of a command waits for a reader that takes nothing, or little."""
 LENIENT = ("replace", "ignore", "backslashreplace", "xmlcharrefreplace", "namereplace")
-"""Ways to print a letter that an encoding lacks which do not raise."""
+"""Names of error handlers of an encoding that do not raise."""
 
 
 class Stream(io.TextIOBase):
@@ -255,8 +255,8 @@ def shield() -> tuple[Stream, Stream, Writer]:
 
 @contextlib.contextmanager
 def unhindered() -> Iterator[None]:
-    """Meanwhile whatever this process prints neither delays nor ends it. At the end it is said on
-    stderr, if that can be, how much was dropped.
+    """Inside this block nothing that the process prints delays or ends it. Afterwards stderr says,
+    if it can, how much was dropped.
     """
     if isinstance(sys.stdout, Stream):
         yield
@@ -297,7 +297,9 @@ def trouble() -> str | None:
 
 
 def _open_standard_descriptors() -> None:
-    """Or the next socket would become what native code takes for stdout or stderr."""
+    """Open 0 to 2 where they are closed, or the next socket would get that number, and native code
+    would print to it.
+    """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)

@@ -26,7 +26,7 @@ class RecordKind:
 
 
 def documented(cls: type) -> dict[str, tuple[str, str]]:
-    """The settings of a dataclass as such fields."""
+    """The settings of a dataclass, as the fields of a `RecordKind`."""
     units = {str: "text", bool: "flag", tuple: "list", int: "count", float: "number"}
     return {
         name: (next(unit for kind, unit in units.items() if kind in option.kinds), option.help)

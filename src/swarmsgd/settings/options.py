@@ -1,7 +1,7 @@
 """Dataclasses of settings read as data: the options they make, and values from texts and files.
 
 A field's docstring is its help. Its metadata may say `offered` (False: no command or file has it),
-`table` (what it is chosen from, see `swarmsgd.checks.rows`), `agreed` and `words` (see
+`table` (what it is chosen from, see `swarmsgd.checks.choices_of`), `agreed` and `words` (see
 `swarmsgd.settings.swarm`).
 """
 
@@ -21,7 +21,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from swarmsgd.errors import ConfigError
 
 SWITCH: Mapping[str, bool | None] = {"auto": None, "on": True, "off": False}
-"""How a flag is written that may be left to us."""
+"""How a setting is written that is on, off, or left to the package (auto)."""
 
 _KINDS: Mapping[Any, tuple[str, str]] = {
     bool: ("on|off", "true or false"),
@@ -32,8 +32,8 @@ _KINDS: Mapping[Any, tuple[str, str]] = {
     tuple: ("TEXT ...", "a list of texts"),
     NoneType: ("none", '"none"'),
 }
-"""Kind of value -> what stands for it in help and in errors; those that read a text first come
-first.
+"""Kind of value -> what stands for it in help, and in errors; in the order in which a text is tried
+as each.
 """
 
 
@@ -84,7 +84,7 @@ class Option:
 
     @property
     def is_switch(self) -> bool:
-        """Whether it is on, off, or left to us."""
+        """Whether it is on, off, or left to the package (None)."""
         return set(self.kinds) == {bool, NoneType}
 
     @property
@@ -110,7 +110,7 @@ class Option:
 
 @functools.cache
 def options_of(cls: type) -> Mapping[str, Option]:
-    """The options of a dataclass: its fields that have a default and are none themselves."""
+    """Name -> option: the fields of a dataclass that have a default and are no dataclass."""
     hints, docs = get_type_hints(cls), _docs(cls)
     return {
         field.name: Option(
@@ -150,7 +150,7 @@ def _docs(cls: type) -> dict[str, str]:
 
 
 def plain(value: Any) -> Any:
-    """As JSON can hold it: it has no infinity, and null for what is no number."""
+    """The value as JSON can hold it: infinity as the text "inf", NaN as null."""
     if isinstance(value, Mapping):
         return {name: plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

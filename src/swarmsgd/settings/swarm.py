@@ -5,8 +5,10 @@ the dataclass. A field's metadata says more of it:
 
 * `agreed`: whether all nodes must have it alike;
 * `offered`: whether `swarmsgd train` and `simulate` have it as an option;
-* `decided`: how records hold it, with what was left to us decided; without it as it is;
-* `words`: its value in the title of a run; without them it is named there if it is not the default.
+* `decided`: makes its value in records, with what was left to the package decided (`rotation=None`
+  by the bits); without it they hold the value as given;
+* `words`: makes its words in the title of a run; without it the title has name and value, if that
+  is not the default.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ BITS: tuple[int | None, ...] = (None, 3, 4, 5, 6, 7, 8, 16)
 NEVER_NEGATIVE = (
     "exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "acc_delta", "exp_inf",
 )  # fmt: skip
-"""State of torch's optimizers that is not exchanged: they take roots of it, or divide by it."""
+"""State of torch's optimizers that is not exchanged: a step takes its root, or divides by it."""
 
 LARGEST_SEED = 2**63 - 1
 
@@ -148,8 +150,8 @@ class SwarmSettings:
         return self.graph
 
     def in_effect(self, uses: Collection[str] | None = None) -> dict[str, Any]:
-        """Every setting as records and summaries hold it, with what was left to us decided; None
-        for those that are not in `uses`, if that is given.
+        """Every setting as records and summaries hold it, with what was left to the package
+        decided; None for those that are not in `uses`, if that is given.
         """
         values: dict[str, Any] = {}
         for field in fields(self):
@@ -217,8 +219,8 @@ def _text(value: Any) -> str:
 
 
 def with_settings(function: Callable[..., Any]) -> inspect.Signature:
-    """The signature of a function that hands its `**settings` to `SwarmSettings.of`, with every
-    setting, its type and its default in their place.
+    """The signature of `function`, which takes `**settings` for `SwarmSettings.of`, with every
+    setting by name, type and default in place of these.
     """
     own = [
         parameter

@@ -1,7 +1,8 @@
 """Things to train: real data, models, how both are split over nodes, and scores.
 
 `make_task` gives a `Task`; `TASKS`, `DATASETS`, `MODELS` and `PARTITIONS` are the tables of what
-there is. Where data come from is told in `swarmsgd.tasks.lookup`.
+there is (`registry`, `datasets`, `models`, `partition`). To add something: a function or class, and
+a line in its table. Where data come from is told in `lookup`.
 """
 
 from swarmsgd.tasks.base import Batch, Notify, Score, Task

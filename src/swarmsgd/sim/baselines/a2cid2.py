@@ -129,7 +129,7 @@ def chis(graph: Graph, rate: float) -> tuple[float, float]:
     """chi_1 and chi_2 if each node starts `rate` / 2 averages a unit of time with random
     neighbours; zeros for a single node.
 
-    Takes a dense matrix of the graph, unless that is complete: see `check`.
+    Takes a dense matrix of the graph, unless that is complete: see `check_a2cid2`.
     """
     n = graph.num_nodes
     if n == 1:

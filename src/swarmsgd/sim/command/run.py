@@ -30,7 +30,7 @@ OnPoint = Callable[[dict[str, Any]], None]
 
 
 def unwatched(_point: dict[str, Any]) -> None:
-    """The `Watch` that looks away."""
+    """The `OnPoint` that does nothing."""
 
 
 @dataclass(kw_only=True)
@@ -87,7 +87,7 @@ class _Run:
     curve: list[dict[str, Any]] = field(default_factory=list)
     score_s: float = 0.0
     due: int = 0
-    """Which of the evals the newest point of the curve was."""
+    """Number of the evaluation that the newest point of the curve was."""
     interrupted: bool = False
 
     def all(self) -> Result:
@@ -119,7 +119,7 @@ class _Run:
             return self.result(algorithm, now, run_s)
 
     def steps_due(self) -> int:
-        """Which of the evals the steps so far make due."""
+        """How many evaluations are due after the steps so far."""
         return self.fleet.steps * self.config.evals // self.fleet.budget
 
     def point(self, algorithm: Algorithm, now: float) -> None:

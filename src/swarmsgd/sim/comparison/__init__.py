@@ -1,1 +1,3 @@
-"""`swarmsgd compare`: several algorithms in one simulated world."""
+"""`swarmsgd compare`: several algorithms in one simulated world, as a `recipe` says; `compare` runs
+them.
+"""

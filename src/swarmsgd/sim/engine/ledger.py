@@ -11,21 +11,22 @@ from swarmsgd.observe.view import record_path
 from swarmsgd.sim.engine.agenda import Agenda
 
 MOST_RECORDED = 256
-"""Above so many nodes only the curve of the whole run is written, not each node's records."""
+"""Runs of more nodes than this have no records of single nodes, only the curve of the whole run."""
 
 
 class Ledger:
-    """Figures of each node, [N]; records in `folder`, none without one."""
+    """Figures of each node, [N], and the nodes' records, which go to `folder` if there is one."""
 
     def __init__(self, num_nodes: int, folder: Path | None) -> None:
         self.clock = Agenda()
-        """Whose `now` records are stamped with; an algorithm may put its own here."""
+        """Its `now` is the time of a record. An algorithm that has an agenda puts it here."""
         self.bytes_sent_N = np.zeros(num_nodes, np.int64)
         self.bytes_received_N = np.zeros(num_nodes, np.int64)
         self.exchanges_N = np.zeros(num_nodes, np.int64)
-        """Exchanges mixed, at either end; or messages mixed, in algorithms without pairs."""
+        """Exchanges that a node mixed, whoever began them; or messages, where there are no pairs.
+        """
         self.initiated_N = np.zeros(num_nodes, np.int64)
-        """Those of them that are counted once for both ends: what curve and summary add up."""
+        """The same, with an exchange of two counted once: what curve and summary add up."""
         self.lost_N = np.zeros(num_nodes, np.int64)
         self.blocked_s_N = np.zeros(num_nodes)
         """Virtual seconds spent waiting for others."""
@@ -47,7 +48,9 @@ class Ledger:
             figures_N[:] = 0
 
     def recorder(self, node: int) -> Recorder:
-        """The recorder of one node; it drops its lines in runs without records."""
+        """The recorder of one node. In a run without records all nodes share one that drops its
+        lines.
+        """
         if self._folder is None:
             node = -1
         found = self._recorders.get(node)

@@ -20,7 +20,7 @@ from swarmsgd.tasks import Batch, Score, Task, estimate_batch_norm
 
 
 class ModuleLearner:
-    """See `learners.Learner`. Steps are those of `train.trainee`, operation for operation."""
+    """See `learners.Learner`. Its steps are those of `train.command.trainee`, bit for bit."""
 
     def __init__(self, task: Task, seed: int, settings: OptimizerSettings) -> None:
         self._task = task

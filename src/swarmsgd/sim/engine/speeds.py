@@ -21,7 +21,7 @@ class Speeds:
         self._slowness = Slowness(world.slowdowns)
 
     def begin_life(self, node: int, life: int) -> None:
-        """Draw anew: what was drawn for steps that an earlier life did not come to is forgotten."""
+        """Begin a new life: it draws its jitter from the start of a stream of its own."""
         self._rngs[node] = stream("jitter", self._seed, node, life)
 
     def step_s(self, node: int, now: float) -> float:

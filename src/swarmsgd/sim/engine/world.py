@@ -16,7 +16,7 @@ from swarmsgd.checks import number
 from swarmsgd.errors import ConfigError
 
 _LARGEST = 9_999_999
-"""Node, so that a slip of the finger does not fill the memory."""
+"""The largest node number that is read: a slip of the finger must not fill the memory."""
 _NODES = r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*"
 _NUMBER = r"\d+(?:\.\d+)?(?:e-?\d+)?"
 _SPAN = rf"(?:@(?P<start>{_NUMBER})(?:-(?P<end>{_NUMBER}))?)"
@@ -44,7 +44,7 @@ class Factor(NamedTuple):
 
 
 class Slowness:
-    """How many times slower each node is: all that `factors` say of it at a time."""
+    """How many times slower a node is at a moment: the product of all `factors` for it then."""
 
     def __init__(self, factors: Iterable[Factor]) -> None:
         self._of: dict[int, list[Factor]] = {}
@@ -58,7 +58,7 @@ class Slowness:
 
 
 class Happening(NamedTuple):
-    """`what` (a key of EVENTS) befalls `nodes` at `start_s`; `end_s` is for those that last."""
+    """`what` (a key of EVENTS) happens to `nodes` at `start_s`; a cut lasts until `end_s`."""
 
     what: str
     nodes: tuple[int, ...]
@@ -123,7 +123,7 @@ class World:
 
     @property
     def absent_at_start(self) -> frozenset[int]:
-        """The nodes that something happens to and the first of it is that they join."""
+        """The nodes that come later: the first of their kills and joins is a join."""
         first: dict[int, str] = {}
         for happening in sorted(self.happenings, key=lambda h: h.start_s):
             if happening.what != "cut":

@@ -1,1 +1,3 @@
-"""SwarmSGD in virtual time: the real node's core, driven by an agenda."""
+"""SwarmSGD in virtual time: `virtual_node` is one node, the real one's core on an agenda, and
+`engine` is all of them.
+"""

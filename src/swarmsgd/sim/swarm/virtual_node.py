@@ -96,7 +96,7 @@ class VirtualNode:
         self._released = True
         """No exchange of this node is waited for."""
         self._plan = 0
-        """Entries of the agenda that are of an earlier plan mean nothing."""
+        """Number of the current plan; entries of the agenda for an earlier one do nothing."""
         self._watched = math.inf
         """When the next look at the endpoint's deadline is due."""
 

@@ -36,7 +36,7 @@ class MeanModel(NamedTuple):
 
 
 class NodeAlgorithm(Protocol):
-    """One node's part. Made by an entry of `MAKERS`, which returns when all nodes are there."""
+    """The part of one node, made by an entry of `NODE_MAKERS` when all nodes are there."""
 
     recorder: Recorder
 
@@ -199,7 +199,7 @@ def _compile_kernels() -> None:
 
 
 class NodeMaker(NamedTuple):
-    """A line of `MAKERS`."""
+    """A line of `NODE_MAKERS`."""
 
     make: Callable[[nn.Module, Optimizer, TrainConfig, Path], NodeAlgorithm]
     """make(model, optimizer, config, record)."""
@@ -211,4 +211,4 @@ NODE_MAKERS: Mapping[str, NodeMaker] = {
     "swarm": NodeMaker(SwarmNode, _compile_kernels),
     "allreduce": NodeMaker(DdpNode),
 }
-"""Name in `swarmsgd.settings.algorithms.REAL` -> how it is made here."""
+"""Name in `swarmsgd.settings.algorithms.REAL_ALGORITHMS` -> how it is made here."""

@@ -1,1 +1,3 @@
-"""Where the nodes of a run meet: the store, the common start, the mean, who is alive."""
+"""Where the nodes of a run meet: `rendezvous` is the store and who is who in it; `collective` the
+common start, the mean, and who is alive.
+"""

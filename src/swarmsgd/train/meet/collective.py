@@ -1,8 +1,8 @@
-"""The few things that all nodes do together: the common start, and the exact mean of the live
-nodes.
+"""What all nodes do together: the common start, and the exact mean of the live nodes.
 
-Neither may hang because a node died. A node says by a beat in the store that it is alive; who is
-silent, or whose link was lost and whose beat has stopped, is left out, by one decision for all.
+Neither may hang because a node died. A node that lives says so by a beat in the store. A node whose
+beat has stood still too long (`LOST_S` if a neighbour lost its link to it, else `SILENT_S`) is left
+out, by one decision for all.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ LOST_S = 5.0
 SILENT_S = 30.0
 """A node counts as dead once its beat has stood still this long, whatever its neighbours saw."""
 UNSEEN_S = 5.0
-"""How long the store's host stays for a node that never beat: it did not get through its start."""
+"""How long the store's host waits for a node that never beat: it did not get through its start."""
 GROUP_TIMEOUT_S = 60.0
 TRIES = 3
-"""So often a mean of the same nodes may fail: then it is not that one of them died."""
+"""A mean that the same nodes have tried this often is given up: no death explains it, since the
+next try leaves the dead out.
+"""
 CHUNK = 1 << 20
 """Parameters averaged at a time, in float64."""
 
@@ -149,7 +151,7 @@ def _take_over(tensor: torch.Tensor, values: torch.Tensor) -> None:
 
 
 class Mean:
-    """The `number`-th exact mean of all live nodes: one vector and a few figures."""
+    """One exact mean of the models of all live nodes, the `number`-th of the run; used once."""
 
     def __init__(self, rendezvous: Rendezvous, number: int) -> None:
         self._rendezvous = rendezvous
@@ -158,14 +160,15 @@ class Mean:
     def of(
         self, settled: Callable[[], list[torch.Tensor]]
     ) -> tuple[list[torch.Tensor], float, list[int]]:
-        """The means of vectors (1-d, floating), sum_i ||x_i - mu||^2 of the first, and who took
+        """The mean of each vector, sum_i ||x_i - mu||^2 of the first one, and the nodes that took
         part.
 
-        `settled` gives this node's vectors; it is asked once nobody exchanges any more.
+        `settled` gives this node's vectors (1-d, floating). It is called when nobody exchanges any
+        more, once for each try.
 
         Every node that took part gets the same bits. If one dies meanwhile the others begin again
-        without it. Raises PeerError if this node was left out, if the store is gone, or if it fails
-        again and again though all live; what `settled` raises is passed on.
+        without it. Raises PeerError if this node was left out, if the store is gone, or after
+        `TRIES` failures of the same nodes; what `settled` raises is passed on.
         """
         try:
             return self._of(settled)
@@ -243,9 +246,7 @@ class Mean:
             time.sleep(0.02)
 
     def _all_succeeded(self, name: str, members: list[int], watch: Watch) -> bool:
-        """Whether every member has the result, or those that have not are dead and nobody
-        failed.
-        """
+        """Wait; False if a member failed, True if each member has the result or is dead."""
         store = self._rendezvous.store
         while True:
             if store.check([f"{name}/failed"]):

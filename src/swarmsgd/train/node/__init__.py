@@ -1,1 +1,6 @@
-"""One node of a real run: the hook after a step, the exchange thread, a model on its device."""
+"""One node of a real run.
+
+`join` puts it together. `swarm` has the hook after a step, and what a user calls; `worker` is the
+exchange thread. `staging` and `transfers` are for a model on a device, `state` for optimizer state
+that is exchanged.
+"""

@@ -1,5 +1,5 @@
-"""Between a live vector x and what the host keeps for exchanges: at once if x is in host memory,
-else staged, on the time of the device that x is on.
+"""How p gets into x, and x into c: directly if x is in host memory, else by transfers that its
+device makes when it comes to them.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class Staged:
     sent, or being filled with x. Taking p is to exchange the two, so the training thread passes
     over no vector.
 
-    From the moment a publish begins until it has landed, p is not taken: what is in it then is just
-    what exchanges added to c and x, as it was read, has not. So c = x + p changes c by the local
-    progress and no more. Whenever something is pending and nothing is landing, the spare is empty.
+    From the moment a publish begins until it has landed, p is not taken. So p then holds exactly
+    what exchanges added to c and what is missing in the x that was read: c = x + p changes c by the
+    local steps alone. Whenever something is pending and nothing is landing, the spare is empty.
     """
 
     def __init__(self, transfers: Transfers) -> None:
@@ -89,7 +89,7 @@ class Staged:
         return True
 
     def publish(self, vector: ExchangedVector) -> None:
-        """Have x read, behind p if that can be taken now; else p stays pending, and counts so."""
+        """Begin to read x, behind p if that can be taken now; if not, p stays pending."""
         if vector.has_pending:
             self.apply(vector)
         self._arrived = self._transfers.fetch(self._spare)
@@ -114,7 +114,9 @@ class Staged:
         return True
 
     def make_room(self, vector: ExchangedVector) -> None:
-        """Empty the spare. Waits for the transfer of a p just taken, which waits for nothing."""
+        """Empty the spare. If it is a p just taken, wait for its transfer, which waits for nothing
+        itself.
+        """
         if self._arrived is not None or self._empty:
             return
         self._sent.synchronize()

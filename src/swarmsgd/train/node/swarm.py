@@ -156,7 +156,9 @@ class Swarm:
             self._timing.add(time.perf_counter() - begin - waited_s, waited_s)
 
     def _step_boundary(self, connection: Connection) -> float:
-        """x += p; and c = x if the burst is over. Returns the seconds it waited, if told to."""
+        """x += p; and c = x if the burst is over. Returns the seconds it waited for an exchange,
+        which are 0 in non-blocking mode.
+        """
         replica, worker = connection.replica, connection.worker
         self._check(connection)
         ends = self._burst.due and worker.ready()

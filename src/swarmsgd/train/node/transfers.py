@@ -34,8 +34,8 @@ class Adding(NamedTuple):
 class Transfers(Protocol):
     """The way between one live vector on a device and vectors in host memory.
 
-    Each call takes effect after all calls before it, and between what the current stream was given
-    before and is given later: as if all had been done at once.
+    Each call takes effect, sooner or later, as if it had been done at once: after all earlier calls
+    and all work that was put on the current stream before, and before all that is put there later.
     """
 
     def host_vector(self) -> torch.Tensor:
