@@ -306,7 +306,7 @@ try:
         if RANK == 1:
             def settle():
                 raise RuntimeError("the device is out of memory")
-            swarm._connection.replica.settle = settle
+            type(swarm._connection.replica).settle = lambda replica: settle()
         swarm.mean_model()
     say(of=swarm.mean_of)
 except RuntimeError as error:
