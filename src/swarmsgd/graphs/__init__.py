@@ -1,6 +1,7 @@
 """Communication graphs: who may exchange with whom, and how fast that mixes.
 
->>> ring(8) <Graph ring(8): 8 nodes, 8 edges, degree 2, lambda_2 0.5858>
+>>> ring(8)
+<Graph ring(8): 8 nodes, 8 edges, degree 2, lambda_2 0.5858>
 
 Graphs are values: undirected, connected, nodes 0..n-1, the same on every machine that builds them
 from the same arguments (random ones: with the same numpy and networkx). To add a kind: a function
