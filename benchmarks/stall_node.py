@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,27 +21,37 @@ from swarmsgd.core.lattice import blocks_of
 
 
 class Control:
-    """Makes the memory passes that the replica has just made, on vectors of its own."""
+    """Stands before the replica in the training thread, and repeats the memory passes that it has
+    made, on vectors of its own.
+    """
 
     def __init__(self, swarm: swarmsgd.Swarm) -> None:
         assert swarm._connection is not None
-        self._replica = replica = swarm._connection.replica
-        self.live, self.pending, self.copy = (np.zeros(replica.dim, np.float32) for _ in range(3))
-        self.burst_max = np.zeros(blocks_of(replica.dim), np.float32)
+        self.replica = swarm._connection.replica
+        swarm._connection = replace(swarm._connection, replica=self)
+        dim = self.replica.vectors[0].live.size
+        self.live, self.pending, self.copy = (np.zeros(dim, np.float32) for _ in range(3))
+        self.burst_max = np.zeros(blocks_of(dim), np.float32)
         self.done = 0
         """What the replica did in this step: 0 nothing, 1 apply, 2 publish."""
-        apply, publish = replica.try_apply, replica.try_publish
+        self.pending_before = False
 
-        def try_apply() -> bool:
-            self.done = 1 if (it_did := apply()) else 3
-            return it_did
+    def __getattr__(self, name: str) -> Any:
+        """All else that the training thread asks a replica for."""
+        return getattr(self.replica, name)
 
-        def try_publish() -> bool:
-            self.pending_before = replica.has_pending
-            self.done = 2 if (it_did := publish()) else 3
-            return it_did
+    def try_apply(self) -> bool:
+        """As the replica's."""
+        did = self.replica.try_apply()
+        self.done = 1 if did else 3
+        return did
 
-        replica.try_apply, replica.try_publish = try_apply, try_publish
+    def try_publish(self) -> bool:
+        """As the replica's."""
+        self.pending_before = self.replica.has_pending
+        did = self.replica.try_publish()
+        self.done = 2 if did else 3
+        return did
 
     def repeat(self) -> float:
         """Seconds for the same passes here."""

@@ -39,7 +39,6 @@ IN_FEWER_BITS = ("exp_avg:4",)
         (SGD, None, MOMENTUM),
         (SGD, 8, MOMENTUM),
         (SGD, 4, MOMENTUM),
-        (ADAMW, None, ("exp_avg",)),
         (CLIPPED, 8, IN_FEWER_BITS),
     ],
     ids=lambda value: value.optimizer if isinstance(value, OptimizerSettings) else str(value),
@@ -54,7 +53,7 @@ def test_a_real_run_and_a_virtual_one_end_with_the_same_bits(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     task = VisionOptions(dataset="digits", model="mlp", partition="dirichlet:0.3")
     same: dict[str, Any] = {
-        "nodes": 4,
+        "nodes": 3,
         "epochs": 3,
         "graph": "ring",
         "local_steps": 2,
@@ -74,4 +73,4 @@ def test_a_real_run_and_a_virtual_one_end_with_the_same_bits(
     mean = virtual.state_dict()
     assert real.keys() == mean.keys()
     assert all(torch.equal(real[name], mean[name]) for name in real)
-    assert virtual.summary["exchanges"] > 20
+    assert virtual.summary["exchanges"] > 15
