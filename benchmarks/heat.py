@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from swarmsgd.errors import ConfigError
-from swarmsgd.observe.figures import FONT, INK, blank
+from swarmsgd.observe.lines import FONT, INK, blank
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

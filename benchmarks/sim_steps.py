@@ -18,7 +18,7 @@ from typing import Any
 from bench import keep, table
 
 from swarmsgd.observe.axes import Axis
-from swarmsgd.observe.figures import Series, line_plot
+from swarmsgd.observe.lines import Series, line_plot
 from swarmsgd.observe.page import Row, page, write_page
 from swarmsgd.sim.command.config import SimConfig
 from swarmsgd.sim.command.run import simulate

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from swarmsgd.core import exchange
+from swarmsgd.core import arithmetic
 from swarmsgd.graphs import Graph
 from swarmsgd.graphs.spectrum import laplacian
 
@@ -34,9 +34,9 @@ def averaged_gamma(graph: Graph, copies_ND: npt.NDArray[np.float32]) -> float:
     for i, j in graph.edge_array.tolist():
         after_ND = copies_ND.copy()
         pending_D = np.zeros_like(after_ND[0])
-        delta_D = exchange.change(after_ND[i], after_ND[j])
-        exchange.mix(after_ND[i], pending_D, delta_D)
-        exchange.mix(after_ND[j], pending_D, -delta_D)
+        delta_D = arithmetic.change(after_ND[i], after_ND[j])
+        arithmetic.mix(after_ND[i], pending_D, delta_D)
+        arithmetic.mix(after_ND[j], pending_D, -delta_D)
         total += gamma_of(after_ND)
     return total / graph.num_edges
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from theory_tables import Figures, Rows, by_ratio, column, only, tables
 
 from swarmsgd.observe.axes import Axis
-from swarmsgd.observe.figures import Series, line_plot
+from swarmsgd.observe.lines import Series, line_plot
 from swarmsgd.observe.page import Part, Row, page
 
 NODES = Axis(title="nodes n", log=True)

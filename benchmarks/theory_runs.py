@@ -20,7 +20,7 @@ from swarmsgd.sim.command.config import SimConfig
 from swarmsgd.sim.engine.fleet import Fleet
 from swarmsgd.sim.engine.ledger import Ledger
 from swarmsgd.sim.engine.world import World
-from swarmsgd.sim.swarm.engine import SwarmEngine
+from swarmsgd.sim.swarm.nodes import SwarmEngine
 from swarmsgd.tasks import SyntheticOptions, SyntheticTask
 
 INSTANT = World(step_jitter=0.3, latency_ms=0.0, bandwidth_mbit_s=math.inf)

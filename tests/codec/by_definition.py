@@ -7,8 +7,8 @@ import torch
 
 from swarmsgd.codec import packing
 from swarmsgd.codec.kernels import CODED, RAW
-from swarmsgd.core import exchange, lattice
-from swarmsgd.core.code import Code
+from swarmsgd.core import arithmetic, lattice
+from swarmsgd.core.wire_code import Code
 
 
 def allocate(size: int) -> np.ndarray:
@@ -123,7 +123,7 @@ def answer(form: packing.Format, offered: Coded, offer_seed: int, copy, seed: in
 
 def change(form: packing.Format, mine: Coded, theirs: Coded) -> np.ndarray:
     """What the end that sent `mine` adds to its copy and pending."""
-    turned = torch.from_numpy(exchange.change(mine.points.numpy(), theirs.points.numpy()))
+    turned = torch.from_numpy(arithmetic.change(mine.points.numpy(), theirs.points.numpy()))
     return (lattice.unrotate(turned) if form.rotated else turned).numpy()
 
 

@@ -18,7 +18,7 @@ from swarmsgd.codec import kernels, make_code, packing
 from swarmsgd.codec.cells import Cells
 from swarmsgd.codec.kernels import compiled
 from swarmsgd.codec.packing import OFFER, REPLY, Format
-from swarmsgd.core import exchange
+from swarmsgd.core import arithmetic
 from swarmsgd.core.lattice import BLOCK, CODED_BITS, blocks_of
 
 DIMS = st.sampled_from([1, 2, 3, 9, 63, 100, 4095, 4096, 4097, 4103, 8192, 8200, 12345])
@@ -103,7 +103,7 @@ def test_publishing_is_the_defined_one_and_tells_how_far_each_block_moved(dim, s
     live, old = normal(seed, dim), normal(seed + 1, dim)
     pending = normal(seed + 2, dim) * np.float32(not nothing)
     want_live, want_pending, want_copy = live.copy(), pending.copy(), old.copy()
-    exchange.publish(want_live, want_pending, want_copy)
+    arithmetic.publish(want_live, want_pending, want_copy)
 
     copy, burst_max = old.copy(), np.empty(blocks_of(dim), np.float32)
     assert kernels.apply_and_publish(live, pending, copy, burst_max)

@@ -9,7 +9,7 @@ from swarmsgd.codec import make_code, packing
 from swarmsgd.codec.kernels import CODED
 from swarmsgd.codec.packing import Format
 from swarmsgd.core import lattice
-from swarmsgd.core.code import Bytes
+from swarmsgd.core.wire_code import Bytes
 from swarmsgd.errors import ProtocolError
 
 DIM = 2 * lattice.BLOCK + 1000

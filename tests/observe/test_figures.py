@@ -7,7 +7,7 @@ import pytest
 from swarmsgd.errors import ConfigError
 from swarmsgd.observe.axes import Axis
 from swarmsgd.observe.bars import Bar, bars
-from swarmsgd.observe.figures import Series, line_plot
+from swarmsgd.observe.lines import Series, line_plot
 
 X, Y = Axis(title="virtual time (s)"), Axis(title="loss")
 

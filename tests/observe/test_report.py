@@ -13,8 +13,8 @@ from made_up import made_up_run, seed_points
 from swarmsgd.errors import ConfigError
 from swarmsgd.observe.axes import Axis
 from swarmsgd.observe.curves import RunCurve
-from swarmsgd.observe.figures import Series, line_plot
 from swarmsgd.observe.finals import digits, duration, final_table, step_split, trimmed
+from swarmsgd.observe.lines import Series, line_plot
 from swarmsgd.observe.page import Row, Table, page, write_page
 from swarmsgd.observe.report import compare_page, score_panels, single_page, time_axis
 

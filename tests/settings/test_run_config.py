@@ -13,12 +13,12 @@ from swarmsgd.settings.algorithms import ALGORITHMS, REAL_ALGORITHMS
 from swarmsgd.settings.options import options_of
 from swarmsgd.settings.run import RunConfig
 from swarmsgd.settings.swarm import SwarmSettings
-from swarmsgd.sim.command.algorithms import MAKERS as SIMULATED_MAKERS
 from swarmsgd.sim.command.config import SimConfig
+from swarmsgd.sim.command.makers import MAKERS as SIMULATED_MAKERS
 from swarmsgd.sim.engine.world import World
 from swarmsgd.tasks import TASKS, SyntheticOptions, VisionOptions
-from swarmsgd.train.command.algorithms import NODE_MAKERS as REAL_MAKERS
 from swarmsgd.train.command.config import TrainConfig
+from swarmsgd.train.command.makers import NODE_MAKERS as REAL_MAKERS
 
 
 def test_every_option_goes_to_the_part_that_has_it():

@@ -8,7 +8,7 @@ from swarmsgd.sim.command.config import SimConfig
 from swarmsgd.sim.engine.fleet import Fleet
 from swarmsgd.sim.engine.ledger import Ledger
 from swarmsgd.sim.engine.world import World
-from swarmsgd.sim.swarm.engine import SwarmEngine
+from swarmsgd.sim.swarm.nodes import SwarmEngine
 from swarmsgd.tasks import TASKS, SyntheticOptions
 
 STILL = 1e-30

@@ -11,8 +11,8 @@ from swarmsgd.sim.baselines.d_psgd import DPsgd
 from swarmsgd.sim.baselines.noloco import NoLoCo
 from swarmsgd.sim.baselines.pairwise import Pairwise
 from swarmsgd.sim.baselines.push_sum import PushSum
-from swarmsgd.sim.command.algorithms import MAKERS
 from swarmsgd.sim.command.config import SimConfig
+from swarmsgd.sim.command.makers import MAKERS
 from swarmsgd.sim.command.run import Result, simulate
 from swarmsgd.sim.engine.fleet import Fleet, Vector
 from swarmsgd.sim.engine.ledger import Ledger

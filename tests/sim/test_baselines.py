@@ -17,8 +17,8 @@ from swarmsgd.sim.baselines.diloco import diloco
 from swarmsgd.sim.baselines.noloco import NoLoCo
 from swarmsgd.sim.baselines.pairwise import Pairwise
 from swarmsgd.sim.baselines.push_sum import PushSum
-from swarmsgd.sim.command.algorithms import MAKERS
 from swarmsgd.sim.command.config import SimConfig
+from swarmsgd.sim.command.makers import MAKERS
 from swarmsgd.sim.command.run import Result, check_run, simulate
 from swarmsgd.sim.engine.fleet import Fleet
 from swarmsgd.sim.engine.ledger import Ledger

@@ -14,7 +14,7 @@ from swarmsgd.settings.swarm import MODES
 from swarmsgd.sim.command.config import SimConfig
 from swarmsgd.sim.command.run import Result, simulate
 from swarmsgd.sim.engine.world import World
-from swarmsgd.sim.swarm.engine import SwarmEngine
+from swarmsgd.sim.swarm.nodes import SwarmEngine
 from swarmsgd.tasks import TASKS, SyntheticOptions, VisionOptions
 
 BUSY = {

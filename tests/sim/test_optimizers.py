@@ -15,8 +15,8 @@ from swarmsgd.sim.command.run import simulate
 from swarmsgd.sim.engine.fleet import Fleet
 from swarmsgd.sim.engine.learners import learner_of
 from swarmsgd.sim.engine.module_learner import ModuleLearner
+from swarmsgd.sim.engine.optimizer_states import OptimizerStates, zero_rows
 from swarmsgd.sim.engine.quadratic_learner import QuadraticLearner
-from swarmsgd.sim.engine.states import OptimizerStates, zero_rows
 from swarmsgd.tasks import TASKS, Batch, Score, SyntheticOptions, VisionOptions, node_generator
 
 NODES = 3

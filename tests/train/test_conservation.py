@@ -19,9 +19,9 @@ from torch import nn
 
 from swarmsgd.codec import make_code
 from swarmsgd.core.arena import Arena
-from swarmsgd.core.code import Code
 from swarmsgd.core.node import Node
 from swarmsgd.core.replica import Replica
+from swarmsgd.core.wire_code import Code
 from swarmsgd.observe.records import Recorder, read_records
 from swarmsgd.settings.swarm import BITS
 from swarmsgd.testing.memory import MemoryNetwork

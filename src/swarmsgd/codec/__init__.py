@@ -2,7 +2,7 @@
 
 `code` is the one code, of any number of bits: encode, decode, mix. `cells` chooses the cell width
 of each block, `packing` lays out the bytes, `kernels` has what is compiled. Another code implements
-`swarmsgd.core.code.Code`, and is chosen in `make_code` here by a setting of
+`swarmsgd.core.wire_code.Code`, and is chosen in `make_code` here by a setting of
 `swarmsgd.settings.swarm`.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache
 
 from swarmsgd.codec import kernels
-from swarmsgd.codec.code import BlockCode
+from swarmsgd.codec.block_code import BlockCode
 from swarmsgd.core.replica import Direct
 
 

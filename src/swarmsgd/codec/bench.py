@@ -10,7 +10,7 @@ import numpy as np
 
 from swarmsgd.codec import make_code, rotates
 from swarmsgd.codec.vectors import zeros
-from swarmsgd.core.code import Bytes
+from swarmsgd.core.wire_code import Bytes
 from swarmsgd.seeds import fixed
 
 

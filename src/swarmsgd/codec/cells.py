@@ -30,8 +30,8 @@ from numba.core import types
 
 from swarmsgd.codec.kernels.compiled import BYTES, VECTOR, kernel
 from swarmsgd.codec.kernels.payloads import CODED, RAW
-from swarmsgd.core.code import Figures
 from swarmsgd.core.lattice import LARGEST_CELL
+from swarmsgd.core.wire_code import Figures
 
 PATIENCE = 2
 _SPREAD = 5.0

@@ -33,8 +33,8 @@ import numpy as np
 import numpy.typing as npt
 
 from swarmsgd.codec.kernels import CODED, LEFT_OUT, RAW, possible
-from swarmsgd.core.code import Allocate, Bytes
 from swarmsgd.core.lattice import BLOCK, blocks_of
+from swarmsgd.core.wire_code import Allocate, Bytes
 from swarmsgd.errors import ProtocolError
 
 PAYLOAD_MAGIC = b"SWL1"

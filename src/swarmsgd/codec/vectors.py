@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from swarmsgd.core.code import Vector
+from swarmsgd.core.wire_code import Vector
 
 _LINE = 64
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from swarmsgd.core import events, messages
-from swarmsgd.core.code import Bytes, Mixed
 from swarmsgd.core.matching import Machine
 from swarmsgd.core.messages import Draft, ExchangeId, Kind, Message
 from swarmsgd.core.replica import Replica
+from swarmsgd.core.wire_code import Bytes, Mixed
 from swarmsgd.errors import ProtocolError
 
 PARTING_S = 0.5

@@ -35,7 +35,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swarmsgd.core.code import Bytes
+from swarmsgd.core.wire_code import Bytes
 from swarmsgd.errors import ProtocolError
 
 VERSION = 2

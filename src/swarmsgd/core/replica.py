@@ -15,13 +15,14 @@ exact opposites, so the sum of all copies stays as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from typing import Any, Protocol
 
 import numpy as np
 
-from swarmsgd.core import exchange
-from swarmsgd.core.code import (
+from swarmsgd.core import arithmetic
+from swarmsgd.core.lattice import blocks_of
+from swarmsgd.core.messages import Draft, Section
+from swarmsgd.core.wire_code import (
     Allocate,
     ApplyAndPublish,
     ApplyPending,
@@ -31,8 +32,6 @@ from swarmsgd.core.code import (
     Mixed,
     Vector,
 )
-from swarmsgd.core.lattice import blocks_of
-from swarmsgd.core.messages import Draft, Section
 from swarmsgd.errors import ModelError, ProtocolError
 
 Alter = Callable[[Vector], None]
@@ -140,13 +139,12 @@ class ExchangedVector:
     """One named vector of one node: x (live), c (copy) and p (pending), float32 [D] each.
 
     What was offered is needed again when the reply comes. As long as the copy has not changed
-    since, it is the copy itself; before the first change it is kept, in `room` if that was made
+    since, it is the copy itself; before the first change it is kept, in `snapshot` if that was made
     beforehand.
     """
 
     __slots__ = (
         "_describe",
-        "_way",
         "alter",
         "bits",
         "burst_max",
@@ -157,7 +155,8 @@ class ExchangedVector:
         "name",
         "offered",
         "pending",
-        "room",
+        "snapshot",
+        "way",
     )
 
     def __init__(
@@ -169,7 +168,7 @@ class ExchangedVector:
         live: Vector,
         copy: Vector,
         pending: Vector,
-        room: Vector | None = None,
+        snapshot: Vector | None = None,
         describe: Callable[[Vector], str] = _somewhere,
     ) -> None:
         self.name = name
@@ -178,20 +177,15 @@ class ExchangedVector:
         self.live = live
         self.copy = copy
         self.pending = pending
-        self.room = room
+        self.snapshot = snapshot
         self.offered: Vector | None = None
         self.has_pending = False
         """Whether an exchange has added to p since the training thread took it."""
         self.burst_max: Figures = np.zeros(blocks_of(copy.size), np.float32)
         """The largest |change| of the last burst that was published, one value a block."""
         self.alter: Alter | None = None
-        self._way = way
+        self.way = way
         self._describe = describe
-
-    @property
-    def way(self) -> Way:
-        """How it gets from and to x."""
-        return self._way
 
     def not_finite(self, vector: Vector) -> ModelError:
         """The error for values that are not finite, and where."""
@@ -203,11 +197,11 @@ class ExchangedVector:
     def keep_offered(self) -> None:
         """Before c changes: what is offered stays at hand for its reply."""
         if self.offered is self.copy:
-            if self.room is None:
+            if self.snapshot is None:
                 self.offered = self.copy.copy()
             else:
-                np.copyto(self.room, self.copy)
-                self.offered = self.room
+                np.copyto(self.snapshot, self.copy)
+                self.offered = self.snapshot
 
     def offer(self, seed: int, allocate: Allocate) -> None:
         """Encode the published copy; what was offered is remembered for `mix`."""
@@ -217,7 +211,7 @@ class ExchangedVector:
 
     def answer(self, offer: Bytes, seed: int, allocate: Allocate) -> Mixed:
         """Decode an offer, encode the reply, change copy and pending."""
-        self._way.make_room(self)
+        self.way.make_room(self)
         self.keep_offered()
         self.has_pending = True
         if self.alter is None:
@@ -229,7 +223,7 @@ class ExchangedVector:
 
     def mix(self, reply: Bytes) -> Mixed:
         """Decode the reply to what was offered, change copy and pending."""
-        self._way.make_room(self)
+        self.way.make_room(self)
         offered, self.offered = self.offered, None
         assert offered is not None
         self.has_pending = True
@@ -243,10 +237,7 @@ class ExchangedVector:
 
     def _apply(self, alter: Alter, change: Vector) -> None:
         alter(change)
-        exchange.mix(self.copy, self.pending, change)
-
-
-_HAS_PENDING = attrgetter("has_pending")
+        arithmetic.mix(self.copy, self.pending, change)
 
 
 class Replica:
@@ -263,7 +254,9 @@ class Replica:
     @property
     def has_pending(self) -> bool:
         """Whether an exchange has added to any p since the training thread took it."""
-        return any(map(_HAS_PENDING, self.vectors))
+        if len(self.vectors) == 1:  # asked at every step
+            return self.vectors[0].has_pending
+        return any(vector.has_pending for vector in self.vectors)
 
     # The training thread's side.
 

@@ -25,7 +25,7 @@ from swarmsgd.graphs.builders import (
     torus,
 )
 from swarmsgd.graphs.graph import Edge, Graph, matching_schedule
-from swarmsgd.graphs.names import GRAPHS, GraphKind, parse
+from swarmsgd.graphs.kinds import GRAPHS, GraphKind, parse
 from swarmsgd.graphs.partners import random_partner, scheduled_partner
 
 __all__ = [

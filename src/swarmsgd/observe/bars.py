@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from swarmsgd.observe.axes import Axis
 from swarmsgd.observe.colours import pale
-from swarmsgd.observe.figures import BOTTOM_PX, TOP_PX, blank
+from swarmsgd.observe.lines import BOTTOM_PX, TOP_PX, blank
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

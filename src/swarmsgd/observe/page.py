@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from swarmsgd.errors import ConfigError
 from swarmsgd.observe.colours import INK
-from swarmsgd.observe.figures import FONT, Series, styled
+from swarmsgd.observe.lines import FONT, Series, styled
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

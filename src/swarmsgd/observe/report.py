@@ -11,7 +11,6 @@ from swarmsgd.observe.axes import Axis
 from swarmsgd.observe.bars import Bar, bars
 from swarmsgd.observe.colours import MUTED, looks
 from swarmsgd.observe.curves import Band, RunCurve, band
-from swarmsgd.observe.figures import Series, any_point, line_plot
 from swarmsgd.observe.finals import (
     SCORE_NAMES,
     digits,
@@ -21,6 +20,7 @@ from swarmsgd.observe.finals import (
     seeds_table,
     step_split,
 )
+from swarmsgd.observe.lines import Series, any_point, line_plot
 from swarmsgd.observe.page import Legend, Part, Row, Table, page
 
 if TYPE_CHECKING:

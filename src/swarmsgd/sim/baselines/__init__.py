@@ -8,5 +8,5 @@ learning rate schedule, and keep its state and batch-norm buffers on their node.
 open it was made in favour of the baseline.
 
 To add one: a file here, a line in `swarmsgd.settings.algorithms`, and one in
-`swarmsgd.sim.command.algorithms`, which makes it.
+`swarmsgd.sim.command.makers`, which makes it.
 """

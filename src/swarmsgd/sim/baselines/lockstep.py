@@ -44,7 +44,7 @@ class Rule(Protocol):
 
 
 class LockStep:
-    """Drives a rule; see `swarmsgd.sim.command.algorithms.Algorithm`.
+    """Drives a rule; see `swarmsgd.sim.command.makers.Algorithm`.
 
     `lengths` is H, drawn once a round for all nodes; the last round may be shorter.
     """

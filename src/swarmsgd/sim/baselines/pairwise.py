@@ -23,7 +23,7 @@ from typing import Protocol
 
 import numpy as np
 
-from swarmsgd.core.code import Bytes
+from swarmsgd.core.wire_code import Bytes
 from swarmsgd.seeds import stream
 from swarmsgd.sim.baselines.costs import FLOAT_BYTES
 from swarmsgd.sim.engine.agenda import Agenda
@@ -89,7 +89,7 @@ class _Average:
 
 
 class Pairwise:
-    """Drives a mixing; see `swarmsgd.sim.command.algorithms.Algorithm`."""
+    """Drives a mixing; see `swarmsgd.sim.command.makers.Algorithm`."""
 
     def __init__(self, fleet: Fleet, ledger: Ledger, mixing: Mixing) -> None:
         config = fleet.config

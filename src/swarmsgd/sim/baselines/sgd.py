@@ -18,7 +18,7 @@ from swarmsgd.sim.engine.speeds import Speeds
 
 
 class Sgd:
-    """See `swarmsgd.sim.command.algorithms.Algorithm`. Ends early if node 0 is killed."""
+    """See `swarmsgd.sim.command.makers.Algorithm`. Ends early if node 0 is killed."""
 
     def __init__(self, fleet: Fleet, ledger: Ledger) -> None:
         config = fleet.config

@@ -18,8 +18,8 @@ from swarmsgd.observe.folder import CURVE, MODEL, SUMMARY
 from swarmsgd.observe.records import Recorder
 from swarmsgd.observe.schema import filled
 from swarmsgd.settings.options import plain
-from swarmsgd.sim.command.algorithms import MAKERS, Algorithm
 from swarmsgd.sim.command.config import SimConfig
+from swarmsgd.sim.command.makers import MAKERS, Algorithm
 from swarmsgd.sim.command.summary import summarise_simulated
 from swarmsgd.sim.engine.fleet import Fleet, Vector, mean_of
 from swarmsgd.sim.engine.ledger import Ledger

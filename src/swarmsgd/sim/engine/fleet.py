@@ -11,11 +11,11 @@ import time
 
 import numpy as np
 
-from swarmsgd.core.code import Vector
+from swarmsgd.core.wire_code import Vector
 from swarmsgd.errors import ModelError
 from swarmsgd.sim.command.config import SimConfig
 from swarmsgd.sim.engine.learners import Learner, learner_of
-from swarmsgd.sim.engine.states import OptimizerStates, zero_rows
+from swarmsgd.sim.engine.optimizer_states import OptimizerStates, zero_rows
 from swarmsgd.tasks import Score, Task
 
 

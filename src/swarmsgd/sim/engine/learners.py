@@ -11,11 +11,11 @@ from typing import Protocol
 
 import torch
 
-from swarmsgd.core.code import Vector
+from swarmsgd.core.wire_code import Vector
 from swarmsgd.settings.optimizer import OptimizerSettings
 from swarmsgd.sim.engine.module_learner import ModuleLearner
+from swarmsgd.sim.engine.optimizer_states import OptimizerStates
 from swarmsgd.sim.engine.quadratic_learner import QuadraticLearner
-from swarmsgd.sim.engine.states import OptimizerStates
 from swarmsgd.tasks import Score, SyntheticTask, Task
 
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from swarmsgd.core.arena import Arena
-from swarmsgd.core.code import Vector
+from swarmsgd.core.wire_code import Vector
 from swarmsgd.settings.optimizer import OptimizerSettings
-from swarmsgd.sim.engine.states import OptimizerStates
+from swarmsgd.sim.engine.optimizer_states import OptimizerStates
 from swarmsgd.tasks import Batch, Score, Task, estimate_batch_norm
 
 

@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 
-from swarmsgd.core.code import Bytes
+from swarmsgd.core.wire_code import Bytes
 from swarmsgd.sim.engine.agenda import Agenda
 from swarmsgd.sim.engine.world import Slowness, World
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch.optim.sgd import sgd
 
-from swarmsgd.core.code import Vector
+from swarmsgd.core.wire_code import Vector
 from swarmsgd.settings.optimizer import OptimizerSettings
 from swarmsgd.sim.engine import quadratic
-from swarmsgd.sim.engine.states import OptimizerStates
+from swarmsgd.sim.engine.optimizer_states import OptimizerStates
 from swarmsgd.tasks import Score, SyntheticTask, node_generator
 
 MOMENTUM = "momentum_buffer"

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swarmsgd.core.code import Bytes, Mixed
 from swarmsgd.core.endpoint import Endpoint, Exchange
 from swarmsgd.core.matching import Machine, Matching
 from swarmsgd.core.node import Burst, Lengths
 from swarmsgd.core.replica import Replica
+from swarmsgd.core.wire_code import Bytes, Mixed
 from swarmsgd.errors import ModelError
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import lengths_stream
@@ -110,7 +110,7 @@ class VirtualNode:
     @property
     def finished(self) -> bool:
         """Whether it has made all its steps."""
-        return self.left <= 0
+        return self._stage.fleet.steps_N[self.rank] >= self._stage.budget
 
     def begin(self) -> None:
         """Start to compute now."""

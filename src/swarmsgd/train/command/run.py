@@ -20,8 +20,8 @@ from swarmsgd.observe.view import RunView
 from swarmsgd.observe.words import notice, totals
 from swarmsgd.settings.options import plain
 from swarmsgd.tasks import Task
-from swarmsgd.train.command.algorithms import NODE_MAKERS
 from swarmsgd.train.command.config import TrainConfig
+from swarmsgd.train.command.makers import NODE_MAKERS
 from swarmsgd.train.command.summary import summarise_real
 from swarmsgd.train.launch.launch import describe, prefix
 from swarmsgd.train.launch.launcher import Launcher

@@ -29,9 +29,9 @@ from swarmsgd.observe.view import record_path
 from swarmsgd.seeds import seed_for
 from swarmsgd.tasks import Task, estimate_batch_norm
 from swarmsgd.tasks.base import device_of
-from swarmsgd.train.command.algorithms import NODE_MAKERS, MeanModel, NodeAlgorithm
 from swarmsgd.train.command.config import TrainConfig
 from swarmsgd.train.command.devices import device_of_node
+from swarmsgd.train.command.makers import NODE_MAKERS, MeanModel, NodeAlgorithm
 
 PROGRESS_S = 0.5
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from swarmsgd.codec import host_way, kernels, vectors
-from swarmsgd.core.code import Code, Vector
 from swarmsgd.core.replica import ExchangedVector
+from swarmsgd.core.wire_code import Code, Vector
 from swarmsgd.train.node.transfers import OVER, DeviceEvent, Transfers, transfers_for
 
 
@@ -43,7 +43,7 @@ def stage(
         live=copy if staged else x.numpy(),
         copy=copy,
         pending=staged.given() if staged else vectors.zeros(copy.size),
-        room=vectors.zeros(copy.size),
+        snapshot=vectors.zeros(copy.size),
         describe=lambda vector: describe(torch.from_numpy(vector)),
     )
 

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from swarmsgd.core.code import Bytes, Mixed
 from swarmsgd.core.endpoint import Endpoint, Exchange
 from swarmsgd.core.matching import Machine
 from swarmsgd.core.replica import Replica
+from swarmsgd.core.wire_code import Bytes, Mixed
 from swarmsgd.errors import LinkClosed
 from swarmsgd.observe.records import Recorder
 from swarmsgd.transport.base import LinkBackedUp, Transport

@@ -18,7 +18,7 @@ from swarmsgd.sim.baselines.sgd import Sgd
 from swarmsgd.sim.command.config import SimConfig
 from swarmsgd.sim.engine.fleet import Fleet, Vector
 from swarmsgd.sim.engine.ledger import Ledger
-from swarmsgd.sim.swarm.engine import SwarmEngine
+from swarmsgd.sim.swarm.nodes import SwarmEngine
 
 
 class Algorithm(Protocol):

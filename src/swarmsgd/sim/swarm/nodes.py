@@ -11,10 +11,10 @@ import numpy as np
 from swarmsgd import graphs
 from swarmsgd.codec import host_way, kernels, make_code
 from swarmsgd.core import messages
-from swarmsgd.core.code import Bytes
 from swarmsgd.core.matching import Machine, Matching
 from swarmsgd.core.node import Node
 from swarmsgd.core.replica import ExchangedVector, Replica
+from swarmsgd.core.wire_code import Bytes
 from swarmsgd.graphs import random_partner
 from swarmsgd.settings.swarm import lengths_of
 from swarmsgd.sim.engine.agenda import Agenda
@@ -30,7 +30,7 @@ UNBOUNDED = 1 << 62
 
 
 class SwarmEngine:
-    """The engine; see `swarmsgd.sim.command.algorithms.Algorithm`."""
+    """The engine; see `swarmsgd.sim.command.makers.Algorithm`."""
 
     def __init__(self, fleet: Fleet, ledger: Ledger) -> None:
         config = fleet.config

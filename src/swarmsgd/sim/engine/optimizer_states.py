@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from swarmsgd.codec import vectors
 from swarmsgd.core.arena import Arena
-from swarmsgd.core.code import Vector
+from swarmsgd.core.wire_code import Vector
 
 TorchState = defaultdict[Tensor, Any]
 """As `torch.optim.Optimizer.state`: parameter -> name -> what is remembered."""
@@ -28,7 +29,7 @@ may round differently elsewhere.
 def zero_rows(num_nodes: int, dim: int) -> Vector:
     """Zeros [N, D], float32; each row is contiguous and begins where torch aligns a vector."""
     stride = -(-dim // _ALIGNED) * _ALIGNED
-    return torch.zeros(num_nodes, stride).numpy()[:, :dim]
+    return vectors.zeros(num_nodes * stride).reshape(num_nodes, stride)[:, :dim]
 
 
 class OptimizerStates:

@@ -16,8 +16,8 @@ from swarmsgd.codec import kernels, packing
 from swarmsgd.codec.cells import Cells
 from swarmsgd.codec.packing import Format
 from swarmsgd.codec.vectors import empty
-from swarmsgd.core.code import Allocate, Bytes, Figures, Mixed, Vector
 from swarmsgd.core.lattice import BLOCK, CODED_BITS, EXCHANGEABLE, cells_in_reach
+from swarmsgd.core.wire_code import Allocate, Bytes, Figures, Mixed, Vector
 from swarmsgd.errors import ConfigError, ModelError, ProtocolError
 
 _LOCAL = threading.local()
