@@ -103,7 +103,7 @@ def join(
     return Swarm(model, optimizer, config, chosen, node, arena, states, connection, recorder)
 
 
-join.__signature__ = with_settings(join)  # type: ignore[attr-defined]
+join.__signature__ = with_settings(join)
 
 
 def connect(
