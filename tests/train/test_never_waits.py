@@ -16,6 +16,7 @@ from swarmsgd import graphs
 from swarmsgd.codec import make_code
 from swarmsgd.core.arena import Arena
 from swarmsgd.core.node import Node
+from swarmsgd.errors import ModelError
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import SwarmSettings
 from swarmsgd.testing.memory import MemoryNetwork
@@ -127,5 +128,17 @@ def test_a_step_that_a_grad_scaler_skips_is_not_a_local_step(fused: bool):
             scaler.update()
             assert torch.equal(before, rig.model.weight) == (scale != 1.0)
         assert rig.swarm.stats()["steps"] == 2
+    finally:
+        rig.close()
+
+
+def test_a_parameter_that_was_moved_is_named_at_the_end_of_its_burst():
+    rig = Rig()
+    try:
+        rig.model.weight.data = rig.model.weight.data.clone()
+        with pytest.raises(ModelError, match="parameter weight was moved"):
+            for _ in range(4):
+                rig.step()
+        assert rig.swarm.stats()["started"] == 0
     finally:
         rig.close()
