@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -94,9 +94,11 @@ class RunConfig:
         name, preset = find_task(task) if isinstance(task, str) else (name_of(task), {})
         parts = {part: kind() for part, kind in cls._parts(name).items()}
         parts["task"] = replace(parts["task"], **preset) if isinstance(task, str) else task
-        parts |= {part: given.pop(part) for part in parts if is_dataclass(given.get(part))}
         options = cls.options(name)
+        defaults = _task_defaults(name, given, options)
+        parts |= {part: given.pop(part) for part in parts if is_dataclass(given.get(part))}
         known("option", given, [option for part in options.values() for option in part])
+        given = defaults | given
         for part, mine in options.items():
             read = {n: option.read(given.pop(n)) for n, option in mine.items() if n in given}
             if part == OWN:
@@ -110,7 +112,7 @@ class RunConfig:
         """Part -> its options, for a run of this task (a name of `TASKS`); the run's own are under
         `OWN`. An option that several parts have is the run's.
         """
-        own = options_of(cls)
+        own, defaults = options_of(cls), TASKS[task].run
         found = {OWN: {name: option for name, option in own.items() if option.offered}}
         for part, kind in cls._parts(task).items():
             found[part] = {
@@ -118,7 +120,10 @@ class RunConfig:
                 for name, option in options_of(kind).items()
                 if option.offered and name not in own
             }
-        return found
+        return {
+            part: {n: replace(o, default=defaults.get(n, o.default)) for n, o in mine.items()}
+            for part, mine in found.items()
+        }
 
     @classmethod
     def _parts(cls, task: str) -> dict[str, type]:
@@ -162,6 +167,21 @@ class RunConfig:
         parts = cls._parts(found["task"].pop("name"))
         made = {part: kind(**_read(kind, found.pop(part))) for part, kind in parts.items()}
         return cls(**made, **_read(cls, found))
+
+
+def _task_defaults(
+    task: str, given: Mapping[str, Any], options: Mapping[str, Collection[str]]
+) -> dict[str, Any]:
+    """Options of a run that a task has defaults of its own for. None for a part that is `given`
+    whole; and those of its optimizer are for that one, so none of them if another is given.
+    """
+    defaults = TASKS[task].run
+    its = defaults.get("optimizer", OptimizerSettings.optimizer)
+    not_for = {part for part in options if is_dataclass(given.get(part))}
+    if given.get("optimizer", its) != its:
+        not_for.add("optimizer")
+    left_out = {name for part in not_for for name in options[part]}
+    return {name: value for name, value in defaults.items() if name not in left_out}
 
 
 def _read(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -35,13 +36,15 @@ class Score:
     """How good a model is on `samples` samples; `loss` is their mean.
 
     `accuracy` is a share in [0, 1], or None where the task has no such thing. `extra` holds what
-    only this task knows, by name, e.g. ``{"distance": 0.01}``.
+    only this task knows, by name, e.g. ``{"bleu": 29.3}``. `about` says how it was taken where that
+    must be known to compare scores, e.g. sacrebleu's signature.
     """
 
     loss: float
     samples: int
     accuracy: float | None = None
     extra: Mapping[str, float] = field(default_factory=dict)
+    about: str = ""
 
 
 class Task(Protocol):
@@ -87,6 +90,15 @@ class Task(Protocol):
     def train_score(self, model: nn.Module) -> Score:
         """The score on a fixed sample of all nodes' training data."""
         ...
+
+
+def write_files(task: Task, folder: Path) -> None:
+    """Keep in `folder` what the task's model cannot be used without, a vocabulary for instance: a
+    task that has such has a method ``files() -> Mapping[str, bytes]``, name -> contents.
+    """
+    files: Callable[[], Mapping[str, bytes]] = getattr(task, "files", dict)
+    for name, contents in files().items():
+        (folder / name).write_bytes(contents)
 
 
 @contextmanager

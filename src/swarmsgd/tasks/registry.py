@@ -18,6 +18,8 @@ class _Entry(NamedTuple):
     options: type[Any]
     make: Callable[[Any, int, Notify], Task]
     help: str
+    run: Mapping[str, Any] = {}
+    """Options of a run that have other defaults for this task, e.g. its optimizer and rate."""
 
 
 TASKS: Mapping[str, _Entry] = {

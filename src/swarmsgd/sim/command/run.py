@@ -24,6 +24,7 @@ from swarmsgd.sim.command.summary import summarise_simulated
 from swarmsgd.sim.engine.fleet import Fleet, Vector, mean_of
 from swarmsgd.sim.engine.ledger import Ledger
 from swarmsgd.tasks import Notify, Score, Task
+from swarmsgd.tasks.base import write_files
 
 OnPoint = Callable[[dict[str, Any]], None]
 """Called with each point of the curve as it is made."""
@@ -197,6 +198,7 @@ class _Run:
 
 
 def write_result(result: Result, folder: Path) -> None:
-    """`summary.json` and `model.safetensors` of a run."""
+    """`summary.json`, `model.safetensors` and what the model needs."""
     (folder / SUMMARY).write_text(json.dumps(plain(result.summary), indent=2) + "\n")
     (folder / MODEL).write_bytes(save(result.state_dict()))
+    write_files(result.task, folder)

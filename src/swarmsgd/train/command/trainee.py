@@ -28,7 +28,7 @@ from swarmsgd.observe.folder import CONFIG, MODEL
 from swarmsgd.observe.view import record_path
 from swarmsgd.seeds import seed_for
 from swarmsgd.tasks import Task, estimate_batch_norm
-from swarmsgd.tasks.base import device_of
+from swarmsgd.tasks.base import device_of, write_files
 from swarmsgd.train.command.config import TrainConfig
 from swarmsgd.train.command.devices import device_of_node
 from swarmsgd.train.command.makers import NODE_MAKERS, MeanModel, NodeAlgorithm
@@ -197,6 +197,7 @@ class _Run:
         about = {"task": self.task.name, "nodes": str(len(mean.nodes)), "steps": str(self.steps)}
         unfinished.write_bytes(save(model.state_dict(), metadata=about))
         unfinished.rename(self.folder / MODEL)
+        write_files(self.task, self.folder)
         self.score("mean", model)
 
 
