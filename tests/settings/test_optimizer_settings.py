@@ -1,5 +1,6 @@
 """The optimizer as a value: what it refuses, and that it is torch's."""
 
+import math
 from typing import Any
 
 import pytest
@@ -26,6 +27,8 @@ from swarmsgd.settings.optimizer import OPTIMIZERS, SCHEDULES, OptimizerSettings
         ({"optimizer": "adam", "nesterov": True}, "adam has no nesterov"),
         ({"beta1": 0.8}, "sgd has no beta1: leave it out, or take optimizer adam or adamw"),
         ({"nesterov": True, "momentum": 0.0}, "nesterov is True but momentum is 0"),
+        ({"warmup": 1.0}, "warmup is 1.0, wanted a number of at least 0 and below 1"),
+        ({"schedule": "inverse-sqrt"}, "inverse-sqrt, which falls .* give a share of the run"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused_by_name(settings: dict[str, Any], message: str):
@@ -49,14 +52,32 @@ def test_every_optimizer_of_the_table_is_torch_s_with_the_settings_it_takes(name
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_a_schedule_begins_at_lr(name: str):
-    assert OptimizerSettings(lr=0.4, schedule=name).rate(0.0) == 0.4
+def test_a_schedule_begins_at_lr_when_the_warm_up_is_over(name: str):
+    settings = OptimizerSettings(lr=0.4, schedule=name, warmup=0.25)
+    assert [settings.rate(done) for done in (0.0, 0.125, 0.25)] == [0.0, 0.2, 0.4]
+    if name != "inverse-sqrt":
+        assert OptimizerSettings(lr=0.4, schedule=name).rate(0.0) == 0.4
 
 
-def test_the_cosine_goes_to_zero_and_constant_stays():
-    cosine = OptimizerSettings(lr=0.4, schedule="cosine")
-    assert [round(cosine.rate(done), 6) for done in (0.5, 1)] == [0.2, 0.0]
-    assert OptimizerSettings(lr=0.4, schedule="constant").rate(1.0) == 0.4
+@pytest.mark.parametrize(
+    ("name", "middle", "late", "end"),
+    [
+        ("cosine", 0.2, 0.2 * (1 + math.cos(0.9 * math.pi)), 0.0),
+        ("linear", 0.2, 0.04, 0.0),
+        ("wsd", 0.4, 0.2, 0.0),
+        ("constant", 0.4, 0.4, 0.4),
+    ],
+)
+def test_each_schedule_goes_as_it_says(name: str, middle: float, late: float, end: float):
+    for warmup in (0.0, 0.5):
+        settings = OptimizerSettings(lr=0.4, schedule=name, warmup=warmup)
+        rates = [settings.rate(warmup + (1 - warmup) * done) for done in (0.5, 0.9, 1.0)]
+        assert rates == pytest.approx([middle, late, end], abs=1e-12)
+
+
+def test_inverse_sqrt_halves_when_four_times_the_warm_up_is_over():
+    settings = OptimizerSettings(lr=0.4, schedule="inverse-sqrt", warmup=0.1)
+    assert settings.rate(0.4) == pytest.approx(0.2)
 
 
 def test_gradients_are_clipped_as_one_vector_and_only_where_they_are_longer():

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from swarmsgd.cli import main
 from swarmsgd.observe.records import read_records
-from swarmsgd.observe.schema import SCORES, wrong
+from swarmsgd.observe.schema import wrong
 from swarmsgd.observe.summary import FIGURES
 from swarmsgd.sim.command.config import SimConfig
 from swarmsgd.sim.engine.world import World
@@ -74,7 +74,7 @@ def test_every_line_of_the_records_and_every_figure_is_documented(algorithm: str
             assert wrong(record) == [], record
     assert lines >= 5
     summary = summary_of(tmp_path / "a")
-    assert list(summary) == [*FIGURES, *SCORES]
+    assert list(summary) == [*FIGURES, "excess", "distance"]
     assert all(summary[name] is None for name, f in FIGURES.items() if f.runs == "real")
 
 

@@ -35,6 +35,9 @@ def documented(cls: type) -> dict[str, tuple[str, str]]:
 
 
 SCORES: Mapping[str, tuple[str, str]] = {
+    "bleu": ("number", "BLEU (0 to 100) of the translated test set; translation only"),
+    "bits_per_byte": ("number", "loss in bits for each byte of the text; language only"),
+    "perplexity": ("number", "exp of the loss; text only"),
     "excess": ("number", "loss above the optimum's; synthetic tasks only"),
     "distance": ("number", "norm of mean model - optimum; synthetic tasks only"),
 }

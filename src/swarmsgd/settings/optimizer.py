@@ -48,22 +48,37 @@ OPTIMIZERS: Mapping[str, _Kind] = {
 another of torch.optim, if its step needs no closure.
 """
 
-_TAKES_ALL = frozenset({"optimizer", "lr", "schedule", "clip_norm"})
+_TAKES_ALL = frozenset({"optimizer", "lr", "schedule", "warmup", "clip_norm"})
 """Settings that every optimizer has."""
 
 
 class _Schedule(NamedTuple):
-    factor: Callable[[float], float]
+    factor: Callable[[float, float], float]
+    """Of the share (0 to 1) of what follows the warm-up that is over, and the warm-up's share of
+    the run.
+    """
     help: str
 
 
+DECAY = 0.2
+"""Share of what follows the warm-up over which wsd goes to 0."""
+
 SCHEDULES: Mapping[str, _Schedule] = {
     "cosine": _Schedule(
-        lambda done: 0.5 * (1 + math.cos(math.pi * done)), "from lr to 0 along half a cosine"
+        lambda x, _: 0.5 * (1 + math.cos(math.pi * x)), "from lr to 0 along half a cosine"
     ),
-    "constant": _Schedule(lambda done: 1.0, "lr all the time"),
+    "linear": _Schedule(lambda x, _: 1 - x, "from lr to 0 along a line"),
+    "wsd": _Schedule(
+        lambda x, _: min(1.0, (1 - x) / DECAY),
+        "lr held, then to 0 along a line over the last fifth (Hu 2024)",
+    ),
+    "inverse-sqrt": _Schedule(
+        lambda x, warm: math.sqrt(warm / (warm + x * (1 - warm))),
+        "lr falls as 1 / sqrt(step) after the warm-up (Vaswani 2017)",
+    ),
+    "constant": _Schedule(lambda x, _: 1.0, "lr all the time"),
 }
-"""Name -> share of the run done -> factor of the learning rate, and a line of help."""
+"""Name -> how the rate goes after the warm-up, and a line of help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +92,10 @@ class OptimizerSettings:
     """Learning rate of every node; tune it for each algorithm."""
 
     schedule: str = setting("cosine", table=SCHEDULES)
-    """How the learning rate goes over the run: cosine or constant."""
+    """How the learning rate goes over the run: cosine, linear, wsd, inverse-sqrt or constant."""
+
+    warmup: float = 0.0
+    """Share of the run over which the rate rises from 0 to lr along a line; then the schedule."""
 
     momentum: float = 0.9
     """Momentum (sgd); it stays on the node unless exchanged."""
@@ -104,6 +122,12 @@ class OptimizerSettings:
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         one_of("schedule", self.schedule, SCHEDULES)
         number("lr", self.lr, above=0)
+        number("warmup", self.warmup, least=0, below=1)
+        if self.schedule == "inverse-sqrt" and not self.warmup:
+            raise ConfigError(
+                "schedule is inverse-sqrt, which falls from the end of the warm-up on, but warmup "
+                "is 0: give a share of the run, for instance 0.1"
+            )
         for name in ("momentum", "beta1", "beta2"):
             number(name, getattr(self, name), least=0, below=1)
         number("weight_decay", self.weight_decay, least=0)
@@ -147,14 +171,17 @@ class OptimizerSettings:
         return self.beta1, self.beta2
 
     def make(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """Torch's optimizer over `parameters`, at the rate of a run's first step."""
+        """Torch's optimizer over `parameters`; its rate is set before each step."""
         kind = OPTIMIZERS[self.optimizer]
         options = {name: getattr(self, name) for name in kind.takes}
-        return kind.make(parameters, lr=self.rate(0.0), **options)
+        return kind.make(parameters, lr=self.lr, **options)
 
     def rate(self, done: float) -> float:
         """The learning rate when a share `done` (0 to 1) of the run is over."""
-        return self.lr * SCHEDULES[self.schedule].factor(done)
+        if done < self.warmup:
+            return self.lr * done / self.warmup
+        over = (done - self.warmup) / (1 - self.warmup)
+        return self.lr * SCHEDULES[self.schedule].factor(over, self.warmup)
 
     def clip(self, parameters: Iterable[nn.Parameter]) -> None:
         """Clip the gradients in place, as one vector, if `clip_norm` is set."""
