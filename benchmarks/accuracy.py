@@ -76,8 +76,8 @@ def main() -> None:
         rows.append([
             name, rate, f"{statistics.mean(accuracies):.2f}",
             " ".join(f"{a:.2f}" for a in accuracies),
-            f"{100 * statistics.mean(r['best_node_accuracy'] for r in runs):.2f}",
-            f"{100 * statistics.mean(r['worst_node_accuracy'] for r in runs):.2f}",
+            f"{100 * statistics.mean(r['best_node_score'] for r in runs):.2f}",
+            f"{100 * statistics.mean(r['worst_node_score'] for r in runs):.2f}",
             f"{statistics.mean(r['bytes_sent'] for r in runs) / 1e6:.0f}",
             f"{statistics.mean(r['wall_s'] for r in runs):.0f}",
         ])  # fmt: skip

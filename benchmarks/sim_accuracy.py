@@ -58,7 +58,7 @@ def run(nodes: int, folder: Path, jobs: int, *, alone: bool) -> dict[str, Any]:
     make_folder(folder, json.dumps(vars(recipe), default=str))
     Comparing(recipe, folder, jobs, sys.stdout).all()
     chosen = json.loads((folder / CHOSEN).read_text())
-    wanted = ("mean_accuracy", "worst_node_accuracy", "wall_s", "step_ms", "synchronization")
+    wanted = ("mean_accuracy", "worst_node_score", "wall_s", "step_ms", "synchronization")
     return {
         "rates": chosen["rates"],
         "tuning": json.loads((folder / TUNING).read_text()),

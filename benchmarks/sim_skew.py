@@ -74,8 +74,8 @@ def run(
     summary = simulate(config).summary
     return {
         "mean": summary["mean_accuracy"],
-        "worst": summary["worst_node_accuracy"],
-        "best": summary["best_node_accuracy"],
+        "worst": summary["worst_node_score"],
+        "best": summary["best_node_score"],
         "gamma": summary["gamma"],
         "bytes_a_node": summary["bytes_a_node"],
     }

@@ -107,13 +107,31 @@ def test_the_summary_is_a_table_of_the_mean_and_every_node() -> None:
         "blocked_s": 0.5,
     }
     dead = dict.fromkeys(node) | {"node": 1, "failed": True}
-    summary = {"mean_accuracy": 0.75, "mean_loss": 1.0, "nodes_detail": [node, dead]}
+    mean = {"mean_accuracy": 0.75, "mean_loss": 1.0, "score": "accuracy", "scores": {}}
+    summary = mean | {"nodes_detail": [node, dead]}
     out = io.StringIO()
     RichConsole(file=out, width=120).print(summary_table(summary))
     rows = [" ".join(line.split()) for line in out.getvalue().splitlines()]
-    assert "mean model 75.00 % 1.0000" in rows
-    assert "node 0 50.00 % 1.2500 1,200 1.0 2.0 3.0 7 1.2 kB 0.50 s" in rows
+    assert "mean model 75.00% 1.0000" in rows
+    assert "node 0 50.00% 1.2500 1,200 1.0 2.0 3.0 7 1.2 kB 0.50 s" in rows
     assert "node 1 (failed) - - - - - - - - -" in rows
+
+
+def test_a_task_s_own_scores_have_columns_of_their_own() -> None:
+    node = dict.fromkeys(
+        ("steps", "step_ms_p50", "step_ms_p99", "step_ms_max", "exchanges", "bytes_sent",
+         "blocked_s", "accuracy")
+    ) | {"node": 0, "failed": False, "loss": 1.5, "scores": {"bleu": 28.125}}  # fmt: skip
+    summary = {
+        "mean_accuracy": None, "mean_loss": 1.0, "score": "bleu",
+        "scores": {"bleu": 30.0, "hits": 4.0}, "nodes_detail": [node],
+    }  # fmt: skip
+    out = io.StringIO()
+    RichConsole(file=out, width=120).print(summary_table(summary))
+    rows = [" ".join(line.split()) for line in out.getvalue().splitlines()]
+    assert rows[1].startswith("loss BLEU hits steps")
+    assert "mean model 1.0000 30.00 4" in rows
+    assert any(row.startswith("node 0 1.5000 28.12 -") for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from swarmsgd.observe.curves import RunCurve
 from swarmsgd.observe.finals import digits, duration, final_table, step_split, trimmed
 from swarmsgd.observe.lines import Series, line_plot
 from swarmsgd.observe.page import Row, Table, page, write_page
-from swarmsgd.observe.report import compare_page, score_panels, single_page, time_axis
+from swarmsgd.observe.report import compare_page, score_of, score_panels, single_page, time_axis
 
 X, Y = Axis(title="virtual time (s)"), Axis(title="loss")
 
@@ -230,3 +231,23 @@ def test_numbers_are_written_for_people():
     ]  # fmt: skip
     assert [trimmed(v) for v in (0.05, 10.0, 1234567.0)] == ["0.05", "10", "1.23e+06"]
     assert [duration(v) for v in (42.123, 3723.0)] == ["42.1 s", "1:02:03"]
+
+
+def test_runs_are_judged_by_what_their_summaries_say():
+    told = {"score": "bleu", "better": "higher"}
+    runs = [
+        made_up_run(name, accuracy=None, bleu=bleu) for name, bleu in (("swarm", 30), ("sgd", 28))
+    ]
+    runs = [replace(run, summaries=[told]) for run in runs]
+    assert score_of(runs) == "bleu"
+    table = final_table(runs, "bleu")
+    assert table.columns[1] == "final BLEU" and [r[1] for r in table.rows] == ["**30.00**", "28.00"]
+    assert "time to BLEU 28" in table.columns
+
+
+@pytest.mark.parametrize(("better", "bold"), [("higher", "**0.9**"), ("lower", "**0.8**")])
+def test_a_task_s_own_score_is_better_as_it_says(better: str, bold: str):
+    told = {"score": "hits", "better": better}
+    runs = [made_up_run(name, accuracy=None, hits=h) for name, h in (("swarm", 0.9), ("sgd", 0.8))]
+    table = final_table([replace(run, summaries=[told]) for run in runs], "hits")
+    assert bold in [row[1] for row in table.rows]

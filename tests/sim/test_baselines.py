@@ -79,7 +79,7 @@ def _one_thread():
 @pytest.mark.parametrize("name", BASELINES)
 def test_every_baseline_finds_the_optimum_of_quadratics(name: str):
     start, *_, end = simulate(config(algorithm=name, epochs=3)).curve
-    assert end["excess"] < 0.01 * start["excess"]
+    assert end["scores"]["excess"] < 0.01 * start["scores"]["excess"]
     assert end["samples"] == 3 * 6 * 60
 
 

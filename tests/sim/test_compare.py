@@ -165,20 +165,37 @@ def test_a_label_makes_a_folder_inside_the_comparisons():
     assert folder_of("../x") == "-x"
 
 
+FIGURES_OF_A_RUN = {field: 0.5 for field, _, _ in TABLE_COLUMNS.values()} | {
+    "mean_accuracy": 0.5, "mean_loss": 0.5, "mean_score": 0.5,
+    "score": "accuracy", "scores": {}, "stopped": None,
+}  # fmt: skip
+
+
+def test_runs_are_compared_by_what_their_task_is_judged_by():
+    figures = FIGURES_OF_A_RUN | {
+        "mean_accuracy": None, "mean_score": 28.0, "score": "bleu", "scores": {"bleu": 28.0},
+    }  # fmt: skip
+    better = figures | {"mean_score": 30.0, "scores": {"bleu": 30.0}}
+    head, _, row = markdown({"a": 0.1}, {"a": {0: figures, 1: better}}).splitlines()
+    assert [cell.strip() for cell in head.split("|")[1:5]] == ["variant", "rate", "BLEU", "loss"]
+    cells = [cell.strip() for cell in row.split("|")]
+    assert cells[3] == "29.00" and cells[-2] == "28.00 30.00"
+
+
 def test_a_variant_of_which_a_seed_diverged_has_no_means():
-    figures = {field: 0.5 for field, _, _ in TABLE_COLUMNS.values()} | {"stopped": None}
+    figures = FIGURES_OF_A_RUN
     table = markdown({"a": 0.1, "b": 0.1}, {"a": {0: figures, 1: None}, "b": {0: figures}})
     broken, whole = table.splitlines()[2:]
     *means, accuracies = (cell.strip() for cell in broken.split("|")[3:-1])
-    assert set(means) == {"-"} and accuracies == "50.00 diverged"
-    assert whole.split("|")[3].strip() == "50.00"
+    assert set(means) == {"-"} and accuracies == "50.00% diverged"
+    assert whole.split("|")[3].strip() == "50.00%"
 
 
 def test_a_variant_that_ended_early_is_marked_and_explained():
-    figures = {field: 0.5 for field, _, _ in TABLE_COLUMNS.values()} | {"stopped": None}
+    figures = FIGURES_OF_A_RUN
     early = figures | {"stopped": "node 1 was killed", "epochs": 0.9}
     lines = markdown({"a": 0.1, "b": 0.1}, {"a": {0: early}, "b": {0: figures}}).splitlines()
-    assert "50.00*" in lines[2] and "*" not in lines[3]
+    assert "50.00%*" in lines[2] and "*" not in lines[3]
     assert lines[5] == "\\* a ended at 0.50 s, after 0.90 passes: node 1 was killed"
 
 

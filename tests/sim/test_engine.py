@@ -220,7 +220,7 @@ def test_a_node_alone_trains_and_sends_nothing():
     result = simulate(config(nodes=1))
     assert result.summary["exchanges"] == result.summary["bytes_sent"] == 0
     assert result.summary["gamma"] == 0
-    assert result.curve[-1]["excess"] < 0.1 * result.curve[0]["excess"]
+    assert result.curve[-1]["scores"]["excess"] < 0.1 * result.curve[0]["scores"]["excess"]
 
 
 SGD = [(0.0, 0.0), (0.9, 0.0), (0.9, 0.01), (0.0, 0.01)]

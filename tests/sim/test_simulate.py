@@ -39,7 +39,7 @@ def test_a_run_prints_its_curve_and_leaves_its_files(tmp_path: Path, capsys: Any
     assert lines[0].startswith("synthetic, 3 nodes, swarm, complete, H 4, non-blocking, 8 bits")
     assert lines[1].split()[:3] == ["epoch", "virtual", "s"]
     assert [line.split()[0] for line in lines[2:7]] == ["0.00", "0.25", "0.50", "0.75", "1.00"]
-    assert lines[7].startswith("mean model loss ")
+    assert lines[7].startswith("mean model excess loss ")
     assert lines[-1] == f"written to {tmp_path / 'a'}; report.html there has the plots"
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
         "config.json", "curve.jsonl", "model.safetensors",
@@ -74,7 +74,7 @@ def test_every_line_of_the_records_and_every_figure_is_documented(algorithm: str
             assert wrong(record) == [], record
     assert lines >= 5
     summary = summary_of(tmp_path / "a")
-    assert list(summary) == [*FIGURES, "excess", "distance"]
+    assert list(summary) == list(FIGURES)
     assert all(summary[name] is None for name, f in FIGURES.items() if f.runs == "real")
 
 
@@ -146,7 +146,7 @@ def test_above_256_nodes_only_the_curve_is_recorded(tmp_path: Path):
 def test_a_run_without_scores_of_single_nodes_says_nothing_of_them(tmp_path: Path, capsys: Any):
     assert simulate(tmp_path / "a", "--score-nodes", "0") == 0
     assert "single nodes" not in capsys.readouterr().out
-    assert summary_of(tmp_path / "a")["worst_node_accuracy"] is None
+    assert summary_of(tmp_path / "a")["worst_node_score"] is None
 
 
 @pytest.mark.parametrize("mode", ["blocking", "matching"])

@@ -16,8 +16,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from swarmsgd.observe.schema import SCORES
 from swarmsgd.observe.view import NodeView, RunView
+from swarmsgd.scores import metric_of, value_of
 
 READ_S = 0.25
 PLAIN_S = 5.0
@@ -147,34 +147,18 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     """The end of a run as a table, from the contents of its `summary.json`."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("")
-    scores = [name for name in SCORES if name in summary]
-    for name in (
-        "accuracy",
-        "loss",
-        *scores,
-        "steps",
-        "step ms p50",
-        "p99",
-        "max",
-        "exchanges",
-        "sent",
-    ):
+    scores = ["accuracy"] if summary["score"] == "accuracy" else []
+    scores += ["loss", *summary["scores"]]
+    steps = ("steps", "step ms p50", "p99", "max", "exchanges", "sent", "blocked")
+    for name in (*(metric_of(score).title for score in scores), *steps):
         table.add_column(name, justify="right")
-    table.add_column("blocked", justify="right")
     if summary["mean_loss"] is not None:
-        table.add_row(
-            "mean model",
-            _percent(summary["mean_accuracy"]),
-            _number(summary["mean_loss"], 4),
-            *(_number(summary[name], 4) for name in scores),
-            style="bold",
-        )
+        mean = {"accuracy": summary["mean_accuracy"], "loss": summary["mean_loss"]}
+        table.add_row("mean model", *_scores(scores, mean | summary["scores"]), style="bold")
     for node in summary["nodes_detail"]:
         table.add_row(
             f"node {node['node']}" + (" (failed)" if node["failed"] else ""),
-            _percent(node["accuracy"]),
-            _number(node["loss"], 4),
-            *(_number(node[name], 4) for name in scores),
+            *_scores(scores, node),
             _number(node["steps"], 0),
             *(_number(node[f"step_ms_{name}"], 1) for name in ("p50", "p99", "max")),
             _number(node["exchanges"], 0),
@@ -185,8 +169,8 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f} %"
+def _scores(names: Iterable[str], fields: Mapping[str, Any]) -> Iterable[str]:
+    return (metric_of(name).write(value_of(name, fields)) for name in names)
 
 
 def _number(value: float | None, digits: int) -> str:

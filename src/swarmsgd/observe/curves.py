@@ -19,8 +19,8 @@ from swarmsgd.observe.records import Record, read_records
 
 @dataclass(frozen=True, kw_only=True)
 class RunCurve:
-    """One algorithm's runs in one world: a list of records of kind "curve" for each seed, and what
-    each seed's `summary.json` says.
+    """One algorithm's runs in one world: a list of records of kind "curve" for each seed, their
+    `scores` as fields of their own, and what each seed's `summary.json` says.
 
     `label` names it on the page, `group` is the algorithm that gives the colour.
     """
@@ -68,7 +68,11 @@ def read_run(label: str, group: str, folders: Sequence[str | os.PathLike[str]]) 
     Raises DataError for a missing or damaged file, ConfigError if no folder holds a point.
     """
     seeds = [
-        [record for record in read_records(Path(folder) / CURVE) if record["kind"] == "curve"]
+        [
+            {**(point.get("scores") or {}), **point}
+            for point in read_records(Path(folder) / CURVE)
+            if point["kind"] == "curve"
+        ]
         for folder in folders
     ]
     summaries = [_summary(Path(folder) / SUMMARY) for folder in folders]
@@ -122,14 +126,16 @@ def band(run: RunCurve, x: str, y: str, *, positive_x: bool = False) -> Band:
     return Band(x_list, middle, low, high, broken)
 
 
-def first_reach(run: RunCurve, x: str, y: str, target: float) -> float | None:
-    """Mean over the seeds of the first x at which y is at least the target; None if a seed never
-    gets there.
+def first_reach(
+    run: RunCurve, x: str, y: str, target: float, *, higher: bool = True
+) -> float | None:
+    """Mean over the seeds of the first x at which y is at least the target (at most, if less is
+    better); None if a seed never gets there.
     """
     found: list[float] = []
     for points in run.seeds:
         xs, ys = _pairs(points, x, y, False)
-        there = np.flatnonzero(ys >= target)
+        there = np.flatnonzero(ys >= target if higher else ys <= target)
         if len(there) == 0:
             return None
         found.append(float(xs[there[0]]))

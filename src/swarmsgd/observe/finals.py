@@ -8,15 +8,23 @@ from collections.abc import Callable, Sequence
 from swarmsgd.observe.console import bytes_text, clock_text
 from swarmsgd.observe.curves import RunCurve, first_reach
 from swarmsgd.observe.page import Table
+from swarmsgd.scores import METRICS, Metric, metric_of
 
-SCORE_NAMES = {"accuracy": "Accuracy", "excess": "Excess loss", "loss": "Loss"}
 NONE = "–"
+
+
+def judge(runs: Sequence[RunCurve], score: str) -> Metric:
+    """How the score that runs are judged by is shown; whether more of it is better is said by the
+    summaries, if it is a task's own.
+    """
+    told = (s.get("better") for run in runs for s in run.summaries if s.get("score") == score)
+    return metric_of(score, higher="higher" in told)
 
 
 def final_table(runs: Sequence[RunCurve], score: str) -> Table:
     """The last figures of each run; the best score and the shortest times are bold."""
     columns = {
-        f"final {SCORE_NAMES[score].lower()}": _score_cells(runs, score),
+        f"final {judge(runs, score).title}": _score_cells(runs, score),
         "lowest – highest": [_spread(_whole(run, score), score) for run in runs],
         "seeds": [_seeds(run, score) for run in runs],
         "rate": [_cell(run.figure("lr"), trimmed) for run in runs],
@@ -64,13 +72,16 @@ def step_split(run: RunCurve) -> tuple[float, float] | None:
 
 
 def _to_target(runs: Sequence[RunCurve], score: str) -> dict[str, list[str]]:
-    """The time to the accuracy that three quarters of the runs reach, in half points."""
-    worst = sorted(min(ends) for run in runs if (ends := _whole(run, score)))
-    if score != "accuracy" or not worst or len(runs) < 2:
+    """The time to the score that three quarters of the runs reach, in whole steps of it."""
+    metric = judge(runs, score)
+    sign = 1 if metric.higher else -1
+    worst = sorted(min(sign * end for end in ends) for run in runs if (ends := _whole(run, score)))
+    if metric.step is None or not worst or len(runs) < 2:
         return {}
-    target = math.floor(200 * worst[len(worst) // 4]) / 200
-    times = [first_reach(run, "time_s", score, target) for run in runs]
-    return {f"time to {percent(target, 1)}": _best(times, duration, min)}
+    target = sign * metric.step * math.floor(worst[len(worst) // 4] / metric.step + 1e-9)
+    times = [first_reach(run, "time_s", score, target, higher=metric.higher) for run in runs]
+    text = percent(target, 1) if score == "accuracy" else f"{metric.title} {trimmed(target)}"
+    return {f"time to {text}": _best(times, duration, min)}
 
 
 def _step_columns(runs: Sequence[RunCurve]) -> dict[str, list[str]]:
@@ -88,9 +99,14 @@ def _stopped(run: RunCurve) -> str | None:
 
 def _score_cells(runs: Sequence[RunCurve], score: str) -> list[str]:
     means = [mean(_whole(run, score)) for run in runs]
+    best = max if judge(runs, score).higher else min
+    return _best_whole(runs, means, lambda value: _written(value, score), best)
+
+
+def _written(value: float, score: str) -> str:
     if score == "accuracy":
-        return _best_whole(runs, means, lambda value: percent(value, 2), max)
-    return _best_whole(runs, means, trimmed, min)
+        return percent(value, 2)
+    return metric_of(score).write(value) if score in METRICS else trimmed(value)
 
 
 def _best_whole(
@@ -149,7 +165,7 @@ def _spread(values: Sequence[float], score: str) -> str:
     low, high = min(values), max(values)
     if score == "accuracy":
         return f"{100 * low:.2f} – {100 * high:.2f}"
-    return f"{trimmed(low)} – {trimmed(high)}"
+    return f"{_written(low, score)} – {_written(high, score)}"
 
 
 def _plain(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,9 +12,9 @@ from swarmsgd.observe.bars import Bar, bars
 from swarmsgd.observe.colours import MUTED, looks
 from swarmsgd.observe.curves import Band, RunCurve, band
 from swarmsgd.observe.finals import (
-    SCORE_NAMES,
     digits,
     final_table,
+    judge,
     mean,
     percent,
     seeds_table,
@@ -22,6 +22,7 @@ from swarmsgd.observe.finals import (
 )
 from swarmsgd.observe.lines import Series, any_point, line_plot
 from swarmsgd.observe.page import Legend, Part, Row, Table, page
+from swarmsgd.scores import METRICS
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -31,13 +32,6 @@ STRONG = "swarm"
 
 LOG_TIMES = 6.0
 """The time axis is logarithmic if the slowest run takes so many times the fastest's time."""
-
-SCORE_AXES: Mapping[str, Axis] = {
-    "accuracy": Axis(title="test accuracy of the mean model", unit="percent"),
-    "excess": Axis(title="loss of the mean model above the optimum's", log=True),
-    "loss": Axis(title="test loss of the mean model"),
-}
-"""What a run is judged by: the first of these that all runs have."""
 
 TIME = Axis(title="virtual time (s)", unit="seconds")
 EPOCHS = Axis(title="training samples of all nodes (epochs)")
@@ -80,7 +74,7 @@ def single_page(run: RunCurve, title: str, notes: str = "", tables: Sequence[Tab
     disagreement, exchanges and bytes, and what its summary says.
     """
     score = score_of([run])
-    name, axis = SCORE_NAMES[score], _log_if_positive([run], score)
+    name, axis = _titled([run], score), _log_if_positive([run], score)
     views = (
         View("Disagreement of the nodes", "time_s", TIME, "gamma", GAMMA),
         View("Exchanges", "time_s", TIME, "exchanges", Axis(title="mixed so far, all nodes")),
@@ -98,14 +92,31 @@ def single_page(run: RunCurve, title: str, notes: str = "", tables: Sequence[Tab
 
 
 def score_of(runs: Sequence[RunCurve]) -> str:
-    """Which of `SCORE_AXES` the runs are judged by."""
-    return next((name for name in SCORE_AXES if all(run.has(name) for run in runs)), "loss")
+    """What the runs are judged by: what their summaries say, or the first of `METRICS` that all
+    have.
+    """
+    told = {s["score"] for run in runs for s in run.summaries if s.get("score")}
+    names = (*told, *METRICS) if len(told) == 1 else METRICS
+    return next((name for name in names if all(run.has(name) for run in runs)), "loss")
+
+
+def _titled(runs: Sequence[RunCurve], score: str) -> str:
+    title = judge(runs, score).title
+    return title[0].upper() + title[1:]
+
+
+def _axis(runs: Sequence[RunCurve], score: str) -> Axis:
+    if score == "accuracy":
+        return Axis(title="test accuracy of the mean model", unit="percent")
+    metric = judge(runs, score)
+    return Axis(title=f"{metric.title} of the mean model", log=metric.log)
 
 
 def score_panels(runs: Sequence[RunCurve], score: str) -> list[Figure]:
     """The score against virtual time, samples and bytes."""
-    axis = _zoomed(runs) if score == "accuracy" else _log_if_positive(runs, score)
-    name = SCORE_NAMES[score]
+    higher = judge(runs, score).higher
+    axis = _zoomed(runs, score) if higher else _log_if_positive(runs, score)
+    name = _titled(runs, score)
     silent = any(_sends_nothing(run) for run in runs)
     levels = replace(axis, title=f"{axis.title}; dotted: sends nothing") if silent else axis
     views = (
@@ -241,20 +252,24 @@ def _level(run: RunCurve, look: tuple[str, str], reach: Sequence[float], y_name:
     )
 
 
-def _zoomed(runs: Sequence[RunCurve]) -> Axis:
-    """The accuracy's axis; it begins below the worst end, where the runs can be told apart."""
-    axis = SCORE_AXES["accuracy"]
-    values = _values(runs, "accuracy")
-    ends = [end for run in runs for end in run.finals("accuracy")] or values
+def _zoomed(runs: Sequence[RunCurve], score: str) -> Axis:
+    """The axis of a score of which more is better; it begins below the worst end, where the runs
+    can be told apart.
+    """
+    values = _values(runs, score)
+    ends = [end for run in runs for end in run.finals(score)] or values
     spread = max(values) - min(ends)
-    low = max(min(values), min(ends) - max(0.06, 1.2 * spread))
+    least = 0.06 if score == "accuracy" else 0.06 * max(values)
+    low = max(min(values), min(ends) - max(least, 1.2 * spread))
     high = max(values) + 0.06 * (max(values) - low or 0.01)
-    return replace(axis, limits=(low, min(1.0, high)))
+    limits = (low, min(1.0, high) if score == "accuracy" else high)
+    return replace(_axis(runs, score), limits=limits)
 
 
 def _log_if_positive(runs: Sequence[RunCurve], score: str) -> Axis:
-    axis = SCORE_AXES[score]
-    return replace(axis, log=axis.log or (score == "loss" and _all_positive(runs, score)))
+    axis = _axis(runs, score)
+    positive = _all_positive(runs, score)
+    return replace(axis, log=positive and (axis.log or score == "loss"))
 
 
 def _all_positive(runs: Sequence[RunCurve], name: str) -> bool:

@@ -18,7 +18,7 @@ from swarmsgd.settings.swarm import SwarmSettings
 @dataclass(frozen=True, slots=True)
 class RecordKind:
     """What a kind of line says, and its fields: name -> (unit, meaning). Every line has all of
-    them, but for `SCORES`, which it has if its task has; null stands for what is not known.
+    them; null stands for what is not known.
     """
 
     meaning: str
@@ -34,15 +34,11 @@ def documented(cls: type) -> dict[str, tuple[str, str]]:
     }
 
 
-SCORES: Mapping[str, tuple[str, str]] = {
-    "bleu": ("number", "BLEU (0 to 100) of the translated test set; translation only"),
-    "bits_per_byte": ("number", "loss in bits for each byte of the text; language only"),
-    "perplexity": ("number", "exp of the loss; text only"),
-    "excess": ("number", "loss above the optimum's; synthetic tasks only"),
-    "distance": ("number", "norm of mean model - optimum; synthetic tasks only"),
+_SCORE = {
+    "loss": ("number", "mean loss of the model on the test set"),
+    "accuracy": ("fraction", "right answers; null: the task has none"),
+    "scores": ("object", "name -> value of what only its task knows: bleu, ..."),
 }
-"""What only some task knows of a model: `Score.extra`."""
-
 _PROGRESS = {
     "steps": ("count", "local steps done"),
     "samples": ("count", "training samples seen"),
@@ -112,11 +108,12 @@ KINDS: Mapping[str, RecordKind] = {
         "A model's score on the test set.",
         {
             "model": ("text", "own: this node's; mean: the mean of all live nodes' models"),
-            "loss": ("number", "mean loss"),
-            "accuracy": ("fraction", "right answers; null: the task has none"),
+            **_SCORE,
+            "score": ("text", "name of the one that a run is judged by"),
+            "better": ("text", "higher or lower: which of two such is better"),
+            "about": ("text", "how it was taken, e.g. sacrebleu's signature"),
             "samples": ("count", "samples it was measured on"),
             "steps": ("count", "local steps done by then"),
-            **SCORES,
         },
     ),
     "result": RecordKind(
@@ -140,9 +137,7 @@ KINDS: Mapping[str, RecordKind] = {
             "exchanges": ("count", "exchanges mixed, all nodes together"),
             "bytes_sent": ("bytes", "handed to the links by all nodes together"),
             "gamma": ("number", "sum over nodes of the squared distance to the mean model"),
-            "loss": ("number", "of the mean model on the test set"),
-            "accuracy": ("fraction", "of the mean model on the test set; null: the task has none"),
-            **SCORES,
+            **_SCORE,
             "train_loss": ("number", "mean training loss since the last such line"),
             "lr": ("number", "learning rate now"),
             "live": ("count", "nodes alive"),
@@ -194,12 +189,12 @@ def wrong(record: Record) -> list[str]:
     if kind is None:
         return [record["kind"]]
     fields = {name for name in record if name not in COMMON}
-    return sorted((fields - set(kind.fields)) | (set(kind.fields) - fields - set(SCORES)))
+    return sorted(fields ^ set(kind.fields))
 
 
 def filled(kind: str, **fields: Any) -> dict[str, Any]:
     """All fields of a line of this kind: these, and null for the others."""
-    return {name: None for name in KINDS[kind].fields if name not in SCORES} | fields
+    return dict.fromkeys(KINDS[kind].fields) | fields
 
 
 def records_table() -> str:

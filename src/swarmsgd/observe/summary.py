@@ -5,10 +5,11 @@ What the two share is filled in here; the drivers hand in what they measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from swarmsgd.observe.schema import SCORES, documented
+from swarmsgd.observe.schema import documented
+from swarmsgd.scores import value_of
 from swarmsgd.settings.algorithms import ALGORITHMS
 from swarmsgd.settings.optimizer import OptimizerSettings
 from swarmsgd.settings.options import options_of
@@ -64,8 +65,13 @@ FIGURES: Mapping[str, Figure] = {
     "mean_loss": Figure("number", "of the mean model on the test set"),
     "train_accuracy": Figure("fraction", "of the mean model on training data", _SIMULATED),
     "train_loss": Figure("number", "the same", _SIMULATED),
-    "best_node_accuracy": Figure("fraction", "of the best single node's own model"),
-    "worst_node_accuracy": Figure("fraction", "of the worst single node's own model"),
+    "scores": Figure("object", "name -> value of what only the task knows of the mean model"),
+    "score": Figure("text", "name of what the run is judged by: accuracy, bleu, ..., or loss"),
+    "better": Figure("text", "higher or lower: which of two such scores is better"),
+    "score_about": Figure("text", "how it was taken, e.g. sacrebleu's signature"),
+    "mean_score": Figure("number", "that of the mean model"),
+    "best_node_score": Figure("number", "that of the best single node's own model"),
+    "worst_node_score": Figure("number", "that of the worst single node's own model"),
     "scored_nodes": Figure("list", "nodes whose own models were scored"),
     "gamma": Figure("number", "sum over nodes of the squared distance to the mean, at the end"),
     "mean_of": Figure("list", "the nodes whose mean was taken"),
@@ -96,12 +102,15 @@ FIGURES: Mapping[str, Figure] = {
         "list", "a few of these figures for each node, and how it ended", _REAL
     ),
 }  # fmt: skip
-"""Every field; the names in `schema.SCORES` follow, where the task has such scores."""
+"""Every field."""
 
 
-def summary(config: RunConfig, *, scores: Mapping[str, float], **figures: Any) -> dict[str, Any]:
-    """The contents of `summary.json`: the run's settings, and these figures. `scores` is what only
-    the task knows of the mean model (`Score.extra`).
+def summary(
+    config: RunConfig, *, mean: Mapping[str, Any], own: Iterable[Mapping[str, Any]], **figures: Any
+) -> dict[str, Any]:
+    """The contents of `summary.json`: the run's settings, and these figures. `mean` and `own` are
+    the scores of the mean model and of single nodes' models as `Score.fields` has them; empty for
+    what was not scored.
     """
     uses = ALGORITHMS[config.algorithm].uses
     swarm = config.swarm.in_effect(uses)
@@ -114,7 +123,7 @@ def summary(config: RunConfig, *, scores: Mapping[str, float], **figures: Any) -
         "seed": config.seed,
         **config.optimizer.in_effect(),
     }
-    found = settings | figures
+    found = settings | _scores(mean, [fields for fields in own if fields]) | figures
     unknown = set(found) - set(FIGURES)
     assert not unknown, f"not in FIGURES: {unknown}"
     samples, wall_s = figures["samples"], figures["wall_s"]
@@ -123,13 +132,29 @@ def summary(config: RunConfig, *, scores: Mapping[str, float], **figures: Any) -
         "bytes_sent_is": "counted" if config.algorithm == "swarm" else "computed",
         "bytes_a_node": figures["bytes_sent"] / config.nodes,
     }
-    values = {name: (found | derived).get(name) for name in FIGURES}
-    return values | dict(scores)
+    return {name: (found | derived).get(name) for name in FIGURES}
+
+
+def _scores(mean: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    known = mean or next(iter(own), {})
+    name, better = known.get("score", "loss"), known.get("better", "lower")
+    values = [value for fields in own if (value := value_of(name, fields)) is not None]
+    best, worst = (max, min) if better == "higher" else (min, max)
+    return {
+        "mean_loss": mean.get("loss"),
+        "mean_accuracy": mean.get("accuracy"),
+        "scores": mean.get("scores", {}),
+        "score": name,
+        "better": better,
+        "score_about": known.get("about") or None,
+        "mean_score": value_of(name, mean),
+        "best_node_score": best(values, default=None),
+        "worst_node_score": worst(values, default=None),
+    }
 
 
 def figures_table() -> str:
     """The figures as Markdown, one row each."""
     rows = ["| field | unit | runs | meaning |", "|---|---|---|---|"]
     rows += [f"| {n} | {f.unit} | {f.runs} | {f.meaning} |" for n, f in FIGURES.items()]
-    rows += [f"| {name} | {unit} | all | {text} |" for name, (unit, text) in SCORES.items()]
     return "\n".join(rows)

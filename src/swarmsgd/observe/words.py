@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from swarmsgd.observe.console import bytes_text
-from swarmsgd.observe.schema import SCORES
+from swarmsgd.scores import metric_of
 
 
 def notice(line: str) -> None:
@@ -30,19 +30,22 @@ def stopped(summary: Mapping[str, Any]) -> str:
 
 
 def reached(summary: Mapping[str, Any]) -> str:
-    """How good the mean model is: its accuracy, or else its loss and what else its task knows."""
-    if summary["mean_accuracy"] is not None:
-        return f"{summary['mean_accuracy']:.2%}"
-    extra = [f"{name} {summary[name]:.4g}" for name in SCORES if summary.get(name) is not None]
-    return ", ".join([f"loss {summary['mean_loss']:.4f}", *extra])
+    """How good the mean model is: what its run is judged by, then what else is known of it."""
+    main = summary["score"]
+    if main == "accuracy":
+        return metric_of(main).write(summary["mean_score"])
+    scores = {main: summary["mean_score"], **summary["scores"], "loss": summary["mean_loss"]}
+    metrics = {metric_of(name): value for name, value in scores.items()}
+    return ", ".join(f"{metric.title} {metric.write(value)}" for metric, value in metrics.items())
 
 
 def _reached(summary: Mapping[str, Any]) -> Iterator[str]:
     if summary["mean_loss"] is not None:
         nodes = ""
-        if summary["worst_node_accuracy"] is not None:
-            worst, best = summary["worst_node_accuracy"], summary["best_node_accuracy"]
-            nodes = f" (single nodes {worst:.2%} to {best:.2%})"
+        if summary["worst_node_score"] is not None:
+            write = metric_of(summary["score"]).write
+            worst, best = write(summary["worst_node_score"]), write(summary["best_node_score"])
+            nodes = f" (single nodes {worst} to {best})"
         yield f"mean model {reached(summary)}{nodes}"
     if summary["gamma"] is not None:
         yield f"gamma {summary['gamma']:.4g}"

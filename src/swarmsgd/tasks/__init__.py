@@ -5,7 +5,8 @@ there is (`registry`, `datasets`, `models`, `partition`). To add something: a fu
 a line in its table. Where data come from is told in `lookup`.
 """
 
-from swarmsgd.tasks.base import Batch, Notify, Score, Task
+from swarmsgd.scores import METRICS, Metric, Score
+from swarmsgd.tasks.base import Batch, Notify, Task
 from swarmsgd.tasks.datasets import DATASETS, load_images
 from swarmsgd.tasks.models import MODELS
 from swarmsgd.tasks.norms import estimate_batch_norm
@@ -17,10 +18,12 @@ from swarmsgd.tasks.vision import VisionOptions, VisionTask
 
 __all__ = [
     "DATASETS",
+    "METRICS",
     "MODELS",
     "PARTITIONS",
     "TASKS",
     "Batch",
+    "Metric",
     "Notify",
     "Score",
     "SyntheticOptions",

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from swarmsgd.errors import ConfigError
+from swarmsgd.scores import Score
 
 Batch = tuple[Tensor, ...]
 """What one local step trains on; only the task's own `loss` looks inside."""
@@ -29,22 +29,6 @@ Notify = Callable[[str], None]
 
 def silent(_line: str) -> None:
     """The `Notify` that says nothing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Score:
-    """How good a model is on `samples` samples; `loss` is their mean.
-
-    `accuracy` is a share in [0, 1], or None where the task has no such thing. `extra` holds what
-    only this task knows, by name, e.g. ``{"bleu": 29.3}``. `about` says how it was taken where that
-    must be known to compare scores, e.g. sacrebleu's signature.
-    """
-
-    loss: float
-    samples: int
-    accuracy: float | None = None
-    extra: Mapping[str, float] = field(default_factory=dict)
-    about: str = ""
 
 
 class Task(Protocol):

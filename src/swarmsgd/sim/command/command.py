@@ -14,24 +14,21 @@ from swarmsgd.observe.curves import read_run
 from swarmsgd.observe.folder import REPORT, RunFolder
 from swarmsgd.observe.page import write_page
 from swarmsgd.observe.report import single_page
-from swarmsgd.observe.schema import SCORES
 from swarmsgd.observe.words import notice, stopped, totals
+from swarmsgd.scores import metric_of, value_of
 from swarmsgd.sim.command.config import SimConfig
 from swarmsgd.sim.command.run import check_run, simulate, write_result
 from swarmsgd.tasks import Task
 
 INTERRUPTED = 130
-CURVE_COLUMNS = {
-    "epoch": ("epoch", "{:.2f}"),
-    "virtual s": ("time_s", "{:,.2f}"),
-    "accuracy": ("accuracy", "{:.2%}"),
-    "loss": ("loss", "{:.4f}"),
+WHEN = {"epoch": ("epoch", "{:.2f}"), "virtual s": ("time_s", "{:,.2f}")}
+WHAT = {
     "gamma": ("gamma", "{:.3g}"),
     "exchanges": ("exchanges", "{:,}"),
     "sent": ("bytes_sent", ""),
     "nodes": ("live", "{}"),
 }
-"""Heading -> field of a point of the curve, and how it is written."""
+"""Heading -> field of a point of the curve, and how it is written; the scores stand between."""
 
 
 def run_simulation(config: SimConfig, *, file: TextIO | None = None) -> int:
@@ -92,14 +89,13 @@ def never_happened(config: SimConfig, end_s: float) -> list[str]:
 
 def lines(point: Mapping[str, Any]) -> list[str]:
     """A point of the curve as a line; before the first one the headings."""
-    columns: dict[str, tuple[str, str]] = {}
-    for heading, column in CURVE_COLUMNS.items():
-        columns[heading] = column
-        if heading == "loss":
-            columns |= {name: (name, "{:.4g}") for name in SCORES if name in point}
-    cells = [_cell(point[field], field, form) for field, form in columns.values()]
-    rows = [cells] if point["samples"] else [list(columns), cells]
-    return ["  ".join(f"{cell:>9}" for cell in row) for row in rows]
+    names = [*(["accuracy"] if point["accuracy"] is not None else []), "loss", *point["scores"]]
+    scores = {metric_of(name).title: metric_of(name).write(value_of(name, point)) for name in names}
+    row = {heading: _cell(point[field], field, form) for heading, (field, form) in WHEN.items()}
+    row |= scores
+    row |= {heading: _cell(point[field], field, form) for heading, (field, form) in WHAT.items()}
+    rows = [row.values()] if point["samples"] else [row, row.values()]
+    return ["  ".join(f"{cell:>9}" for cell in cells) for cells in rows]
 
 
 def _cell(value: Any, field: str, form: str) -> str:

@@ -141,7 +141,7 @@ class _Run:
                 "gamma": gamma,
                 "loss": score.loss,
                 "accuracy": score.accuracy,
-                **score.extra,
+                "scores": dict(score.extra),
                 "train_loss": fleet.take_loss(),
                 "lr": fleet.lr(live[0]) if live else None,
                 "live": len(live),

@@ -30,12 +30,13 @@ def summarise_simulated(
     interrupted: bool,
 ) -> dict[str, Any]:
     """The contents of `summary.json`."""
-    accuracies = [s.accuracy for s in own.values() if s.accuracy is not None]
     steps = fleet.made_N[live] if live else fleet.made_N
     worked = ledger.compute_s_N > 0
     blocked, compute = ledger.blocked_s_N[worked], ledger.compute_s_N[worked]
     return summary(
         config,
+        mean=mean.fields(),
+        own=[score.fields() for score in own.values()],
         simulated=True,
         world=plain(vars(config.world)),
         batch_size=task.batch_size,
@@ -46,13 +47,8 @@ def summarise_simulated(
         exchanges=int(ledger.initiated_N.sum()),
         lost_exchanges=int(ledger.lost_N.sum()),
         bytes_sent=int(ledger.bytes_sent_N.sum()),
-        mean_accuracy=mean.accuracy,
-        mean_loss=mean.loss,
-        scores=mean.extra,
         train_loss=train.loss,
         train_accuracy=train.accuracy,
-        best_node_accuracy=max(accuracies, default=None),
-        worst_node_accuracy=min(accuracies, default=None),
         scored_nodes=list(own),
         gamma=gamma,
         mean_of=live,

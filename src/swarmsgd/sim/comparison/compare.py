@@ -24,8 +24,8 @@ from swarmsgd.observe.curves import read_run
 from swarmsgd.observe.folder import OWN_FILES, REPORT, RunFolder, make_folder
 from swarmsgd.observe.page import write_page
 from swarmsgd.observe.report import compare_page
-from swarmsgd.observe.schema import SCORES
 from swarmsgd.observe.words import notice, reached, stopped
+from swarmsgd.scores import metric_of
 from swarmsgd.settings.options import plain
 from swarmsgd.sim.command.command import INTERRUPTED
 from swarmsgd.sim.command.config import SimConfig
@@ -36,15 +36,13 @@ TABLE = "table.md"
 TUNING = "tuning.json"
 CHOSEN = "chosen.json"
 TABLE_COLUMNS = {
-    "accuracy, %": ("mean_accuracy", 100, 2),
-    "loss": ("mean_loss", 1, 4),
     "virtual s": ("wall_s", 1, 2),
     "step, ms": ("step_ms", 1, 2),
     "waiting / computing, %": ("synchronization", 100, 1),
     "MB a node": ("bytes_a_node", 1e-6, 2),
     "gamma": ("gamma", 1, 4),
 }
-"""Heading -> field of the summary, factor, digits."""
+"""Heading -> field of the summary, factor, digits; the scores stand before them."""
 
 Results = dict[str, dict[int, dict[str, Any] | None]]
 """Label -> seed -> summary; None of a run that diverged."""
@@ -262,12 +260,21 @@ def run_job(job: Job) -> dict[str, Any]:
     return summary
 
 
-def _accuracy(summary: dict[str, Any] | None) -> str:
+def _score(summary: dict[str, Any] | None) -> str:
+    """What a run came to, in what it is judged by."""
     if summary is None:
         return "diverged"
-    accuracy = summary["mean_accuracy"]
-    text = "-" if accuracy is None else f"{100 * accuracy:.2f}"
+    text = metric_of(summary["score"]).write(summary["mean_score"])
     return f"{text}*" if summary["stopped"] else text
+
+
+def _mean_model(name: str, summary: dict[str, Any]) -> float | None:
+    return summary[f"mean_{name}"] if name in ("accuracy", "loss") else summary["scores"].get(name)
+
+
+def _mean(values: Sequence[float | None], whole: bool) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and whole else None
 
 
 def _line(job: Job, summary: dict[str, Any] | None) -> str:
@@ -279,23 +286,25 @@ def _line(job: Job, summary: dict[str, Any] | None) -> str:
 
 
 def markdown(rates: dict[str, float], results: Results) -> str:
-    """Final figures as a Markdown table: means over seeds, and the accuracies of each. There are no
+    """Final figures as a Markdown table: means over seeds, and the score of each. There are no
     means where a seed diverged: those of the others would flatter.
     """
     all_ended = [s for runs in results.values() for s in runs.values() if s is not None]
-    scores = [name for name in SCORES if any(name in summary for summary in all_ended)]
-    columns = TABLE_COLUMNS | {name: (name, 1, 4) for name in scores}
-    rows = [["variant", "rate", *columns, "accuracies"]]
+    judges = dict.fromkeys(s["score"] for s in all_ended)
+    names = list(dict.fromkeys([*judges, "loss", *(n for s in all_ended for n in s["scores"])]))
+    heads = [metric_of(name).title for name in names]
+    rows = [["variant", "rate", *heads, *TABLE_COLUMNS, "each seed"]]
     for label, runs in results.items():
-        row = [label, f"{rates[label]:g}"]
         ended = [summary for summary in runs.values() if summary is not None]
-        for field, factor, digits in columns.values():
-            found = [summary.get(field) for summary in ended]
-            values = [value for value in found if value is not None]
-            complete = values and len(ended) == len(runs)
-            mean = factor * sum(values) / len(values) if complete else None
-            row.append("-" if mean is None else f"{mean:,.{digits}f}")
-        row.append(" ".join(_accuracy(runs[seed]) for seed in sorted(runs)))
+        whole = len(ended) == len(runs)
+        row = [label, f"{rates[label]:g}"]
+        for name in names:
+            values = [_mean_model(name, summary) for summary in ended]
+            row.append(metric_of(name).write(_mean(values, whole)))
+        for field, factor, digits in TABLE_COLUMNS.values():
+            mean = _mean([summary.get(field) for summary in ended], whole)
+            row.append("-" if mean is None else f"{factor * mean:,.{digits}f}")
+        row.append(" ".join(_score(runs[seed]) for seed in sorted(runs)))
         rows.append(row)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [

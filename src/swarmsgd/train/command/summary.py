@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from swarmsgd.observe.schema import SCORES
 from swarmsgd.observe.summary import summary
 from swarmsgd.observe.view import NodeView, RunView
 from swarmsgd.tasks import Task
@@ -23,10 +22,11 @@ def summarise_real(
     details = [_detail(node, ends.get(node.node), node.node in failed) for node in view.nodes]
     samples = sum(node.samples for node in view.nodes)
     mean, result = _first(view, "eval mean"), _first(view, "result")
-    accuracies = [detail["accuracy"] for detail in details]
     live = [node for node in view.nodes if node.node not in failed] or view.nodes
     return summary(
         config,
+        mean=mean,
+        own=[_last(node, "eval own") for node in view.nodes],
         simulated=False,
         device=config.device,
         batch_size=task.batch_size,
@@ -37,11 +37,6 @@ def summarise_real(
         exchanges=sum(node.initiated for node in view.nodes),
         lost_exchanges=sum(_last(node, "end").get("lost") or 0 for node in view.nodes),
         bytes_sent=sum(node.bytes_sent for node in view.nodes),
-        mean_accuracy=mean.get("accuracy"),
-        mean_loss=mean.get("loss"),
-        scores={name: mean[name] for name in SCORES if name in mean},
-        best_node_accuracy=_over(max, accuracies),
-        worst_node_accuracy=_over(min, accuracies),
         scored_nodes=[node.node for node in view.nodes if "eval own" in node.last],
         gamma=result.get("gamma"),
         mean_of=result.get("mean_of"),
@@ -74,7 +69,7 @@ def _detail(node: NodeView, end: NodeEnd | None, failed: bool) -> dict[str, Any]
         "last_words": end.last_words if end is not None and failed else None,
         "accuracy": own.get("accuracy"),
         "loss": own.get("loss"),
-        **{name: own.get(name) for name in SCORES},
+        "scores": own.get("scores", {}),
         "steps": node.steps,
         "samples": node.samples,
         "wall_s": result.get("wall_s"),

@@ -178,15 +178,7 @@ class _Run:
     def score(self, which: str, model: nn.Module) -> None:
         """Evaluate on the test set, into the records."""
         score = self.task.evaluate(model)
-        self.algorithm.recorder.write(
-            "eval",
-            model=which,
-            loss=score.loss,
-            accuracy=score.accuracy,
-            samples=score.samples,
-            steps=self.steps,
-            **score.extra,
-        )
+        self.algorithm.recorder.write("eval", model=which, steps=self.steps, **score.fields())
 
     def keep(self, mean: MeanModel) -> None:
         """Save the mean model, batch norm estimated anew, and score it."""
