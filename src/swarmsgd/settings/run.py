@@ -14,7 +14,7 @@ from swarmsgd.settings.algorithms import ALGORITHMS
 from swarmsgd.settings.optimizer import OptimizerSettings
 from swarmsgd.settings.options import Option, options_of, plain, setting
 from swarmsgd.settings.swarm import LARGEST_SEED, SwarmSettings
-from swarmsgd.tasks import TASKS, Notify, Task, TaskOptions, find_task, name_of
+from swarmsgd.tasks import Notify, Task, TaskOptions, entry_of, find_task, name_of
 from swarmsgd.tasks.base import silent
 
 OWN = "run"
@@ -109,10 +109,10 @@ class RunConfig:
 
     @classmethod
     def options(cls, task: str) -> dict[str, dict[str, Option]]:
-        """Part -> its options, for a run of this task (a name of `TASKS`); the run's own are under
+        """Part -> its options, for a run of this task (as in `entry_of`); the run's own are under
         `OWN`. An option that several parts have is the run's.
         """
-        own, defaults = options_of(cls), TASKS[task].run
+        own, defaults = options_of(cls), entry_of(task).run
         found = {OWN: {name: option for name, option in own.items() if option.offered}}
         for part, kind in cls._parts(task).items():
             found[part] = {
@@ -128,7 +128,7 @@ class RunConfig:
     @classmethod
     def _parts(cls, task: str) -> dict[str, type]:
         parts = {field.name: type(field.default) for field in fields(cls)}
-        return {"task": TASKS[task].options} | {
+        return {"task": entry_of(task).options} | {
             part: kind for part, kind in parts.items() if is_dataclass(kind)
         }
 
@@ -139,7 +139,7 @@ class RunConfig:
 
     def make_task(self, notify: Notify = silent) -> Task:
         """The task with its data. Raises DataError."""
-        return TASKS[self.task_name].make(self.task, self.nodes, notify)
+        return entry_of(self.task_name).make(self.task, self.nodes, notify)
 
     def total_steps(self, samples_per_epoch: int, batch_size: int) -> int:
         """Local steps of each node: an epoch is a pass over the data by all nodes together."""
@@ -160,6 +160,12 @@ class RunConfig:
         values["task"] = {"name": self.task_name, **values["task"]}
         return json.dumps(plain(values), indent=2, default=str, allow_nan=False)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By value: the options of a task of one's own are of a class that another process has yet
+        to find.
+        """
+        return type(self).from_json, (self.to_json(),)
+
     @classmethod
     def from_json(cls, text: str) -> Self:
         """From what `to_json` wrote."""
@@ -175,7 +181,7 @@ def _task_defaults(
     """Options of a run that a task has defaults of its own for. None for a part that is `given`
     whole; and those of its optimizer are for that one, so none of them if another is given.
     """
-    defaults = TASKS[task].run
+    defaults = entry_of(task).run
     its = defaults.get("optimizer", OptimizerSettings.optimizer)
     not_for = {part for part in options if is_dataclass(given.get(part))}
     if given.get("optimizer", its) != its:

@@ -10,8 +10,9 @@ from swarmsgd.tasks.base import Batch, Notify, Task
 from swarmsgd.tasks.datasets import DATASETS, load_images
 from swarmsgd.tasks.models import MODELS
 from swarmsgd.tasks.norms import estimate_batch_norm
+from swarmsgd.tasks.own import OwnOptions
 from swarmsgd.tasks.partition import PARTITIONS, parse_partition
-from swarmsgd.tasks.registry import TASKS, TaskOptions, find_task, make_task, name_of
+from swarmsgd.tasks.registry import TASKS, TaskOptions, entry_of, find_task, make_task, name_of
 from swarmsgd.tasks.stream import node_generator
 from swarmsgd.tasks.synthetic import SyntheticOptions, SyntheticTask
 from swarmsgd.tasks.vision import VisionOptions, VisionTask
@@ -25,6 +26,7 @@ __all__ = [
     "Batch",
     "Metric",
     "Notify",
+    "OwnOptions",
     "Score",
     "SyntheticOptions",
     "SyntheticTask",
@@ -32,6 +34,7 @@ __all__ = [
     "TaskOptions",
     "VisionOptions",
     "VisionTask",
+    "entry_of",
     "estimate_batch_norm",
     "find_task",
     "load_images",

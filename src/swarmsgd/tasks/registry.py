@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 from swarmsgd.checks import known, one_of
 from swarmsgd.tasks.base import Notify, Task, silent
 from swarmsgd.tasks.datasets import DATASETS
+from swarmsgd.tasks.own import OwnOptions, OwnTask, find_own, full_name, is_own
 from swarmsgd.tasks.synthetic import SyntheticOptions, SyntheticTask
 from swarmsgd.tasks.vision import VisionOptions, VisionTask
 
-TaskOptions = VisionOptions | SyntheticOptions
+TaskOptions = VisionOptions | SyntheticOptions | OwnOptions
 
 
 class _Entry(NamedTuple):
@@ -31,17 +32,28 @@ TASKS: Mapping[str, _Entry] = {
 
 def find_task(name: str) -> tuple[str, dict[str, Any]]:
     """The task that is meant, and options that go with the name: that of a data set is short for
-    the vision task on it. Raises ConfigError.
+    the vision task on it, and one of one's own is ``FILE.py:CLASS``. Raises ConfigError.
 
     >>> find_task("digits")
     ('vision', {'dataset': 'digits'})
     """
+    if is_own(name):
+        name = full_name(name)
+        find_own(name)
+        return name, {"own": name}
     one_of("task", name, {**TASKS, **DATASETS})
     return (name, {}) if name in TASKS else ("vision", {"dataset": name})
 
 
+def entry_of(name: str) -> _Entry | OwnTask:
+    """The line of `TASKS`, or a task of one's own by its full name."""
+    return find_own(name) if is_own(name) else TASKS[name]
+
+
 def name_of(options: TaskOptions) -> str:
-    """The name in `TASKS` of the task with these options."""
+    """The name in `TASKS` of the task with these options, or of one's own."""
+    if isinstance(options, OwnOptions):
+        return options.own
     return next(name for name, entry in TASKS.items() if isinstance(options, entry.options))
 
 
@@ -52,6 +64,6 @@ def make_task(name: str, *, num_nodes: int, notify: Notify = silent, **options: 
     1436
     """
     task, preset = find_task(name)
-    entry = TASKS[task]
+    entry = entry_of(task)
     known(f"option of task {task}:", options, entry.options.__dataclass_fields__)
     return entry.make(entry.options(**preset | options), num_nodes, notify)
