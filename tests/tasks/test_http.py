@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from swarmsgd.errors import DataError
-from swarmsgd.tasks import cifar
 from swarmsgd.tasks.http import download
+from swarmsgd.tasks.vision import cifar
 
 CONTENT = b"something" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from swarmsgd.checks import known, one_of
 from swarmsgd.tasks.base import Notify, Task, silent
-from swarmsgd.tasks.datasets import DATASETS
 from swarmsgd.tasks.synthetic import SyntheticOptions, SyntheticTask
-from swarmsgd.tasks.vision import VisionOptions, VisionTask
+from swarmsgd.tasks.vision.datasets import DATASETS
+from swarmsgd.tasks.vision.task import VisionOptions, VisionTask
 
 TaskOptions = VisionOptions | SyntheticOptions
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from swarmsgd.checks import one_of
-from swarmsgd.tasks.resnet import resnet20
+from swarmsgd.tasks.vision.resnet import resnet20
 
 ImageShape = tuple[int, int, int]
 """Channels, height, width."""

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from swarmsgd.checks import one_of, whole
 from swarmsgd.seeds import fixed
-from swarmsgd.tasks.augment import crop_and_flip
 from swarmsgd.tasks.base import (
     Batch,
     Notify,
@@ -23,10 +22,11 @@ from swarmsgd.tasks.base import (
     evaluating,
     silent,
 )
-from swarmsgd.tasks.datasets import DATASETS, ImageData, Split, load_images
-from swarmsgd.tasks.models import MODELS, make_model
 from swarmsgd.tasks.partition import PARTITIONS, parse_partition
 from swarmsgd.tasks.stream import index_batches, node_generator
+from swarmsgd.tasks.vision.augment import crop_and_flip
+from swarmsgd.tasks.vision.datasets import DATASETS, ImageData, Split, load_images
+from swarmsgd.tasks.vision.models import MODELS, make_model
 
 _SCORE_BATCH = 1000
 _TRAIN_SCORE_SAMPLES = 10_000

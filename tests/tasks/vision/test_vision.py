@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from swarmsgd.tasks import VisionOptions, VisionTask, load_images
-from swarmsgd.tasks.augment import crop_and_flip
-from swarmsgd.tasks.fashion import find_fashion_mnist
 from swarmsgd.tasks.stream import index_batches
+from swarmsgd.tasks.vision.augment import crop_and_flip
+from swarmsgd.tasks.vision.fashion import find_fashion_mnist
 
 
 def digits(nodes: int = 4, **options) -> VisionTask:
@@ -107,7 +107,7 @@ def test_a_score_does_not_depend_on_the_size_of_its_batches(monkeypatch: pytest.
     task = digits()
     model = task.make_model(0)
     whole = task.evaluate(model)
-    monkeypatch.setattr("swarmsgd.tasks.vision._SCORE_BATCH", 7)
+    monkeypatch.setattr("swarmsgd.tasks.vision.task._SCORE_BATCH", 7)
     parts = task.evaluate(model)
     assert parts.accuracy == whole.accuracy
     assert parts.loss == pytest.approx(whole.loss, rel=1e-5)

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from swarmsgd.errors import DataError
-from swarmsgd.tasks.cifar import FOLDER, TEST_FILE, TRAIN_FILES, load_cifar10, read_batch
-from swarmsgd.tasks.datasets import load_images
-from swarmsgd.tasks.jpeg import NAMES, decode_jpegs
+from swarmsgd.tasks.vision.cifar import FOLDER, TEST_FILE, TRAIN_FILES, load_cifar10, read_batch
+from swarmsgd.tasks.vision.datasets import load_images
+from swarmsgd.tasks.vision.jpeg import NAMES, decode_jpegs
 
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(4, 3072), dtype=np.uint8)
 LABELS = [3, 1, 9, 0]

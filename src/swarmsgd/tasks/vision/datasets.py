@@ -16,10 +16,10 @@ from swarmsgd.checks import one_of
 from swarmsgd.errors import DataError
 from swarmsgd.seeds import fixed
 from swarmsgd.tasks.base import Notify, silent
-from swarmsgd.tasks.cifar import load_cifar10
-from swarmsgd.tasks.fashion import load_fashion_mnist
-from swarmsgd.tasks.jpeg import load_cifar10_jpeg75
 from swarmsgd.tasks.lookup import Arrays
+from swarmsgd.tasks.vision.cifar import load_cifar10
+from swarmsgd.tasks.vision.fashion import load_fashion_mnist
+from swarmsgd.tasks.vision.jpeg import load_cifar10_jpeg75
 
 
 class Split(NamedTuple):
