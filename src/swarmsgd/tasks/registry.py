@@ -30,13 +30,14 @@ TASKS: Mapping[str, _Entry] = {
 
 
 def find_task(name: str) -> tuple[str, dict[str, Any]]:
-    """The task that is meant, and options that go with the name: that of a data set is short for
-    the vision task on it. Raises ConfigError.
+    """The task that is meant, and options that go with the name: that of a data set (with what
+    belongs to it after a colon) is short for the vision task on it. Raises ConfigError.
 
     >>> find_task("digits")
     ('vision', {'dataset': 'digits'})
     """
-    one_of("task", name, {**TASKS, **DATASETS})
+    kind = name.partition(":")[0] if name not in TASKS else name
+    one_of("task", kind, {**TASKS, **DATASETS}, text=name)
     return (name, {}) if name in TASKS else ("vision", {"dataset": name})
 
 
