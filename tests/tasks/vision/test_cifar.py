@@ -170,7 +170,7 @@ def test_other_labels_than_the_hundred_fine_ones_are_refused(
 
 
 def test_without_network_cifar100_says_what_to_do(bare_machine: Path, lines: list[str]):
-    with pytest.raises(DataError, match="unpack .*cifar-100-python"):
+    with pytest.raises(DataError, match=r"unpack .*cifar-100-python"):
         load_cifar100(None, lines.append, sources=[])
 
 
