@@ -28,18 +28,19 @@ IN_FEWER_BITS = ("exp_avg:4",)
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "bits", "state"),
+    ("optimizer", "bits", "state", "precision"),
     [
-        (SGD, None, ()),
-        (SGD, 8, ()),
-        (SGD, 4, ()),
-        (ADAMW, None, ()),
-        (CLIPPED, 8, ()),
-        (ADAMW, 4, ()),
-        (SGD, None, MOMENTUM),
-        (SGD, 8, MOMENTUM),
-        (SGD, 4, MOMENTUM),
-        (CLIPPED, 8, IN_FEWER_BITS),
+        (SGD, None, (), "float32"),
+        (SGD, 8, (), "float32"),
+        (SGD, 4, (), "float32"),
+        (ADAMW, None, (), "float32"),
+        (CLIPPED, 8, (), "float32"),
+        (ADAMW, 4, (), "float32"),
+        (SGD, None, MOMENTUM, "float32"),
+        (SGD, 8, MOMENTUM, "float32"),
+        (SGD, 4, MOMENTUM, "float32"),
+        (CLIPPED, 8, IN_FEWER_BITS, "float32"),
+        (SGD, 8, (), "bfloat16"),
     ],
     ids=lambda value: value.optimizer if isinstance(value, OptimizerSettings) else str(value),
 )
@@ -47,6 +48,7 @@ def test_a_real_run_and_a_virtual_one_end_with_the_same_bits(
     optimizer: OptimizerSettings,
     bits: int | None,
     state: tuple[str, ...],
+    precision: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -59,6 +61,7 @@ def test_a_real_run_and_a_virtual_one_end_with_the_same_bits(
         "local_steps": 2,
         "optimizer": optimizer,
         "exchange_state": state,
+        "precision": precision,
     }
     out = tmp_path / "real"
     assert run_training(TrainConfig.of(task=task, mode="matching", bits=bits, out=out, **same)) == 0

@@ -20,6 +20,7 @@ STREAMS: Mapping[str, int] = {
     "counts": 6,  # how many averages a node of A2CiD2 takes part in
     "matching": 7,  # (round) who is paired with whom
     "pattern": 8,  # (node) what the checks of a transport send
+    "crops": 12,  # (node, position) what is cut out of an image that a node trains on
 }
 """Name -> number. A number once used stays: recorded figures hang on it."""
 

@@ -68,7 +68,7 @@ def test_every_option_has_a_help_and_a_value_that_a_text_can_hold(cls: type[RunC
         ({"nods": 3}, "there is no option 'nods'; did you mean \"nodes\""),
         ({"join_timeout_s": 3}, "there is no option 'join_timeout_s'"),
         ({"dataset": "minst"}, 'did you mean "fashion-mnist"'),
-        ({"model": "resnet"}, 'did you mean "resnet20"'),
+        ({"model": "resnet"}, 'did you mean "resnet'),
         ({"partition": "dirchlet:1"}, 'did you mean "dirichlet"'),
         ({"graph": "rong"}, 'did you mean "ring"'),
         ({"mode": "bloking"}, 'did you mean "blocking"'),

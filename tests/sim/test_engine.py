@@ -383,3 +383,17 @@ def test_batch_norm_is_each_nodes_own():
     assert result.summary["mean_accuracy"] > 0.15
     names = result.state_dict()
     assert any(name.endswith("running_mean") for name in names)
+
+
+def test_bfloat16_is_what_a_step_computes_in_and_not_what_it_keeps():
+    models = []
+    for precision in ("float32", "bfloat16"):
+        config = SimConfig.of(task="digits", model="mlp", nodes=2, epochs=0.2, precision=precision)
+        result = simulate(config)
+        assert result.summary["precision"] == precision
+        assert (", bfloat16" in config.title()) == (precision == "bfloat16")
+        models.append(result.mean_D)
+    exact, rounded = models
+    assert rounded.dtype == np.float32
+    moved = np.linalg.norm(rounded - exact)
+    assert 0 < moved < 0.1 * np.linalg.norm(exact)

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from swarmsgd.errors import DataError
-from swarmsgd.tasks import cifar
 from swarmsgd.tasks.http import download
+from swarmsgd.tasks.vision import cifar
 
 CONTENT = b"something" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -43,7 +43,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_a_file_is_downloaded(server: str, tmp_path: Path, lines: list[str], capfd):
-    target = download(f"{server}/there.gz", tmp_path / "x", lines.append, sha256=SHA256)
+    target = download(
+        f"{server}/there.gz", tmp_path / "x", lines.append, checksum=f"sha256:{SHA256}"
+    )
     assert target.read_bytes() == CONTENT
     assert lines == [f"x: downloading {server}/there.gz"]
     assert capfd.readouterr() == ("", "")
@@ -51,8 +53,17 @@ def test_a_file_is_downloaded(server: str, tmp_path: Path, lines: list[str], cap
 
 def test_another_file_than_wanted_is_told_by_its_sha256(server: str, tmp_path: Path):
     with pytest.raises(DataError) as caught:
-        download(f"{server}/there.gz", tmp_path / "x", lambda _: None, sha256="0" * 64)
+        download(
+            f"{server}/there.gz", tmp_path / "x", lambda _: None, checksum="sha256:" + "0" * 64
+        )
     assert f"9,000 bytes with sha256 {SHA256}, wanted {'0' * 64}" in str(caught.value)
+
+
+def test_an_md5_is_held_against_what_came_too(server: str, tmp_path: Path):
+    md5 = hashlib.md5(CONTENT).hexdigest()
+    assert download(f"{server}/there.gz", tmp_path / "x", print, checksum=f"md5:{md5}").exists()
+    with pytest.raises(DataError, match=f"with md5 {md5}, wanted 00"):
+        download(f"{server}/there.gz", tmp_path / "y", print, checksum="md5:00")
 
 
 def test_a_missing_file_is_told(server: str, tmp_path: Path):
@@ -73,15 +84,17 @@ def test_cifar10_is_unpacked_from_its_authors_archive(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     batch = {b"data": np.zeros((1, 3072), np.uint8), b"labels": [7]}
-    (tmp_path / cifar.FOLDER).mkdir()
-    for name in [*cifar.TRAIN_FILES, cifar.TEST_FILE, "readme.html"]:
-        (tmp_path / cifar.FOLDER / name).write_bytes(pickle.dumps(batch))
+    folder, files = cifar.CIFAR10.folder, [*cifar.CIFAR10.train_files, cifar.CIFAR10.test_file]
+    (tmp_path / folder).mkdir()
+    for name in [*files, "readme.html"]:
+        (tmp_path / folder / name).write_bytes(pickle.dumps(batch))
     archive = tmp_path / "served" / "cifar-10-python.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
-        tar.add(tmp_path / cifar.FOLDER, cifar.FOLDER)
-    monkeypatch.setattr(cifar, "ARCHIVE", f"{server}/{archive.name}")
+        tar.add(tmp_path / folder, folder)
+    here = cifar.CIFAR10._replace(archive=f"{server}/{archive.name}")
+    monkeypatch.setattr(cifar, "CIFAR10", here)
     with pytest.raises(DataError, match="served something else"):
         cifar.load_cifar10(None, lambda _: None)
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
-    monkeypatch.setattr(cifar, "ARCHIVE_SHA256", found)
+    monkeypatch.setattr(cifar, "CIFAR10", here._replace(checksum=f"sha256:{found}"))
     assert cifar.load_cifar10(None, lambda _: None)["train_labels"].tolist() == [7] * 5

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from swarmsgd.errors import ConfigError, DataError
-from swarmsgd.tasks import fashion
 from swarmsgd.tasks.base import Notify
 from swarmsgd.tasks.lookup import (
     Source,
@@ -19,6 +18,7 @@ from swarmsgd.tasks.lookup import (
     given_folder,
     install,
 )
+from swarmsgd.tasks.vision import fashion
 
 
 def write_two(folder: Path) -> None:

@@ -37,6 +37,7 @@ FIGURES: Mapping[str, Figure] = {
     "nodes": Figure("count", "nodes of the run"),
     "algorithm": Figure("text", "swarm, or what it is compared with"),
     "device": Figure("text", "where the nodes trained", _REAL),
+    "precision": Figure("text", "in which numbers a training step computed"),
     "world": Figure("object", "the world's settings", _SIMULATED),
     **{
         name: Figure(unit, f"{meaning} null: the algorithm has no such thing")
@@ -119,6 +120,7 @@ def summary(
         **{name: getattr(config.task, name, None) for name in ("dataset", "model", "partition")},
         "nodes": config.nodes,
         "algorithm": config.algorithm,
+        "precision": config.precision,
         **{name: value for name, value in swarm.items() if name in FIGURES},
         "seed": config.seed,
         **config.optimizer.in_effect(),

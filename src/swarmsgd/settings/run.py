@@ -13,6 +13,7 @@ from swarmsgd.errors import ConfigError
 from swarmsgd.settings.algorithms import ALGORITHMS
 from swarmsgd.settings.optimizer import OptimizerSettings
 from swarmsgd.settings.options import Option, options_of, plain, setting
+from swarmsgd.settings.precision import PRECISIONS
 from swarmsgd.settings.swarm import LARGEST_SEED, SwarmSettings
 from swarmsgd.tasks import Notify, Task, TaskOptions, entry_of, find_task, name_of
 from swarmsgd.tasks.base import silent
@@ -48,6 +49,9 @@ class RunConfig:
     algorithm: str = setting("swarm", table=ALGORITHMS)
     """How the nodes keep their models together: swarm, or what it is compared with."""
 
+    precision: str = setting("float32", table=PRECISIONS)
+    """In which numbers a training step computes: float32 or bfloat16."""
+
     seed: int = 0
     """Seeds everything: first model, split of the data, order of samples, partners."""
 
@@ -61,6 +65,7 @@ class RunConfig:
         whole("nodes", self.nodes, 1)
         whole("seed", self.seed, 0, LARGEST_SEED)
         number("epochs", self.epochs, above=0)
+        one_of("precision", self.precision, PRECISIONS)
         algorithms = options_of(type(self))["algorithm"].table
         assert algorithms is not None
         one_of("algorithm", self.algorithm, algorithms)
@@ -151,6 +156,8 @@ class RunConfig:
         parts += self.swarm.words(ALGORITHMS[self.algorithm].uses)
         if self.optimizer.optimizer != OptimizerSettings.optimizer:
             parts.append(self.optimizer.optimizer)
+        if self.precision != RunConfig.precision:
+            parts.append(self.precision)
         partition = getattr(self.task, "partition", "iid")
         return ", ".join(parts if partition == "iid" else [*parts, partition])
 

@@ -11,8 +11,11 @@ CONNECT_TIMEOUT_S = 3.05
 STALL_TIMEOUT_S = 20.0
 
 
-def download(url: str, target: Path, notify: Notify, *, sha256: str | None = None) -> Path:
-    """Write what `url` serves to `target`; DataError if it cannot be had or is something else."""
+def download(url: str, target: Path, notify: Notify, *, checksum: str = "") -> Path:
+    """Write what `url` serves to `target`; DataError if it cannot be had or is something else.
+
+    `checksum` is written ``sha256:...`` or ``md5:...``.
+    """
     import pooch  # late: imports requests
 
     notify(f"{target.name}: downloading {url}")
@@ -21,10 +24,11 @@ def download(url: str, target: Path, notify: Notify, *, sha256: str | None = Non
         get(url, str(target), None)
     except OSError as error:  # what requests raises is an OSError, too
         raise DataError(f"cannot download {url}: {_reason(error)}") from error
-    if sha256 is not None and (got := pooch.file_hash(str(target), "sha256")) != sha256:
+    kind, _, wanted = checksum.partition(":")
+    if checksum and (got := pooch.file_hash(str(target), kind)) != wanted:
         raise DataError(
             f"{url} served something else: {target.stat().st_size:,} bytes "
-            f"with sha256 {got}, wanted {sha256}"
+            f"with {kind} {got}, wanted {wanted}"
         )
     return target
 

@@ -55,8 +55,9 @@ class OwnTask(NamedTuple):
 
 
 def is_own(name: str) -> bool:
-    """Whether it is spelled as a task of one's own is."""
-    return ":" in name
+    """Whether it is spelled as a task of one's own is, not as a data set in a folder."""
+    place, colon, cls = name.rpartition(":")
+    return bool(colon) and cls.isidentifier() and place != "folder"
 
 
 def full_name(name: str) -> str:

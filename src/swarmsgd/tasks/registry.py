@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from swarmsgd.checks import known, one_of
 from swarmsgd.tasks.base import Notify, Task, silent
-from swarmsgd.tasks.datasets import DATASETS
 from swarmsgd.tasks.own import OwnOptions, OwnTask, find_own, full_name, is_own
 from swarmsgd.tasks.synthetic import SyntheticOptions, SyntheticTask
-from swarmsgd.tasks.vision import VisionOptions, VisionTask
+from swarmsgd.tasks.vision.datasets import DATASETS
+from swarmsgd.tasks.vision.task import VisionOptions, VisionTask
 
 TaskOptions = VisionOptions | SyntheticOptions | OwnOptions
 
@@ -31,8 +31,9 @@ TASKS: Mapping[str, _Entry] = {
 
 
 def find_task(name: str) -> tuple[str, dict[str, Any]]:
-    """The task that is meant, and options that go with the name: that of a data set is short for
-    the vision task on it, and one of one's own is ``FILE.py:CLASS``. Raises ConfigError.
+    """The task that is meant, and options that go with the name: that of a data set (with what
+    belongs to it after a colon) is short for the vision task on it, and one of one's own is
+    ``FILE.py:CLASS``. Raises ConfigError.
 
     >>> find_task("digits")
     ('vision', {'dataset': 'digits'})
@@ -41,7 +42,8 @@ def find_task(name: str) -> tuple[str, dict[str, Any]]:
         name = full_name(name)
         find_own(name)
         return name, {"own": name}
-    one_of("task", name, {**TASKS, **DATASETS})
+    kind = name.partition(":")[0] if name not in TASKS else name
+    one_of("task", kind, {**TASKS, **DATASETS}, text=name)
     return (name, {}) if name in TASKS else ("vision", {"dataset": name})
 
 

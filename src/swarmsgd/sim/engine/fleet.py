@@ -25,7 +25,7 @@ class Fleet:
     def __init__(self, task: Task, config: SimConfig) -> None:
         self.config = config
         self.num_nodes = config.nodes
-        self.learner: Learner = learner_of(task, config.seed, config.optimizer)
+        self.learner: Learner = learner_of(task, config.seed, config.optimizer, config.precision)
         self.dim = self.learner.dim
         self.total_steps = config.total_steps(task.samples_per_epoch, task.batch_size)
         """T, local steps a node makes in a run whose nodes are equally fast."""

@@ -69,8 +69,10 @@ class Learner(Protocol):
         ...
 
 
-def learner_of(task: Task, seed: int, settings: OptimizerSettings) -> Learner:
+def learner_of(
+    task: Task, seed: int, settings: OptimizerSettings, precision: str = "float32"
+) -> Learner:
     """The fastest learner for this task and optimizer."""
     if isinstance(task, SyntheticTask) and QuadraticLearner.fits(settings):
         return QuadraticLearner(task, seed, settings)
-    return ModuleLearner(task, seed, settings)
+    return ModuleLearner(task, seed, settings, precision)

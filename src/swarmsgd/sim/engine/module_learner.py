@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from swarmsgd.core.arena import Arena
 from swarmsgd.core.wire_code import Vector
 from swarmsgd.settings.optimizer import OptimizerSettings
+from swarmsgd.settings.precision import computing_in
 from swarmsgd.sim.engine.optimizer_states import OptimizerStates
 from swarmsgd.tasks import Batch, Score, Task, estimate_batch_norm
 
@@ -22,8 +23,11 @@ from swarmsgd.tasks import Batch, Score, Task, estimate_batch_norm
 class ModuleLearner:
     """See `learners.Learner`. Its steps are those of `train.command.trainee`, bit for bit."""
 
-    def __init__(self, task: Task, seed: int, settings: OptimizerSettings) -> None:
+    def __init__(
+        self, task: Task, seed: int, settings: OptimizerSettings, precision: str = "float32"
+    ) -> None:
         self._task = task
+        self._precision = precision
         self._settings = settings
         self._model = task.make_model(seed)
         self._arena = Arena(self._model)
@@ -87,7 +91,9 @@ class ModuleLearner:
             batches = self._batches[node] = self._task.batches(node)
         for parameter in self._parameters:
             parameter.grad = None
-        loss = self._task.loss(self._model, next(batches))
+        batch = next(batches)
+        with computing_in(self._precision, torch.device("cpu")):
+            loss = self._task.loss(self._model, batch)
         loss.backward()
         return loss
 

@@ -27,6 +27,7 @@ from swarmsgd.errors import ModelError, SwarmError
 from swarmsgd.observe.folder import CONFIG, MODEL
 from swarmsgd.observe.view import record_path
 from swarmsgd.seeds import seed_for
+from swarmsgd.settings.precision import computing_in
 from swarmsgd.tasks import Task, estimate_batch_norm
 from swarmsgd.tasks.base import device_of, write_files
 from swarmsgd.train.command.config import TrainConfig
@@ -58,6 +59,8 @@ class _Terminated(BaseException):
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
+    # A task's own processes got the same signal, and torch would raise an error for each.
+    signal.signal(signal.SIGCHLD, lambda *_: None)
     raise _Terminated
 
 
@@ -132,12 +135,14 @@ class _Run:
     def train(self, total: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         """`total` local steps; the wall time of each, in ms."""
         step_ms = np.zeros(total, np.float32)
+        device = device_of(self.model)
         recorded = begin = time.perf_counter()
         for batch in itertools.islice(self.task.batches(self.rank), total):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.config.optimizer.rate(self.steps / total)
             self.optimizer.zero_grad()
-            loss = self.task.loss(self.algorithm.model, batch)
+            with computing_in(self.config.precision, device):
+                loss = self.task.loss(self.algorithm.model, batch)
             self.losses.append(self.checked(loss.item()))
             self.algorithm.backward(loss)
             self.config.optimizer.clip(self.model.parameters())

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from swarmsgd.errors import DataError
-from swarmsgd.tasks.cifar import FOLDER, TEST_FILE, TRAIN_FILES, load_cifar10, read_batch
-from swarmsgd.tasks.datasets import load_images
-from swarmsgd.tasks.jpeg import NAMES, decode_jpegs
+from swarmsgd.tasks.vision.cifar import CIFAR10, CIFAR100, load_cifar10, load_cifar100, read_batch
+from swarmsgd.tasks.vision.datasets import load_images
+from swarmsgd.tasks.vision.jpeg import NAMES, decode_jpegs
 
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(4, 3072), dtype=np.uint8)
 LABELS = [3, 1, 9, 0]
@@ -33,9 +33,9 @@ def write(path: Path, content: object) -> Path:
 
 @pytest.fixture
 def standard_folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "data" / FOLDER
+    folder = tmp_path / "data" / CIFAR10.folder
     folder.mkdir(parents=True)
-    for name in [*TRAIN_FILES, TEST_FILE]:
+    for name in [*CIFAR10.train_files, CIFAR10.test_file]:
         write(folder / name, batch())
     return folder
 
@@ -128,6 +128,50 @@ def test_a_missing_batch_is_named(standard_folder: Path, lines: list[str]):
 def test_without_network_the_error_says_what_to_do(bare_machine: Path, lines: list[str]):
     with pytest.raises(DataError, match=f"unpack .* into {bare_machine}"):
         load_cifar10(None, lines.append, sources=[])
+
+
+@pytest.fixture
+def standard_folder_of_100(tmp_path: Path) -> Path:
+    """Of the shape and size of the authors' archive, which has coarse labels as well."""
+    folder = tmp_path / "data" / CIFAR100.folder
+    folder.mkdir(parents=True)
+    for name, count in (("train", 50_000), ("test", 10_000)):
+        pixels = np.zeros((count, 3072), np.uint8)
+        pixels[:, 0] = np.arange(count) % 100
+        fine, coarse = [i % 100 for i in range(count)], [i % 20 for i in range(count)]
+        write(folder / name, {b"data": pixels, b"fine_labels": fine, b"coarse_labels": coarse})
+    return folder
+
+
+@pytest.mark.usefixtures("bare_machine")
+def test_cifar100_has_the_fine_labels_of_the_standard_folder(standard_folder_of_100: Path):
+    images = load_images("cifar100", standard_folder_of_100.parent)
+    assert images.train.images.shape == (50_000, 3, 32, 32)
+    assert images.test.images.shape == (10_000, 3, 32, 32)
+    assert images.num_classes == 100
+    assert (images.train.images[:, 0, 0, 0] == images.train.labels).all()
+
+
+@pytest.mark.usefixtures("bare_machine")
+def test_cifar100_is_found_next_to_folders_named_as_its_files(standard_folder_of_100: Path):
+    (standard_folder_of_100.parent / "train").mkdir()
+    assert load_images("cifar100", standard_folder_of_100.parent).test.labels[9] == 9
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [({b"labels": [1, 2, 3, 4]}, "b'fine_labels'"), ({b"fine_labels": [0, 1, 2, 100]}, "0 to 99")],
+)
+def test_other_labels_than_the_hundred_fine_ones_are_refused(
+    tmp_path: Path, labels: dict[bytes, Any], text: str
+):
+    with pytest.raises(DataError, match=rf"{text}.*Get CIFAR-100 anew"):
+        read_batch(write(tmp_path / "train", {b"data": PIXELS, **labels}), CIFAR100)
+
+
+def test_without_network_cifar100_says_what_to_do(bare_machine: Path, lines: list[str]):
+    with pytest.raises(DataError, match=r"unpack .*cifar-100-python"):
+        load_cifar100(None, lines.append, sources=[])
 
 
 def jpeg(colour: tuple[int, int, int], size: tuple[int, int] = (32, 32)) -> bytes:

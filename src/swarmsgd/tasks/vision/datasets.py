@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,44 +15,12 @@ from swarmsgd.checks import one_of
 from swarmsgd.errors import DataError
 from swarmsgd.seeds import fixed
 from swarmsgd.tasks.base import Notify, silent
-from swarmsgd.tasks.cifar import load_cifar10
-from swarmsgd.tasks.fashion import load_fashion_mnist
-from swarmsgd.tasks.jpeg import load_cifar10_jpeg75
 from swarmsgd.tasks.lookup import Arrays
-
-
-class Split(NamedTuple):
-    """`images` are ``[N, C, H, W]`` uint8, `labels` ``[N]`` int64."""
-
-    images: Tensor
-    labels: Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageData:
-    """A data set in memory, kept as bytes: a quarter of the size of floats.
-
-    `mean` and `std` are those of the training pixels, one for each channel, in their own units.
-    """
-
-    name: str
-    train: Split
-    test: Split
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    num_classes: int = 10
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        _, channels, height, width = self.train.images.shape
-        return channels, height, width
-
-    def normalised(self, images: Tensor) -> Tensor:
-        """Bytes ``[B, C, H, W]`` as float32 of about zero mean and unit variance."""
-        mean = torch.tensor(self.mean).view(1, -1, 1, 1)
-        std = torch.tensor(self.std).view(1, -1, 1, 1)
-        return images.to(torch.float32).sub_(mean).div_(std)
+from swarmsgd.tasks.vision.cifar import load_cifar10, load_cifar100
+from swarmsgd.tasks.vision.fashion import load_fashion_mnist
+from swarmsgd.tasks.vision.folder import FOLDER
+from swarmsgd.tasks.vision.images import ImageData, Split
+from swarmsgd.tasks.vision.jpeg import load_cifar10_jpeg75
 
 
 def load_digits(data: Path | None, notify: Notify) -> Arrays:
@@ -76,42 +43,67 @@ def load_digits(data: Path | None, notify: Notify) -> Arrays:
     }
 
 
-class _Entry(NamedTuple):
+class _InMemory(NamedTuple):
     load: Callable[[Path | None, Notify], Arrays]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    help: str
+    num_classes: int = 10
+
+
+class _OnDisk(NamedTuple):
+    usage: str
     help: str
 
 
 _CIFAR_MEAN, _CIFAR_STD = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)
 
-DATASETS = {
-    "fashion-mnist": _Entry(
+_LOADED = {
+    "fashion-mnist": _InMemory(
         load_fashion_mnist, (72.94,), (90.02,), "60,000 clothes, 28x28 grey; comes by itself, 31 MB"
     ),
-    "digits": _Entry(load_digits, (4.88,), (6.02,), "1,437 digits, 8x8 grey; from scikit-learn"),
-    "cifar10": _Entry(
+    "digits": _InMemory(load_digits, (4.88,), (6.02,), "1,437 digits, 8x8 grey; from scikit-learn"),
+    "cifar10": _InMemory(
         load_cifar10, _CIFAR_MEAN, _CIFAR_STD, "50,000 photos, 32x32 RGB; comes by itself, 170 MB"
     ),
-    "cifar10-jpeg75": _Entry(
+    "cifar10-jpeg75": _InMemory(
         load_cifar10_jpeg75, _CIFAR_MEAN, _CIFAR_STD, "CIFAR-10 as JPEG of quality 75; from --data"
     ),
+    "cifar100": _InMemory(
+        load_cifar100, (129.3, 124.1, 112.4), (68.2, 65.4, 70.4),
+        "50,000 photos, 32x32 RGB, 100 classes; comes by itself, 169 MB", 100,
+    ),
+}  # fmt: skip
+"""Name -> loader, mean and standard deviation of the pixels of each channel, a line of help, number
+of classes.
+"""
+
+DATASETS: Mapping[str, _InMemory | _OnDisk] = {
+    **_LOADED,
+    FOLDER: _OnDisk(f"{FOLDER}:PATH", "PATH/train and PATH/val, one folder of images a class"),
 }
-"""Name -> loader, mean and standard deviation of the pixels of each channel, a line of help."""
+"""All there are: those that are held in memory, and images in folders."""
 
 
 def load_images(name: str, data: Path | None = None, notify: Notify = silent) -> ImageData:
-    """Find, or fetch (see `lookup`), and load a data set.
+    """Find, or fetch (see `lookup`), and load a data set that is held in memory.
 
     A launcher calls this once before it starts its processes; they then find the data on disk.
     """
-    entry = one_of("dataset", name, DATASETS)
+    entry = one_of("dataset", name, _LOADED)
     arrays = entry.load(data, notify)
     train, test = (
         Split(_images(arrays[f"{split}_images"]), _labels(arrays[f"{split}_labels"]))
         for split in ("train", "test")
     )
-    return ImageData(name=name, train=train, test=test, mean=entry.mean, std=entry.std)
+    return ImageData(
+        name=name,
+        train=train,
+        test=test,
+        mean=entry.mean,
+        std=entry.std,
+        num_classes=entry.num_classes,
+    )
 
 
 def _images(pixels: NDArray[np.uint8]) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from swarmsgd.errors import ConfigError
-from swarmsgd.tasks.models import MODELS, he_init, make_model
+from swarmsgd.tasks.vision.models import MODELS, he_init, make_model
 
 CIFAR, FASHION, DIGITS = (3, 32, 32), (1, 28, 28), (1, 8, 8)
 

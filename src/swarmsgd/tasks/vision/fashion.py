@@ -12,7 +12,6 @@ from pathlib import Path
 from swarmsgd.tasks.apt import unpack_package
 from swarmsgd.tasks.base import Notify
 from swarmsgd.tasks.http import download
-from swarmsgd.tasks.idx import IdxFile, read_idx
 from swarmsgd.tasks.lookup import (
     DATA_VARIABLE,
     Arrays,
@@ -22,6 +21,7 @@ from swarmsgd.tasks.lookup import (
     first_with,
     given_folder,
 )
+from swarmsgd.tasks.vision.idx import IdxFile, read_idx
 
 PACKAGE = "dataset-fashion-mnist"
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")

@@ -1,7 +1,7 @@
 """The models of the vision task, and how their weights are drawn.
 
-Models are built without weights (on torch's meta device) and then filled from a generator that
-belongs to the call, so building one draws nothing from torch's global generator.
+Models of the table are built without weights (on torch's meta device) and then filled from a
+generator that belongs to the call. What the table has not may be a model of torchvision.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from swarmsgd.checks import one_of
-from swarmsgd.tasks.resnet import resnet20
+from swarmsgd.checks import closest
+from swarmsgd.errors import ConfigError
+from swarmsgd.tasks.vision import torchvision_models
+from swarmsgd.tasks.vision.resnet import resnet20
 
 ImageShape = tuple[int, int, int]
 """Channels, height, width."""
@@ -65,11 +67,30 @@ MODELS = {
 """Name -> (image shape, number of classes) -> module, and a line of help."""
 
 
+def check_model(name: str) -> None:
+    """Raise ConfigError unless `name` is in the table, or one of torchvision's."""
+    if name in MODELS or name in torchvision_models.names():
+        return
+    if not torchvision_models.names():
+        raise ConfigError(
+            f"model is {name!r}, wanted one of {', '.join(MODELS)}{closest(name, MODELS)} "
+            "torchvision, which has more, is not installed: pip install 'swarmsgd[vision]'"
+        )
+    raise ConfigError(
+        f"model is {name!r}, wanted one of {', '.join(MODELS)}, or a classification model of "
+        f"torchvision{closest(name, [*MODELS, *torchvision_models.names()])}"
+    )
+
+
 def make_model(name: str, shape: ImageShape, num_classes: int, seed: int) -> nn.Module:
-    """Model `name` of the table, on the CPU, its weights a function of `seed` alone."""
-    build = one_of("model", name, MODELS).build
+    """Model `name` of the table, or else of torchvision, on the CPU, its weights a function of
+    `seed` alone.
+    """
+    check_model(name)
+    if name not in MODELS:
+        return torchvision_models.build(name, shape, num_classes, seed)
     with torch.device("meta"):
-        model = build(shape, num_classes)
+        model = MODELS[name].build(shape, num_classes)
     model.to_empty(device="cpu")
     he_init(model, torch.Generator().manual_seed(seed))
     return model

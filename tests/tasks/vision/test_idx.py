@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from swarmsgd.errors import DataError
-from swarmsgd.tasks.idx import IdxFile, read_idx
+from swarmsgd.tasks.vision.idx import IdxFile, read_idx
 
 PIXELS = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
 RAW = struct.pack(">HBB3I", 0, 8, 3, 3, 4, 5) + PIXELS.tobytes()
