@@ -13,6 +13,7 @@ from swarmsgd.tasks.partition import PARTITIONS, parse_partition
 from swarmsgd.tasks.registry import TASKS, TaskOptions, find_task, make_task, name_of
 from swarmsgd.tasks.stream import node_generator
 from swarmsgd.tasks.synthetic import SyntheticOptions, SyntheticTask
+from swarmsgd.tasks.text.language import LanguageOptions, LanguageTask
 from swarmsgd.tasks.vision import VisionOptions, VisionTask
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "PARTITIONS",
     "TASKS",
     "Batch",
+    "LanguageOptions",
+    "LanguageTask",
     "Notify",
     "Score",
     "SyntheticOptions",

@@ -9,9 +9,10 @@ from swarmsgd.checks import known, one_of
 from swarmsgd.tasks.base import Notify, Task, silent
 from swarmsgd.tasks.datasets import DATASETS
 from swarmsgd.tasks.synthetic import SyntheticOptions, SyntheticTask
+from swarmsgd.tasks.text.language import LanguageOptions, LanguageTask
 from swarmsgd.tasks.vision import VisionOptions, VisionTask
 
-TaskOptions = VisionOptions | SyntheticOptions
+TaskOptions = VisionOptions | LanguageOptions | SyntheticOptions
 
 
 class _Entry(NamedTuple):
@@ -24,6 +25,20 @@ class _Entry(NamedTuple):
 
 TASKS: Mapping[str, _Entry] = {
     "vision": _Entry(VisionOptions, VisionTask, "image classification on real data"),
+    "language": _Entry(
+        LanguageOptions,
+        LanguageTask,
+        "a GPT that predicts the next byte of a text",
+        run={
+            "optimizer": "adamw",
+            "lr": 2e-3,
+            "beta2": 0.99,
+            "weight_decay": 0.1,
+            "warmup": 0.05,
+            "clip_norm": 1.0,
+            "epochs": 0.25,
+        },
+    ),
     "synthetic": _Entry(SyntheticOptions, SyntheticTask, "quadratics with a known optimum"),
 }
 """Name -> class of its options, ``make(options, num_nodes, notify)``, a line of help."""
