@@ -43,7 +43,7 @@ class VisionOptions:
     """cnn, mlp or resnet20."""
 
     partition: str = field(default="iid", metadata={"table": PARTITIONS})
-    """How samples are split over nodes: iid, grouped by label, or dirichlet:ALPHA for label skew."""
+    """How samples are split over nodes: iid, grouped, or dirichlet:ALPHA for label skew."""
 
     batch_size: int = 32
     """Samples in one local step."""
