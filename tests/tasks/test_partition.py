@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarmsgd.errors import ConfigError
-from swarmsgd.tasks.partition import Dirichlet, Iid, parse_partition
+from swarmsgd.tasks.partition import Dirichlet, Grouped, Iid, parse_partition
 
 partitions = st.one_of(
     st.just(Iid()),
+    st.just(Grouped()),
     st.builds(Dirichlet, st.floats(-6, 6).map(lambda exponent: 10.0**exponent)),
 )
 
@@ -55,7 +56,7 @@ LABELS = np.random.default_rng(1).permutation(np.repeat(np.arange(10), 600))
 
 
 def test_another_seed_gives_another_partition():
-    for partition in (Iid(), Dirichlet(0.5)):
+    for partition in (Iid(), Grouped(), Dirichlet(0.5)):
         assert (partition.split(LABELS, 8, 0) != partition.split(LABELS, 8, 1)).any()
 
 
@@ -81,13 +82,28 @@ def test_no_node_is_special_in_the_label_skew():
     assert abs(skews[:10].mean() - skews[10:].mean()) < 0.03
 
 
-def test_a_shard_is_shuffled():
+@pytest.mark.parametrize("partition", [Dirichlet(1.0), Grouped()])
+def test_a_shard_is_shuffled(partition):
     """Else the first passes of a node would go class by class."""
-    shard = Dirichlet(1.0).split(LABELS, 4, 0)[0]
+    shard = partition.split(LABELS, 2, 0)[0]
     assert len(np.unique(LABELS[shard[:100]])) > 3
 
 
-@pytest.mark.parametrize("partition", [Iid(), Dirichlet(1.0)])
+@given(splits(), st.integers(0, 2**32))
+@settings(max_examples=100, deadline=None)
+def test_whole_groups_are_cut_only_where_a_shard_ends(split, seed):
+    """So with n shards there are at most n - 1 cuts."""
+    labels, nodes = split
+    shards = Grouped().split(labels, nodes, seed)
+    pieces = sum(len(np.unique(labels[shard])) for shard in shards)
+    assert pieces <= len(np.unique(labels)) + nodes - 1
+
+
+def test_the_order_of_groups_is_drawn():
+    assert len({Grouped().split(LABELS, 10, seed)[0].min() for seed in range(8)}) > 1
+
+
+@pytest.mark.parametrize("partition", [Iid(), Grouped(), Dirichlet(1.0)])
 @pytest.mark.parametrize("nodes", [0, 11])
 def test_more_nodes_than_samples_are_refused(partition, nodes):
     with pytest.raises(ConfigError, match=f"10 samples cannot be split over {nodes} nodes"):
@@ -96,15 +112,21 @@ def test_more_nodes_than_samples_are_refused(partition, nodes):
 
 def test_spellings():
     assert parse_partition("iid") == Iid()
+    assert parse_partition("grouped") == Grouped()
     assert parse_partition("dirichlet:0.25") == Dirichlet(0.25)
 
 
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("idd", "partition is 'idd', wanted one of iid, dirichlet:ALPHA; did you mean \"iid\"?"),
+        (
+            "idd",
+            "partition is 'idd', wanted one of iid, grouped, dirichlet:ALPHA; "
+            'did you mean "iid"?',
+        ),
         ("", "partition is ''"),
         ("iid:3", "takes no argument, got 'iid:3'"),
+        ("grouped:3", "takes no argument, got 'grouped:3'"),
         ("dirichlet", "needs a number alpha, got ''; write for instance 'dirichlet:0.5'"),
         ("dirichlet:x", "needs a number alpha, got 'x'"),
         ("dirichlet:0", "needs an alpha above 0"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ CASES = {
     "vision skewed": {"dataset": "digits", "model": "cnn", "partition": "dirichlet:0.3"},
     "vision augmented": {"dataset": "digits", "augment": True},
     "vision with batch norm": {"dataset": "digits", "model": "resnet20", "batch_size": 4},
+    "language": {"text": Path(__file__), "model": "tiny", "context": 16, "dropout": 0.1},
     "synthetic": {"dimension": 7},
 }
 

@@ -13,6 +13,7 @@ from swarmsgd.tasks.partition import PARTITIONS, parse_partition
 from swarmsgd.tasks.registry import TASKS, TaskOptions, entry_of, find_task, make_task, name_of
 from swarmsgd.tasks.stream import node_generator
 from swarmsgd.tasks.synthetic import SyntheticOptions, SyntheticTask
+from swarmsgd.tasks.text.language import LanguageOptions, LanguageTask
 from swarmsgd.tasks.vision.datasets import DATASETS, load_images
 from swarmsgd.tasks.vision.models import MODELS
 from swarmsgd.tasks.vision.task import VisionOptions, VisionTask
@@ -24,6 +25,8 @@ __all__ = [
     "PARTITIONS",
     "TASKS",
     "Batch",
+    "LanguageOptions",
+    "LanguageTask",
     "Metric",
     "Notify",
     "OwnOptions",

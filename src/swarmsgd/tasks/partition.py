@@ -75,6 +75,25 @@ class Dirichlet:
         return _deal(classes, counts, rng)
 
 
+@dataclass(frozen=True)
+class Grouped:
+    """Whole groups: samples of one label stay on one node, but where a shard is full.
+
+    The labels, in an order that the seed draws, are laid end to end and cut into shards. So at most
+    ``num_nodes - 1`` labels are on two nodes that follow each other, or on more if a label has more
+    samples than a shard. If labels are classes this is the strongest skew there is with equal
+    shards; if they are documents each node has texts of its own.
+    """
+
+    def split(self, labels: NDArray[np.integer], num_nodes: int, seed: int) -> Indices:
+        size = _shard_size(len(labels), num_nodes)
+        rng = stream("data", seed)
+        found, label = np.unique(labels, return_inverse=True)
+        place = rng.permutation(len(found))[label]
+        order = np.argsort(place, kind="stable")[: num_nodes * size]
+        return rng.permuted(order.reshape(num_nodes, size), axis=1)
+
+
 def _fill(
     wanted: NDArray[np.float64], available: Indices, size: int, rng: np.random.Generator
 ) -> Indices:
@@ -130,10 +149,17 @@ class _Entry(NamedTuple):
     make: Callable[[str], Partition]
 
 
-def _iid(argument: str) -> Partition:
-    if argument:
-        raise ConfigError(f"partition 'iid' takes no argument, got 'iid:{argument}'; write 'iid'")
-    return Iid()
+def _plain(name: str, partition: Partition) -> Callable[[str], Partition]:
+    """How to make what takes no argument."""
+
+    def make(argument: str) -> Partition:
+        if argument:
+            raise ConfigError(
+                f"partition {name!r} takes no argument, got '{name}:{argument}'; write {name!r}"
+            )
+        return partition
+
+    return make
 
 
 def _dirichlet(argument: str) -> Partition:
@@ -148,7 +174,12 @@ def _dirichlet(argument: str) -> Partition:
 
 
 PARTITIONS = {
-    "iid": _Entry("iid", "equal shards of one shuffle", _iid),
+    "iid": _Entry("iid", "equal shards of one shuffle", _plain("iid", Iid())),
+    "grouped": _Entry(
+        "grouped",
+        "whole classes or documents, cut only where a node's share ends",
+        _plain("grouped", Grouped()),
+    ),
     "dirichlet": _Entry("dirichlet:ALPHA", "label skew, stronger for smaller ALPHA", _dirichlet),
 }
 """Name -> how it is spelled, a line of help, how to make it from what follows the colon."""

@@ -9,10 +9,11 @@ from swarmsgd.checks import known, one_of
 from swarmsgd.tasks.base import Notify, Task, silent
 from swarmsgd.tasks.own import OwnOptions, OwnTask, find_own, full_name, is_own
 from swarmsgd.tasks.synthetic import SyntheticOptions, SyntheticTask
+from swarmsgd.tasks.text.language import LanguageOptions, LanguageTask
 from swarmsgd.tasks.vision.datasets import DATASETS
 from swarmsgd.tasks.vision.task import VisionOptions, VisionTask
 
-TaskOptions = VisionOptions | SyntheticOptions | OwnOptions
+TaskOptions = VisionOptions | LanguageOptions | SyntheticOptions | OwnOptions
 
 
 class _Entry(NamedTuple):
@@ -25,6 +26,20 @@ class _Entry(NamedTuple):
 
 TASKS: Mapping[str, _Entry] = {
     "vision": _Entry(VisionOptions, VisionTask, "image classification on real data"),
+    "language": _Entry(
+        LanguageOptions,
+        LanguageTask,
+        "a GPT that predicts the next byte of a text",
+        run={
+            "optimizer": "adamw",
+            "lr": 2e-3,
+            "beta2": 0.99,
+            "weight_decay": 0.1,
+            "warmup": 0.05,
+            "clip_norm": 1.0,
+            "epochs": 0.25,
+        },
+    ),
     "synthetic": _Entry(SyntheticOptions, SyntheticTask, "quadratics with a known optimum"),
 }
 """Name -> class of its options, ``make(options, num_nodes, notify)``, a line of help."""

@@ -42,7 +42,7 @@ class VisionOptions:
     """cnn, mlp, resnet20, or a classification model of torchvision: resnet18, resnet50, ..."""
 
     partition: str = field(default="iid", metadata={"table": PARTITIONS})
-    """How samples are split over nodes: iid, or dirichlet:ALPHA for label skew."""
+    """How samples are split over nodes: iid, grouped, or dirichlet:ALPHA for label skew."""
 
     batch_size: int = 32
     """Samples in one local step."""
