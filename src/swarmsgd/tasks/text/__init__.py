@@ -1,0 +1,1 @@
+"""Tasks on text: what their models are made of, vocabularies, corpora, decoding."""
