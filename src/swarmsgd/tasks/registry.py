@@ -9,9 +9,11 @@ from swarmsgd.checks import known, one_of
 from swarmsgd.tasks.base import Notify, Task, silent
 from swarmsgd.tasks.datasets import DATASETS
 from swarmsgd.tasks.synthetic import SyntheticOptions, SyntheticTask
+from swarmsgd.tasks.text.parallel import CORPORA
+from swarmsgd.tasks.text.translation import TranslationOptions, TranslationTask
 from swarmsgd.tasks.vision import VisionOptions, VisionTask
 
-TaskOptions = VisionOptions | SyntheticOptions
+TaskOptions = VisionOptions | TranslationOptions | SyntheticOptions
 
 
 class _Entry(NamedTuple):
@@ -24,6 +26,18 @@ class _Entry(NamedTuple):
 
 TASKS: Mapping[str, _Entry] = {
     "vision": _Entry(VisionOptions, VisionTask, "image classification on real data"),
+    "translation": _Entry(
+        TranslationOptions,
+        TranslationTask,
+        "a Transformer that translates, on two files of matching lines",
+        run={
+            "optimizer": "adam",
+            "lr": 4e-3,
+            "beta2": 0.98,
+            "warmup": 0.05,
+            "epochs": 6.0,
+        },
+    ),
     "synthetic": _Entry(SyntheticOptions, SyntheticTask, "quadratics with a known optimum"),
 }
 """Name -> class of its options, ``make(options, num_nodes, notify)``, a line of help."""
@@ -31,13 +45,15 @@ TASKS: Mapping[str, _Entry] = {
 
 def find_task(name: str) -> tuple[str, dict[str, Any]]:
     """The task that is meant, and options that go with the name: that of a data set is short for
-    the vision task on it. Raises ConfigError.
+    the vision task on it, that of a corpus for translation. Raises ConfigError.
 
     >>> find_task("digits")
     ('vision', {'dataset': 'digits'})
     """
-    one_of("task", name, {**TASKS, **DATASETS})
-    return (name, {}) if name in TASKS else ("vision", {"dataset": name})
+    one_of("task", name, {**TASKS, **DATASETS, **CORPORA})
+    if name in TASKS:
+        return name, {}
+    return ("vision", {"dataset": name}) if name in DATASETS else ("translation", {"corpus": name})
 
 
 def name_of(options: TaskOptions) -> str:
