@@ -11,7 +11,7 @@ from torch import Tensor
 
 from swarmsgd.tasks.text.pieces import BEGIN, END, PAD
 
-POOL = 100
+POOL = 256
 """Batches among which sentences are sorted: enough for each length to fill a few."""
 
 
@@ -26,6 +26,9 @@ def like_length_batches(
     `lengths` are those of all sources and all targets, by index. Each pass is cut into pools of
     `POOL` batches, whose sentences are sorted by length and whose batches are shuffled. The few
     that do not fill a batch go first in the next pass.
+
+    Sources of one length are sorted by their targets' lengths, upwards if it is even and downwards
+    if odd: so a batch in which one length ends and the next begins is of like targets, too.
     """
     left = shard[:0]
     while True:
@@ -35,8 +38,8 @@ def like_length_batches(
         for begin in range(0, full, POOL):
             pool = left[begin * batch_size : min(begin + POOL, full) * batch_size]
             source, target = (side[pool] for side in lengths)
-            ordered = pool[np.lexsort((target, source))].reshape(-1, batch_size)
-            yield from rng.permutation(ordered)
+            order = np.lexsort((np.where(source % 2, -target, target), source))
+            yield from rng.permutation(pool[order].reshape(-1, batch_size))
         left = left[full * batch_size :]
 
 
