@@ -10,10 +10,12 @@ from swarmsgd.tasks.base import Notify, Task, silent
 from swarmsgd.tasks.own import OwnOptions, OwnTask, find_own, full_name, is_own
 from swarmsgd.tasks.synthetic import SyntheticOptions, SyntheticTask
 from swarmsgd.tasks.text.language import LanguageOptions, LanguageTask
+from swarmsgd.tasks.text.parallel import CORPORA
+from swarmsgd.tasks.text.translation import TranslationOptions, TranslationTask
 from swarmsgd.tasks.vision.datasets import DATASETS
 from swarmsgd.tasks.vision.task import VisionOptions, VisionTask
 
-TaskOptions = VisionOptions | LanguageOptions | SyntheticOptions | OwnOptions
+TaskOptions = VisionOptions | TranslationOptions | LanguageOptions | SyntheticOptions | OwnOptions
 
 
 class _Entry(NamedTuple):
@@ -26,6 +28,18 @@ class _Entry(NamedTuple):
 
 TASKS: Mapping[str, _Entry] = {
     "vision": _Entry(VisionOptions, VisionTask, "image classification on real data"),
+    "translation": _Entry(
+        TranslationOptions,
+        TranslationTask,
+        "a Transformer that translates, on two files of matching lines",
+        run={
+            "optimizer": "adam",
+            "lr": 4e-3,
+            "beta2": 0.98,
+            "warmup": 0.05,
+            "epochs": 6.0,
+        },
+    ),
     "language": _Entry(
         LanguageOptions,
         LanguageTask,
@@ -47,8 +61,8 @@ TASKS: Mapping[str, _Entry] = {
 
 def find_task(name: str) -> tuple[str, dict[str, Any]]:
     """The task that is meant, and options that go with the name: that of a data set (with what
-    belongs to it after a colon) is short for the vision task on it, and one of one's own is
-    ``FILE.py:CLASS``. Raises ConfigError.
+    belongs to it after a colon) is short for the vision task on it, that of a corpus for
+    translation, and one of one's own is ``FILE.py:CLASS``. Raises ConfigError.
 
     >>> find_task("digits")
     ('vision', {'dataset': 'digits'})
@@ -58,8 +72,10 @@ def find_task(name: str) -> tuple[str, dict[str, Any]]:
         find_own(name)
         return name, {"own": name}
     kind = name.partition(":")[0] if name not in TASKS else name
-    one_of("task", kind, {**TASKS, **DATASETS}, text=name)
-    return (name, {}) if name in TASKS else ("vision", {"dataset": name})
+    one_of("task", kind, {**TASKS, **DATASETS, **CORPORA}, text=name)
+    if name in TASKS:
+        return name, {}
+    return ("translation", {"corpus": name}) if name in CORPORA else ("vision", {"dataset": name})
 
 
 def entry_of(name: str) -> _Entry | OwnTask:
