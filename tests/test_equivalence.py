@@ -22,6 +22,9 @@ SGD = OptimizerSettings(weight_decay=1e-4)
 ADAMW = OptimizerSettings(optimizer="adamw", lr=3e-3, weight_decay=0.01)
 CLIPPED = OptimizerSettings(optimizer="adamw", lr=3e-3, schedule="constant", clip_norm=0.5)
 
+SCHEDULE_FREE = OptimizerSettings(
+    optimizer="schedulefree-adamw", lr=3e-3, schedule="constant", warmup=0.1
+)
 
 MOMENTUM = ("momentum_buffer",)
 IN_FEWER_BITS = ("exp_avg:4",)
@@ -41,6 +44,7 @@ IN_FEWER_BITS = ("exp_avg:4",)
         (SGD, 4, MOMENTUM, "float32"),
         (CLIPPED, 8, IN_FEWER_BITS, "float32"),
         (SGD, 8, (), "bfloat16"),
+        (SCHEDULE_FREE, 8, (), "float32"),
     ],
     ids=lambda value: value.optimizer if isinstance(value, OptimizerSettings) else str(value),
 )

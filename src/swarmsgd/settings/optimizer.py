@@ -12,6 +12,7 @@ from torch import nn
 
 from swarmsgd.checks import number, one_of
 from swarmsgd.errors import ConfigError
+from swarmsgd.optim import OFFSET, ScheduleFreeAdamW
 from swarmsgd.settings.options import setting
 
 
@@ -22,6 +23,8 @@ class _Kind(NamedTuple):
     state: tuple[str, ...]
     """Torch's names of what it remembers in the parameters' shapes."""
     help: str
+    reports: str | None = None
+    """State that tells what it reports from what it steps on, see `swarmsgd.optim`."""
 
 
 OPTIMIZERS: Mapping[str, _Kind] = {
@@ -43,8 +46,15 @@ OPTIMIZERS: Mapping[str, _Kind] = {
         ("exp_avg", "exp_avg_sq"),
         "torch's AdamW (Loshchilov 2019)",
     ),
+    "schedulefree-adamw": _Kind(
+        ScheduleFreeAdamW,
+        ("betas", "eps", "weight_decay"),
+        (OFFSET, "exp_avg_sq"),
+        "AdamW that reports an average of its iterates (Defazio 2024)",
+        reports=OFFSET,
+    ),
 }
-"""Name -> how torch makes it, the settings it takes, its state, a line of help. One line adds
+"""Name -> what makes it, the settings it takes, its state, a line of help. One line adds
 another of torch.optim, if its step needs no closure.
 """
 
@@ -86,7 +96,7 @@ class OptimizerSettings:
     """Checked when made: raises ConfigError, also for a setting that the optimizer has not."""
 
     optimizer: str = setting("sgd", table=OPTIMIZERS)
-    """What every node steps with: torch's sgd, adam or adamw."""
+    """What every node steps with: sgd, adam, adamw or schedulefree-adamw."""
 
     lr: float = 0.1
     """Learning rate of every node; tune it for each algorithm."""
@@ -107,13 +117,14 @@ class OptimizerSettings:
     """Weight decay."""
 
     beta1: float = 0.9
-    """Decay of the running mean of gradients (adam, adamw)."""
+    """Decay of the running mean of gradients (adam, adamw); where between the newest iterate and
+    the average gradients are taken (schedulefree-adamw)."""
 
     beta2: float = 0.999
-    """Decay of the running mean of their squares (adam, adamw)."""
+    """Decay of the running mean of their squares (not sgd)."""
 
     eps: float = 1e-8
-    """Added to the root of the running mean of squares (adam, adamw)."""
+    """Added to the root of the running mean of squares (not sgd)."""
 
     clip_norm: float | None = None
     """Scale a gradient down to this 2-norm before the step where it is longer; none: never."""
@@ -135,11 +146,21 @@ class OptimizerSettings:
         if self.clip_norm is not None:
             number("clip_norm", self.clip_norm, above=0)
         self._refuse_others_settings()
+        if self.reports is not None:
+            self._check_reports()
         if self.nesterov and not self.momentum:
             raise ConfigError(
                 "nesterov is True but momentum is 0: there is nothing to look ahead along; "
                 "give a momentum, or leave nesterov out"
             )
+
+    def _check_reports(self) -> None:
+        if self.schedule not in ("constant", "wsd"):
+            raise ConfigError(
+                f"schedule is {self.schedule}, but {self.optimizer} averages its iterates instead: "
+                "take schedule constant, and a warmup of 0.05 perhaps"
+            )
+        number("beta1", self.beta1, above=0, below=1)
 
     def _refuse_others_settings(self) -> None:
         """A setting that would change nothing is a mistake, unless it has its default."""
@@ -164,6 +185,13 @@ class OptimizerSettings:
         """Names of what it remembers from step to step in the parameters' shapes."""
         state = OPTIMIZERS[self.optimizer].state
         return state if self.momentum or self.optimizer != "sgd" else ()
+
+    @property
+    def reports(self) -> str | None:
+        """Name of the state that it reports its model by, see `swarmsgd.optim`; None: it reports
+        what it steps on.
+        """
+        return OPTIMIZERS[self.optimizer].reports
 
     @property
     def betas(self) -> tuple[float, float]:

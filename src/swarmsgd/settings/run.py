@@ -73,8 +73,16 @@ class RunConfig:
             raise ConfigError("graph is a Graph, wanted its name: a run is written to a file")
         object.__setattr__(self, "task", replace(self.task, seed=self.seed))
         object.__setattr__(self, "swarm", replace(self.swarm, seed=self.seed))
+        self._exchange_what_is_reported()
         self.swarm.graph_of(self.nodes)
         self._check_states()
+
+    def _exchange_what_is_reported(self) -> None:
+        """Nodes that average what they step on and not what they report would drift apart in it."""
+        name, asked = self.optimizer.reports, [name for name, _ in self.swarm.states()]
+        if name is not None and name not in asked and self.algorithm == "swarm":
+            states = (*self.swarm.exchange_state, name)
+            object.__setattr__(self, "swarm", replace(self.swarm, exchange_state=states))
 
     def _check_states(self) -> None:
         """What is exchanged is something that the optimizer remembers."""

@@ -44,7 +44,7 @@ class Result:
     models_KD: Vector
     """[live nodes, D] the nodes' models at the end."""
     mean_D: Vector
-    """[D] their mean."""
+    """[D] the mean of what they report."""
     task: Task
     fleet: Fleet
 
@@ -129,8 +129,8 @@ class _Run:
         fleet = self.fleet
         begin = time.perf_counter()
         algorithm.tally()
-        mean, gamma = mean_of(models)
-        score = fleet.score_mean(mean, live)
+        gamma = mean_of(models)[1]
+        score = fleet.score_mean(mean_of(fleet.reported(models, live))[0], live)
         self.curve.append(
             {
                 "time_s": now,
@@ -154,10 +154,11 @@ class _Run:
 
     def result(self, algorithm: Algorithm, now: float, run_s: float) -> Result:
         models, live = algorithm.models(), algorithm.live()
-        mean, gamma = mean_of(models)
+        gamma, reported = mean_of(models)[1], self.fleet.reported(models, live)
+        mean = mean_of(reported)[0]
         algorithm.tally()
         begin = time.perf_counter()
-        scores = self.own_scores(models, live)
+        scores = self.own_scores(reported, live)
         score = self.fleet.score_mean(mean, live)
         train = self.fleet.learner.train_score(mean, self.fleet.mean_buffers(live))
         self.score_s += time.perf_counter() - begin

@@ -13,6 +13,7 @@ import numpy as np
 
 from swarmsgd.core.wire_code import Vector
 from swarmsgd.errors import ModelError
+from swarmsgd.optim import report_factor
 from swarmsgd.sim.command.config import SimConfig
 from swarmsgd.sim.engine.learners import Learner, learner_of
 from swarmsgd.sim.engine.optimizer_states import OptimizerStates, zero_rows
@@ -120,6 +121,14 @@ class Fleet:
         mean = self.loss_sum / self.loss_count if self.loss_count else None
         self.loss_sum, self.loss_count = 0.0, 0
         return mean
+
+    def reported(self, models_KD: Vector, nodes: list[int]) -> Vector:
+        """[K, D] what the optimizers of these nodes report, whose models are given."""
+        settings = self.config.optimizer
+        if settings.reports is None:
+            return models_KD
+        factor = np.float32(report_factor(settings.beta1))
+        return models_KD + factor * self.state_ND(settings.reports)[nodes]
 
     def score_mean(self, mean: Vector, nodes: list[int]) -> Score:
         """The mean model on the test set."""

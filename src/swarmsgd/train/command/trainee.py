@@ -26,6 +26,7 @@ from torch.optim import Optimizer
 from swarmsgd.errors import ModelError, SwarmError
 from swarmsgd.observe.folder import CONFIG, MODEL
 from swarmsgd.observe.view import record_path
+from swarmsgd.optim import reporting
 from swarmsgd.seeds import seed_for
 from swarmsgd.settings.precision import computing_in
 from swarmsgd.tasks import Task, estimate_batch_norm
@@ -117,8 +118,12 @@ class _Run:
         step_ms = self.train(total)
         wall_s = time.perf_counter() - begin
         self.record_progress()
-        self.score("own", self.model)
+        with reporting(self.optimizer):
+            self.score("own", self.model)
         mean = self.algorithm.mean()
+        if self.config.optimizer.reports is not None:  # now that no exchange is in flight
+            with reporting(self.optimizer):
+                mean = self.algorithm.mean()
         if self.rank == min(mean.nodes):
             self.keep(mean)
         record(
