@@ -46,7 +46,7 @@ TASKS: Mapping[str, _Entry] = {
         "a GPT that predicts the next byte of a text",
         run={
             "optimizer": "adamw",
-            "lr": 2e-3,
+            "lr": 3e-3,
             "beta2": 0.99,
             "weight_decay": 0.1,
             "warmup": 0.05,

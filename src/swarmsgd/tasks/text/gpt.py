@@ -20,8 +20,8 @@ class Size(NamedTuple):
 
 SIZES: Mapping[str, Size] = {
     "tiny": Size(2, 64, 2, "2 layers of 64, 0.12 M parameters on bytes"),
-    "small": Size(4, 192, 6, "4 layers of 192, 1.8 M parameters"),
-    "base": Size(6, 384, 6, "6 layers of 384, 11 M parameters"),
+    "small": Size(4, 128, 4, "4 layers of 128, 0.83 M parameters"),
+    "base": Size(6, 384, 6, "6 layers of 384, 11 M parameters; hours on a CPU"),
     "large": Size(12, 768, 12, "12 layers of 768, as GPT-2's smallest, 85 M parameters; for a GPU"),
 }
 """Name -> how large the model is, a line of help."""

@@ -1,4 +1,4 @@
-"""Predicting the next token of a text, split over nodes."""
+"""Predicting the next byte of a text, split over nodes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from swarmsgd.checks import number, one_of, whole
@@ -29,10 +31,12 @@ from swarmsgd.tasks.text.blocks import dropout_generator, filled
 from swarmsgd.tasks.text.corpora import CORPORA, load_corpus
 from swarmsgd.tasks.text.documents import read_documents
 from swarmsgd.tasks.text.gpt import SIZES, Gpt
-from swarmsgd.tasks.text.windows import Text, cut
+from swarmsgd.tasks.text.windows import BYTES, Text, cut
 
-_SCORE_TOKENS = 1 << 14
-_TRAIN_SCORE_TOKENS = 1 << 16
+_SCORE_BYTES = 1 << 14
+_TRAIN_SCORE_BYTES = 1 << 16
+_LARGEST_EXP = 700.0
+"""Beyond it exp has no float; a model that diverged is scored all the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,7 @@ class LanguageOptions:
     """How windows are split over nodes: iid, grouped (whole documents), or dirichlet:ALPHA for a
     skew over ten groups of documents."""
 
-    batch_size: int = 16
+    batch_size: int = 4
     """Windows in one local step."""
 
     data: Path | None = None
@@ -89,7 +93,7 @@ class LanguageOptions:
 
 
 class LanguageTask:
-    """Next-token prediction; a `Task`. A sample is a window of `text`, and a batch is (windows
+    """Next-byte prediction; a `Task`. A sample is a window of `text`, and a batch is (windows
     int64 ``[B, context + 1]``, seed of its dropout, int64 ``[]``).
 
     `shards_NK` holds the windows of each node, by number.
@@ -106,7 +110,7 @@ class LanguageTask:
         )
         self.shards_NK = self._split()
 
-    def _split(self):
+    def _split(self) -> NDArray[np.int64]:
         context = self.options.context
         if (windows := self.text.windows(context)) < self.num_nodes:
             raise ConfigError(
@@ -139,7 +143,7 @@ class LanguageTask:
         options = self.options
 
         def build() -> Gpt:
-            return Gpt(self.text.vocabulary, SIZES[options.model], dropout=options.dropout)
+            return Gpt(BYTES, SIZES[options.model], dropout=options.dropout)
 
         return filled(build, seed)
 
@@ -154,7 +158,7 @@ class LanguageTask:
             yield self.text.batch(windows, self.options.context), seed
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Mean cross-entropy of a token, in nats."""
+        """Mean cross-entropy of a byte, in nats."""
         windows, seed = batch
         device = device_of(model)
         dropped = self.options.dropout and model.training
@@ -164,33 +168,39 @@ class LanguageTask:
         )
 
     def evaluate(self, model: nn.Module) -> Score:
-        """On the whole test text: a window's first tokens are predicted from few before them."""
+        """On the whole test text; a window's first bytes are predicted from few before them."""
         context = self.options.context
-        batches = self.text.test_batches(context, max(1, _SCORE_TOKENS // context))
-        return self._score(model, batches, self.text.test_bytes)
+        return self._score(model, self.text.test_batches(context, self._score_size))
 
     def train_score(self, model: nn.Module) -> Score:
-        """On 2^16 training tokens, or all if there are fewer."""
-        context = self.options.context
-        windows = fixed().permutation(self.text.windows(context))[
-            : max(1, _TRAIN_SCORE_TOKENS // context)
-        ]
-        size = max(1, _SCORE_TOKENS // context)
-        parts = (windows[i : i + size] for i in range(0, len(windows), size))
-        batches = (self.text.batch(part, context) for part in parts)
-        return self._score(model, batches, len(windows) * context)
+        """On windows of about 2^16 bytes of the training text, or all if there are fewer."""
+        context, size = self.options.context, self._score_size
+        order = fixed().permutation(self.text.windows(context))
+        chosen = order[: max(1, _TRAIN_SCORE_BYTES // context)]
+        parts = (chosen[i : i + size] for i in range(0, len(chosen), size))
+        return self._score(model, (self.text.batch(part, context) for part in parts))
 
-    def _score(self, model: nn.Module, batches: Iterator[Tensor], utf8_bytes: int) -> Score:
+    @property
+    def _score_size(self) -> int:
+        """Windows that are scored at a time."""
+        return max(1, _SCORE_BYTES // self.options.context)
+
+    def _score(self, model: nn.Module, batches: Iterator[Tensor]) -> Score:
+        """Samples are bytes."""
         device = device_of(model)
-        nats, tokens = 0.0, 0
+        nats, count = 0.0, 0
         with evaluating(model):
             for windows in batches:
                 predicted = windows[:, 1:].numel()
                 nats += float(model(windows.to(device))) * predicted
-                tokens += predicted
-        loss = nats / tokens
-        extra = {
-            "bits_per_byte": nats / math.log(2) / utf8_bytes,
-            "perplexity": math.exp(min(loss, 700.0)),
-        }
-        return Score(loss=loss, samples=tokens, extra=extra)
+                count += predicted
+        loss = nats / count
+        return Score(
+            loss=loss,
+            samples=count,
+            extra={
+                "bits_per_byte": loss / math.log(2),
+                "perplexity": math.exp(min(loss, _LARGEST_EXP)),
+            },
+            about=f"windows of {self.options.context} end to end",
+        )

@@ -1,9 +1,9 @@
 """A text cut into what is trained on and what is scored, and into windows.
 
-The documents follow each other in one row of tokens: what is trained on is the beginning of each
-document, the end of each is held out. A window has `context` tokens to predict and before them one
-more to begin from; windows lie end to end, so that every token is predicted once. One that reaches
-over the end of its document belongs to the document it begins in.
+The documents follow each other in one row of bytes, which are the tokens: what is trained on is the
+beginning of each document, the end of each is held out. A window has `context` bytes to predict and
+before them one more to begin from; windows lie end to end, so that every byte is predicted once.
+One that reaches over the end of its document belongs to the document it begins in.
 """
 
 from __future__ import annotations
@@ -26,24 +26,23 @@ all: scores within a percent need no more, and are taken often.
 """
 GROUPS = 10
 BYTES = 256
+"""Tokens that there are."""
 _LINE_END = 10
 
-Tokens = NDArray[np.uint8] | NDArray[np.uint16]
+Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """Training and test tokens, ``[N]`` and ``[M]``.
+    """Training and test bytes, ``[N]`` and ``[M + 1]``.
 
-    `test` begins with a line end that is there to predict the first token from. `starts` says
-    where in `train` each document begins. `test_bytes` is the length in UTF-8 of what is predicted.
+    `test` begins with a line end that is there to predict the first byte from. `starts` says where
+    in `train` each document begins.
     """
 
-    train: Tokens
-    test: Tokens
+    train: Bytes
+    test: Bytes
     starts: NDArray[np.int64]
-    test_bytes: int
-    vocabulary: int = BYTES
 
     def windows(self, context: int) -> int:
         """How many windows there are to train on."""
@@ -90,8 +89,7 @@ def cut(documents: Sequence[Document]) -> Text:
     ]
     train = [d.content[:begin] for d, begin in zip(documents, begins, strict=True)]
     test = [d.content[begin:] for d, begin in zip(documents, begins, strict=True)]
-    test_bytes = sum(map(len, test))
-    if not test_bytes:
+    if not any(map(len, test)):
         raise DataError(
             f"the text has {total:,} bytes in {len(documents):,} documents, too few to hold out "
             f"a twentieth of each for the test; take a longer one"
@@ -101,7 +99,6 @@ def cut(documents: Sequence[Document]) -> Text:
         train=train[0] if len(train) == 1 else np.concatenate(train),
         test=np.concatenate([np.array([_LINE_END], np.uint8), *test]),
         starts=np.cumsum([0, *map(len, train)])[:-1],
-        test_bytes=test_bytes,
     )
 
 
