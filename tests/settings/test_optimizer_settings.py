@@ -66,6 +66,7 @@ def test_a_schedule_begins_at_lr_when_the_warm_up_is_over(name: str):
         ("cosine", 0.2, 0.2 * (1 + math.cos(0.9 * math.pi)), 0.0),
         ("linear", 0.2, 0.04, 0.0),
         ("wsd", 0.4, 0.2, 0.0),
+        ("step", 0.04, 0.004, 0.004),
         ("constant", 0.4, 0.4, 0.4),
     ],
 )

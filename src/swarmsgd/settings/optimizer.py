@@ -78,6 +78,10 @@ SCHEDULES: Mapping[str, _Schedule] = {
         lambda x, _: 0.5 * (1 + math.cos(math.pi * x)), "from lr to 0 along half a cosine"
     ),
     "linear": _Schedule(lambda x, _: 1 - x, "from lr to 0 along a line"),
+    "step": _Schedule(
+        lambda x, _: 0.1 ** ((x >= 0.5) + (x >= 0.75)),
+        "lr, a tenth of it after half, a hundredth after three quarters (He 2016)",
+    ),
     "wsd": _Schedule(
         lambda x, _: min(1.0, (1 - x) / DECAY),
         "lr held, then to 0 along a line over the last fifth (Hu 2024)",
@@ -102,7 +106,8 @@ class OptimizerSettings:
     """Learning rate of every node; tune it for each algorithm."""
 
     schedule: str = setting("cosine", table=SCHEDULES)
-    """How the learning rate goes over the run: cosine, linear, wsd, inverse-sqrt or constant."""
+    """How the learning rate goes over the run: cosine, linear, step, wsd, inverse-sqrt or
+    constant."""
 
     warmup: float = 0.0
     """Share of the run over which the rate rises from 0 to lr along a line; then the schedule."""
