@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,10 @@ def main() -> None:
         tried: dict[float, float | None] = {}
         if options.lr is None:
             for lr in GRID:
-                tried[lr] = train(TUNING_SEED, lr, settings).get("mean_loss")
+                tried[lr] = _train(TUNING_SEED, lr, settings).get("mean_loss")
                 print(f"{name}: rate {lr} -> test loss {tried[lr]}", flush=True)
         rate = options.lr or min(tried, key=lambda lr: tried[lr] or 1e9)
-        runs = [train(seed, rate, settings) for seed in range(options.seeds)]
+        runs = [_train(seed, rate, settings) for seed in range(options.seeds)]
         accuracies = [100 * run["mean_accuracy"] for run in runs]
         figures[name] = {"tuning": tried, "lr": rate, "runs": runs}
         rows.append([
@@ -87,13 +88,16 @@ def main() -> None:
     print(table(rows))
 
 
-def train(seed: int, lr: float, settings: dict[str, object]) -> dict[str, Any]:
-    """The summary of one run; {} if it diverged."""
+def _train(seed: int, lr: float, settings: dict[str, object]) -> dict[str, Any]:
+    return train("vision", {"epochs": EPOCHS, "seed": seed, "lr": lr, **settings})
+
+
+def train(task: str, settings: Mapping[str, object]) -> dict[str, Any]:
+    """The summary of one `swarmsgd train`, without that of each node; {} if it diverged."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "swarmsgd", "train", "vision", "--epochs", str(EPOCHS)]
-        command += ["--seed", str(seed), "--lr", str(lr), "--out", f"{folder}/run"]
+        command = [sys.executable, "-m", "swarmsgd", "train", task, "--out", f"{folder}/run"]
         for key, value in settings.items():
-            command += [f"--{key}", str(value)]
+            command += [f"--{key.replace('_', '-')}", str(value)]
         # One thread a node, one node too: two that spin against each other on busy cores are
         # slower.
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
