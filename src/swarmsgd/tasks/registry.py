@@ -26,19 +26,13 @@ class _Entry(NamedTuple):
 
 TASKS: Mapping[str, _Entry] = {
     "vision": _Entry(VisionOptions, VisionTask, "image classification on real data"),
+    "synthetic": _Entry(SyntheticOptions, SyntheticTask, "quadratics with a known optimum"),
     "translation": _Entry(
         TranslationOptions,
         TranslationTask,
         "a Transformer that translates, on two files of matching lines",
-        run={
-            "optimizer": "adam",
-            "lr": 4e-3,
-            "beta2": 0.98,
-            "warmup": 0.05,
-            "epochs": 6.0,
-        },
+        run={"optimizer": "adam", "lr": 4e-3, "beta2": 0.98, "warmup": 0.05, "epochs": 6.0},
     ),
-    "synthetic": _Entry(SyntheticOptions, SyntheticTask, "quadratics with a known optimum"),
 }
 """Name -> class of its options, ``make(options, num_nodes, notify)``, a line of help."""
 
