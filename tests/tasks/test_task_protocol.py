@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import toy_language
 from torch import nn
 
 from swarmsgd.errors import ConfigError
@@ -17,18 +19,29 @@ from swarmsgd.tasks import Batch, Task, make_task
 from swarmsgd.tasks.base import evaluating
 
 NODES = 3
-CASES = {
+CASES: dict[str, dict[str, Any]] = {
     "vision": {"dataset": "digits", "model": "mlp"},
     "vision skewed": {"dataset": "digits", "model": "cnn", "partition": "dirichlet:0.3"},
     "vision augmented": {"dataset": "digits", "augment": True},
     "vision with batch norm": {"dataset": "digits", "model": "resnet20", "batch_size": 4},
     "language": {"text": Path(__file__), "model": "tiny", "context": 16, "dropout": 0.1},
     "synthetic": {"dimension": 7},
+    "translation": {"dropout": 0.1},
 }
 
 
 def fresh(case: str, **more: Any) -> Task:
     return make_task(case.split()[0], num_nodes=NODES, **CASES[case], **more)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the case of translation is on, and an empty cache."""
+    folder = tmp_path_factory.mktemp("toy")
+    CASES["translation"] |= toy_language.write(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        yield
 
 
 @pytest.fixture(params=CASES)

@@ -86,7 +86,7 @@ def test_dropout_is_a_function_of_the_batch(toy: dict[str, Any]):
     model, (batch, other) = task.make_model(0), first(task, count=2)
     losses = [task.loss(model, b).item() for b in (batch, batch, (*batch[:2], other[2]))]
     assert losses[0] == losses[1] != losses[2]
-    assert task.evaluate(model) == task.evaluate(model)
+    assert task.train_score(model) == task.train_score(model)
 
 
 def test_the_loss_is_a_mean_over_pieces_and_padding_counts_nothing(toy: dict[str, Any]):

@@ -32,13 +32,7 @@ TASKS: Mapping[str, _Entry] = {
         TranslationOptions,
         TranslationTask,
         "a Transformer that translates, on two files of matching lines",
-        run={
-            "optimizer": "adam",
-            "lr": 4e-3,
-            "beta2": 0.98,
-            "warmup": 0.05,
-            "epochs": 6.0,
-        },
+        run={"optimizer": "adam", "lr": 4e-3, "beta2": 0.98, "warmup": 0.05, "epochs": 6.0},
     ),
     "language": _Entry(
         LanguageOptions,
