@@ -80,7 +80,7 @@ def test_the_tasks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         assert name in out
         assert entry.help in out
     assert main(["train", "visoin"]) == 2
-    assert "task is 'visoin', wanted one of vision, synthetic" in told(capsys)
+    assert f"task is 'visoin', wanted one of {', '.join(TASKS)}" in told(capsys)
 
 
 def test_options_reach_the_run_as_one_checked_value(monkeypatch: pytest.MonkeyPatch) -> None:

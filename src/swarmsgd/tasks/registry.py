@@ -45,7 +45,7 @@ TASKS: Mapping[str, _Entry] = {
             "weight_decay": 0.1,
             "warmup": 0.05,
             "clip_norm": 1.0,
-            "epochs": 0.25,
+            "epochs": 0.5,
         },
     ),
     "synthetic": _Entry(SyntheticOptions, SyntheticTask, "quadratics with a known optimum"),
