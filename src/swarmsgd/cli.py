@@ -277,8 +277,8 @@ def _config(command: str, cls: type[C], arguments: list[str], epilog: str) -> C:
             arguments,
             description=f"{COMMANDS[command].help}.".capitalize(),
             epilog=f"`swarmsgd {command} TASK --help` lists its options. The name of a data set is "
-            f"short for vision\non it: {', '.join(DATASETS)}.\nA task of your own is FILE.py:CLASS, "
-            "see docs/tasks.md.",
+            f"short for vision\non it: {', '.join(DATASETS)}.\n"
+            "A task of your own is FILE.py:CLASS, see docs/tasks.md.",
         )
         tasks = parser.add_subparsers(
             metavar="TASK", required=True, parser_class=argparse.ArgumentParser
