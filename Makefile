@@ -30,7 +30,7 @@ demo: $(READY)
 
 test: $(READY)
 	@echo "== all tests"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 unit: $(READY)
 	@$(BIN)/python -m pytest -m "not slow"
