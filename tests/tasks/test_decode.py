@@ -34,21 +34,25 @@ def made_up(count: int, longest: int = 9) -> list[np.ndarray]:
 
 @torch.no_grad()
 def log_p(translator: Translator, source: np.ndarray, target: list[int]) -> float:
-    """Of a target with its END, all at once: no cache, no batch."""
-    memory = translator.encode(sources([source]))
-    hidden = translator.decode(torch.tensor([[BEGIN, *target[:-1]]]), memory)
-    logits = hidden[0] @ translator.embed.weight.T
-    logits[:, :END] = -torch.inf
-    shares = logits.log_softmax(1)
+    """Of a target with its END, all at once."""
+    shares = logits(translator, source, target[:-1]).log_softmax(1)
     return float(shares[range(len(target)), target].sum())
+
+
+def logits(translator: Translator, source: np.ndarray, before: list[int]) -> torch.Tensor:
+    """Of the pieces after each piece of `before`, the first after none: no cache, no batch."""
+    memory = translator.encode(sources([source]))
+    hidden = translator.decode(torch.tensor([[BEGIN, *before]]), memory)
+    found = hidden[0] @ translator.embed.weight.T
+    found[:, :END] = -torch.inf
+    return found
 
 
 def by_hand(translator: Translator, source: np.ndarray, limit: int) -> list[int]:
     """The likeliest piece after each other, from the whole beginning every time."""
     found: list[int] = []
     while len(found) < limit:
-        allowed = range(END, VOCABULARY)
-        best = max(allowed, key=lambda piece: log_p(translator, source, [*found, piece]))
+        best = int(logits(translator, source, found)[-1].argmax())
         if best == END:
             break
         found.append(best)
