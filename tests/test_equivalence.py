@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import toy_language
 from safetensors.torch import load_file
 
 from swarmsgd.settings.optimizer import OptimizerSettings
@@ -12,6 +13,7 @@ from swarmsgd.sim.command.config import SimConfig
 from swarmsgd.sim.command.run import simulate
 from swarmsgd.sim.engine.world import World
 from swarmsgd.tasks import VisionOptions
+from swarmsgd.tasks.text.translation import TranslationOptions
 from swarmsgd.train.command.config import TrainConfig
 from swarmsgd.train.command.run import run_training
 
@@ -57,23 +59,37 @@ def test_a_real_run_and_a_virtual_one_end_with_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    task = VisionOptions(dataset="digits", model="mlp", partition="dirichlet:0.3")
-    same: dict[str, Any] = {
+    settings = {
+        "task": VisionOptions(dataset="digits", model="mlp", partition="dirichlet:0.3"),
         "nodes": 3,
         "epochs": 3,
         "graph": "ring",
         "local_steps": 2,
+        "bits": bits,
         "optimizer": optimizer,
         "exchange_state": state,
         "precision": precision,
     }
-    out = tmp_path / "real"
-    assert run_training(TrainConfig.of(task=task, mode="matching", bits=bits, out=out, **same)) == 0
+    assert_the_same(settings, tmp_path / "real")
+
+
+def test_so_they_do_with_dropout_which_a_batch_brings_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    task = TranslationOptions(**toy_language.write(tmp_path), dropout=0.2)
+    settings = {"nodes": 2, "epochs": 2, "local_steps": 1, "optimizer": CLIPPED}
+    assert_the_same({"task": task, **settings}, tmp_path / "real")
+
+
+def assert_the_same(settings: dict[str, Any], out: Path) -> None:
+    assert run_training(TrainConfig.of(mode="matching", out=out, **settings)) == 0
     world = World(step_jitter=0.5, bandwidth_mbit_s=10)  # times change nothing in matching mode
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        virtual = simulate(SimConfig.of(task=task, mode="matching", bits=bits, world=world, **same))
+        virtual = simulate(SimConfig.of(mode="matching", world=world, **settings))
     finally:
         torch.set_num_threads(threads)
     real = load_file(out / "model.safetensors")
