@@ -48,7 +48,8 @@ class Watch:
 
     def look(self) -> None:
         """After each step: a pointer and an identity for each tensor, nothing else."""
-        if self.live.moved():
+        tied = self.layout.tied
+        if self.live.moved() or (tied and any(t.data_ptr() != f.data_ptr() for _, t, f in tied)):
             self.locate()
         objects = chain.from_iterable(map(_values, self._tables))
         if list(map(id, objects)) != self._ids or any(map(_trained, self._others)):
@@ -157,9 +158,9 @@ class Others:
             return
         nested = self._inside or self._before.pop(id(optimizer), None) != self._calls
         if not nested and not self._mine.isdisjoint(map(id, _parameters(optimizer))):
-            name = "one that is gone" if joined is None else f"a {type(joined).__name__}"
+            name = "one that is gone" if joined is None else type(joined).__name__
             raise ModelError(
-                f"a {type(optimizer).__name__} steps parameters that joined the swarm with "
-                f"another optimizer, {name}: its steps are not counted and end no burst. Join with "
+                f"{type(optimizer).__name__} steps parameters that joined the swarm with another "
+                f"optimizer ({name}): its steps are not counted and end no burst. Join with "
                 f"the optimizer whose step() is called; or, for a new one, {AGAIN}"
             )
