@@ -19,6 +19,7 @@ from bench import keep, table
 from swarmsgd.codec import kernels, make_code
 from swarmsgd.codec.bench import bench
 from swarmsgd.core.lattice import BLOCK
+from swarmsgd.core.segments import Segments
 
 Burst = Callable[[np.random.Generator, int], np.ndarray]
 ROW = 256
@@ -63,7 +64,9 @@ class Node:
     def train(self, change: np.ndarray) -> None:
         burst_max = np.zeros(-(-change.size // BLOCK), np.float32)
         live = self.copy + np.float32(1e-3) * change
-        if not kernels.apply_and_publish(live, np.zeros_like(live), self.copy, burst_max):
+        x = Segments.row(live)
+        pending = np.zeros_like(live)
+        if not kernels.apply_and_publish(x.addresses, x.starts, pending, self.copy, burst_max):
             raise SystemExit("a model is no longer finite")
         self.code.published(burst_max)
 

@@ -18,6 +18,7 @@ from loop import mlp
 import swarmsgd
 from swarmsgd.codec import kernels
 from swarmsgd.core.lattice import blocks_of
+from swarmsgd.core.segments import Segments
 
 
 class Control:
@@ -29,8 +30,10 @@ class Control:
         assert swarm._connection is not None
         self.replica = swarm._connection.replica
         swarm._connection = replace(swarm._connection, replica=self)
-        dim = self.replica.vectors[0].live.size
+        dim = self.replica.vectors[0].copy.size
         self.live, self.pending, self.copy = (np.zeros(dim, np.float32) for _ in range(3))
+        table = Segments.row(self.live)
+        self.where = table.addresses, table.starts
         self.burst_max = np.zeros(blocks_of(dim), np.float32)
         self.done = 0
         """What the replica did in this step: 0 nothing, 1 apply, 2 publish."""
@@ -60,9 +63,9 @@ class Control:
         self.live += 1e-9
         begin = time.perf_counter()
         if self.done == 1:
-            kernels.apply_pending(self.live, self.pending)
+            kernels.apply_pending(*self.where, self.pending)
         elif self.done == 2:
-            kernels.apply_and_publish(self.live, self.pending, self.copy, self.burst_max)
+            kernels.apply_and_publish(*self.where, self.pending, self.copy, self.burst_max)
         return time.perf_counter() - begin
 
 

@@ -16,6 +16,7 @@ from bench import keep, table
 from swarmsgd.codec import host_way, make_code, vectors
 from swarmsgd.core.messages import Draft, ExchangeId, Kind, parse_message
 from swarmsgd.core.replica import ExchangedVector, Replica
+from swarmsgd.core.segments import Segments
 
 EXCHANGE = ExchangeId(0, 0, 1)
 
@@ -33,8 +34,7 @@ def replica(seed: int, count: int, dim: int, bits: int | None) -> Replica:
             ExchangedVector(
                 f"vector {index}",
                 make_code(dim, bits),
-                host_way(),
-                live=live,
+                host_way(Segments.row(live)),
                 copy=copy,
                 pending=pending,
                 snapshot=snapshot,

@@ -15,6 +15,13 @@ def allocate(size: int) -> np.ndarray:
     return np.full(size, 0xA5, np.uint8)
 
 
+def where(live: np.ndarray, cuts=()) -> tuple[np.ndarray, np.ndarray]:
+    """Addresses and starts of a vector in segments that end at `cuts`."""
+    inside = sorted(cut for cut in cuts if cut <= live.size)
+    starts = np.array([0, *inside, live.size], np.int64)
+    return live.ctypes.data + 4 * starts[:-1], starts
+
+
 class Room:
     """An `allocate` that keeps what it gave."""
 

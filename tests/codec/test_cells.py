@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from by_definition import Node
+from by_definition import Node, where
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,7 +61,7 @@ def test_after_a_common_start_first_bursts_are_mixed_at_once(bits, rotation, bur
         }[burst]()
         live = node.copy + (1e-3 * change).astype(np.float32)
         burst_max = np.zeros(4, np.float32)
-        apply_and_publish(live, np.zeros_like(live), node.copy, burst_max)
+        apply_and_publish(*where(live), np.zeros_like(live), node.copy, burst_max)
         node.code.published(burst_max)
     offer = i.offer(0)
     mixed = i.mix(j.answer(offer, 0)[0])
@@ -179,7 +179,7 @@ def trained(bits, rotation, burst, scale="steady"):
         }[burst[0]]()
         live = i.copy + (size * change).astype(np.float32)
         burst_max = np.zeros(blocks, np.float32)
-        assert apply_and_publish(live, np.zeros_like(live), i.copy, burst_max)
+        assert apply_and_publish(*where(live), np.zeros_like(live), i.copy, burst_max)
         i.code.published(burst_max)
         average = (i.copy.astype(np.float64) + j.copy) / 2
         apart = i.copy.astype(np.float64) - j.copy

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from by_definition import Node, Room, allocate
+from by_definition import Node, Room, allocate, where
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,7 +61,7 @@ def test_overlapping_exchanges_conserve_the_sum_of_copies(bits, rotation):
         burst_max = np.zeros(blocks_of(dim), np.float32)
         live = nodes[i].copy + burst
         moved += live.astype(np.float64) - nodes[i].copy
-        assert apply_and_publish(live, np.zeros_like(live), nodes[i].copy, burst_max)
+        assert apply_and_publish(*where(live), np.zeros_like(live), nodes[i].copy, burst_max)
         nodes[i].code.published(burst_max)
         j = (i + int(rng.integers(1, 5))) % 5
         offer = nodes[i].offer(int(rng.integers(2**63)))

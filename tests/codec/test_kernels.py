@@ -9,7 +9,7 @@ from typing import Any
 import by_definition
 import numpy as np
 import pytest
-from by_definition import Node
+from by_definition import Node, where
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba.core import types
@@ -23,6 +23,8 @@ from swarmsgd.core.lattice import BLOCK, CODED_BITS, blocks_of
 
 DIMS = st.sampled_from([1, 2, 3, 9, 63, 100, 4095, 4096, 4097, 4103, 8192, 8200, 12345])
 SEEDS = st.integers(0, 2**64 - 1)
+CUTS = st.lists(st.integers(0, 12345), max_size=6)
+"""Where a vector in segments is cut; two cuts at one place make an empty segment."""
 
 
 def normal(seed: int, dim: int) -> np.ndarray:
@@ -98,15 +100,15 @@ def test_an_exchange_is_the_defined_one_bit_for_bit(
 
 
 @settings(deadline=None)
-@given(DIMS, SEEDS, st.booleans())
-def test_publishing_is_the_defined_one_and_tells_how_far_each_block_moved(dim, seed, nothing):
+@given(DIMS, SEEDS, st.booleans(), CUTS)
+def test_publishing_is_the_defined_one_and_tells_how_far_each_block_moved(dim, seed, nothing, cuts):
     live, old = normal(seed, dim), normal(seed + 1, dim)
     pending = normal(seed + 2, dim) * np.float32(not nothing)
     want_live, want_pending, want_copy = live.copy(), pending.copy(), old.copy()
     arithmetic.publish(want_live, want_pending, want_copy)
 
     copy, burst_max = old.copy(), np.empty(blocks_of(dim), np.float32)
-    assert kernels.apply_and_publish(live, pending, copy, burst_max)
+    assert kernels.apply_and_publish(*where(live, cuts), pending, copy, burst_max)
     np.testing.assert_array_equal(live, want_live)
     np.testing.assert_array_equal(copy, want_copy)
     assert not pending.any()
@@ -116,12 +118,12 @@ def test_publishing_is_the_defined_one_and_tells_how_far_each_block_moved(dim, s
 
 
 @settings(deadline=None)
-@given(DIMS, SEEDS)
-def test_what_is_pending_lands_once(dim, seed):
+@given(DIMS, SEEDS, CUTS)
+def test_what_is_pending_lands_once(dim, seed, cuts):
     live, pending = normal(seed, dim), normal(seed + 1, dim)
     want = live + pending
     for _ in range(2):
-        kernels.apply_pending(live, pending)
+        kernels.apply_pending(*where(live, cuts), pending)
         np.testing.assert_array_equal(live, want)
         assert not pending.any()
 
@@ -133,7 +135,8 @@ def test_a_model_that_is_not_finite_is_not_published(dim, seed, value, is_pendin
     at = data.draw(st.integers(0, dim - 1))
     (pending if is_pending else live)[at] = value
     copy = old.copy()
-    assert not kernels.apply_and_publish(live, pending, copy, np.empty(blocks_of(dim), np.float32))
+    burst_max = np.empty(blocks_of(dim), np.float32)
+    assert not kernels.apply_and_publish(*where(live, [dim // 2]), pending, copy, burst_max)
     np.testing.assert_array_equal(copy, old)
 
 

@@ -13,6 +13,7 @@ from swarmsgd.core.matching import Matching
 from swarmsgd.core.messages import Draft, ExchangeId, Kind
 from swarmsgd.core.node import Node
 from swarmsgd.core.replica import ExchangedVector, Replica
+from swarmsgd.core.segments import Segments
 from swarmsgd.core.wire_code import Bytes, Mixed
 
 RUN = 0x1234
@@ -31,8 +32,7 @@ class Numbers(Replica):
                 ExchangedVector(
                     f"vector {index}",
                     make_code(DIM, width),
-                    host_way(),
-                    live=copy.copy(),
+                    host_way(Segments.row(copy.copy())),
                     copy=copy,
                     pending=np.zeros_like(copy),
                 )

@@ -166,6 +166,14 @@ class Lagging:
                     self._changed.wait()
 
 
+_ON_STREAMS = (
+    torch.Tensor.copy_,
+    torch.Tensor.add_,
+    torch._foreach_copy_,
+    torch._foreach_add_,
+)
+
+
 class _Put(TorchFunctionMode):
     def __init__(self, device: Lagging, stream: Stream) -> None:
         super().__init__()
@@ -175,6 +183,6 @@ class _Put(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> object:
-        assert func in (torch.Tensor.copy_, torch.Tensor.add_), f"{func} on a stream"
+        assert func in _ON_STREAMS, f"{func} on a stream"
         self._device.put(self._stream, lambda: func(*args, **(kwargs or {})))
         return args[0]

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from swarmsgd.codec import make_code
-from swarmsgd.core.arena import Arena
+from swarmsgd.core.layout import Layout
 from swarmsgd.core.node import Node
 from swarmsgd.core.replica import Replica
+from swarmsgd.core.segments import Segments
 from swarmsgd.core.wire_code import Code
 from swarmsgd.observe.records import Recorder, read_records
 from swarmsgd.settings.swarm import BITS
@@ -39,10 +40,14 @@ class Vector(nn.Module):
         self.x = nn.Parameter(torch.from_numpy(values.astype(np.float32)))
 
 
-def replica_of(arena: Arena, code: Code, transfers: Transfers | None = None) -> Replica:
+def segments_of(model: nn.Module) -> Segments:
+    layout = Layout(model)
+    return Segments("parameter", layout.slots, layout.parameters)
+
+
+def replica_of(live: Segments, code: Code, transfers: Transfers | None = None) -> Replica:
     """The replica of a model, on a device if there are transfers to and from one."""
-    vector = stage("model", arena.live, code, arena.first_bad, transfers)
-    return Replica([vector], threading.Lock())
+    return Replica([stage("model", live, code, transfers)], threading.Lock())
 
 
 class Stepped:
@@ -64,7 +69,7 @@ class Stepped:
         self.clock_s = 0.0
         for rank in range(count):
             model = Vector(self.rng.normal(scale=10.0 ** (rank - 1), size=DIM))
-            replica = replica_of(Arena(model), make_code(DIM, bits))
+            replica = replica_of(segments_of(model), make_code(DIM, bits))
             worker = Worker(
                 Node(rank, [j for j in range(count) if j != rank], self._pick),
                 replica,

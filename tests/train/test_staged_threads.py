@@ -18,13 +18,14 @@ from torch import nn
 
 from swarmsgd import graphs
 from swarmsgd.codec import make_code
-from swarmsgd.core.arena import Arena
+from swarmsgd.core.layout import Layout
 from swarmsgd.core.node import Node
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import SwarmSettings
 from swarmsgd.testing.memory import MemoryNetwork
 from swarmsgd.train.node.swarm import Connection, Swarm
 from swarmsgd.train.node.transfers import Streams
+from swarmsgd.train.node.watch import Watch
 from swarmsgd.train.node.worker import Worker
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
@@ -60,11 +61,12 @@ class Threaded:
         rng, choices = (np.random.default_rng([k, rank]) for k in (1, 2))
         self.device = Lagging(lambda count: int(choices.integers(count)))
         model = Vector(rng.normal(size=DIM))
-        self.arena = Arena(model)
-        self.start = self.arena.live.double().numpy().copy()
+        self.x = model.x.detach()
+        self.start = self.x.double().numpy()
         self.optimizer = Queued(model, self.device, rng)
-        transfers = Streams(self.arena.live, self.device)
-        self.replica = replica_of(self.arena, make_code(DIM, 8), transfers)
+        watch = Watch(model, self.optimizer, Layout(model))
+        transfers = Streams(watch.live, self.device)
+        self.replica = replica_of(watch.live, make_code(DIM, 8), transfers)
         others = [j for j in range(3) if j != rank]
         partners = np.random.default_rng([3, rank])
         self.worker = Worker(
@@ -82,7 +84,7 @@ class Threaded:
             SwarmSettings(local_steps=2, mode=mode),
             graphs.complete(3),
             rank,
-            self.arena,
+            watch,
             [],
             connection,
             Recorder(None, rank),
@@ -101,6 +103,7 @@ class Threaded:
     def leave(self) -> None:
         """As `Connection.close`, without a store to say goodbye to."""
         self.swarm._hook.remove()
+        self.swarm._others.close()
         self.swarm._left = True
         self.worker.close()
         self.replica.settle()
@@ -130,7 +133,7 @@ def test_threads_devices_and_exchanges_at_full_speed_conserve_the_sum(mode):
     counts = [node.worker.machine.counts for node in nodes]
     assert sum(c.completed for c in counts) > 20 and sum(c.lost for c in counts) == 0
     expected = sum(node.start + node.optimizer.taken for node in nodes)
-    total = sum(node.arena.live.double().numpy() for node in nodes)
+    total = sum(node.x.double().numpy() for node in nodes)
     assert np.linalg.norm(total - expected) < 1e-5 * np.linalg.norm(expected)
 
 

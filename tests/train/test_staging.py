@@ -12,11 +12,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lagging import Lagging
-from test_conservation import DIM, Vector, replica_of
+from test_conservation import DIM, Vector, replica_of, segments_of
 
 from swarmsgd.codec import make_code
-from swarmsgd.core.arena import Arena
+from swarmsgd.core.layout import Slot
 from swarmsgd.core.node import Node
+from swarmsgd.core.segments import Segments
 from swarmsgd.errors import ModelError
 from swarmsgd.observe.records import Recorder
 from swarmsgd.testing.memory import MemoryNetwork
@@ -49,7 +50,9 @@ def test_transfers_take_effect_in_the_order_of_the_calls_whatever_the_device_doe
     live = torch.zeros(3)
     made: list[Streams] = []
     device.put(device.current, lambda: made[0]._extra.fill_(float("nan")))  # its memory's last use
-    made.append(Streams(live, device))
+    parts = [live[:1], live[1:]]
+    slots = [Slot("first", (1,), (1,), 0, 1), Slot("second", (2,), (1,), 1, 2)]
+    made.append(Streams(Segments("part", slots, parts), device))
     expected = np.zeros(3)
     fetched: list[tuple[torch.Tensor, np.ndarray]] = []
     sending: list = []
@@ -84,7 +87,7 @@ class Lagged:
         self.rng = np.random.default_rng(seed)
         self.network = MemoryNetwork(count, rng=self.rng, delay_s=(0.0, delay_s))
         self.devices = [lagging(self.rng) for _ in range(count)]
-        self.arenas: list[Arena] = []
+        self.models: list[torch.Tensor] = []
         self.workers: list[Worker] = []
         self.progress = np.zeros((count, DIM))
         """Of each node since x was last read from its device."""
@@ -93,21 +96,21 @@ class Lagged:
         self.expected = np.zeros(DIM)
         for rank in range(count):
             model = Vector(self.rng.normal(scale=10.0 ** (rank - 1), size=DIM))
-            arena = Arena(model)
-            transfers = Streams(arena.live, self.devices[rank])
+            live = segments_of(model)
+            transfers = Streams(live, self.devices[rank])
             worker = Worker(
                 Node(rank, [j for j in range(count) if j != rank], self._pick),
-                replica_of(arena, make_code(DIM, bits), transfers),
+                replica_of(live, make_code(DIM, bits), transfers),
                 self.network.transport(rank),
                 run=1,
                 recorder=Recorder(None, rank),
                 clock=lambda: self.network.now,
             )
             worker.attach()
-            self.arenas.append(arena)
+            self.models.append(model.x.detach())
             self.workers.append(worker)
             self.expected += worker.replica.copy_now()
-        self.scale = sum(float(a.live.abs().sum()) for a in self.arenas)
+        self.scale = sum(float(x.abs().sum()) for x in self.models)
 
     def _pick(self, candidates: tuple[int, ...]) -> int | None:
         return int(self.rng.choice(candidates)) if candidates else None
@@ -119,7 +122,7 @@ class Lagged:
         self.progress[rank] += step
         self.scale += float(np.abs(step).sum())
         with device.stream(device.current):
-            self.arenas[rank].live.add_(torch.from_numpy(step))
+            self.models[rank].add_(torch.from_numpy(step))
         with device.no_waiting():
             if not worker.ready():
                 if worker.replica.has_pending:
@@ -196,7 +199,7 @@ def test_the_sum_is_conserved_whatever_devices_and_messages_do_when(bits, script
     assert all(w.machine.counts.lost == 0 and w.machine.held is None for w in swarm.workers)
     assert swarm.drift() <= 1e-7 * swarm.scale
     for rank, worker in enumerate(swarm.workers):
-        ahead = swarm.arenas[rank].live.numpy() - worker.replica.copy_now()
+        ahead = swarm.models[rank].numpy() - worker.replica.copy_now()
         assert np.linalg.norm(ahead - swarm.progress[rank]) <= 1e-7 * swarm.scale
 
 
@@ -209,7 +212,7 @@ def test_exchanges_of_models_on_devices_bring_consensus():
             swarm.exchange(rank)
             swarm.network.step()
     swarm.finish()
-    models = np.stack([arena.live.numpy() for arena in swarm.arenas])
+    models = np.stack([x.numpy() for x in swarm.models])
     assert np.abs(models - models.mean(0)).max() < 1e-4
     assert swarm.drift() < 1e-6 * swarm.scale
 
@@ -248,7 +251,7 @@ def test_answers_between_the_reading_of_a_model_and_its_landing_are_kept():
     blocks = [np.abs(progress[:4096]).max(), np.abs(progress[4096:]).max()]
     np.testing.assert_allclose(here.replica.vectors[0].burst_max, blocks, atol=1e-6)
     swarm.finish()
-    np.testing.assert_allclose(swarm.arenas[0].live, here.replica.copy_now(), atol=1e-5)
+    np.testing.assert_allclose(swarm.models[0], here.replica.copy_now(), atol=1e-5)
 
 
 def test_a_device_that_does_nothing_holds_up_no_step_and_gathers_no_transfers():
@@ -293,7 +296,7 @@ def test_an_exchange_leaves_a_change_alone_that_is_still_being_sent():
     answer_once(swarm)
     assert device.waits == 1  # the exchange thread's, for the transfer
     swarm.finish()
-    np.testing.assert_allclose(swarm.arenas[0].live.numpy(), here.copy_now(), atol=1e-5)
+    np.testing.assert_allclose(swarm.models[0].numpy(), here.copy_now(), atol=1e-5)
 
 
 def test_settling_waits_for_a_change_under_way_and_adds_what_came_since():
@@ -307,7 +310,7 @@ def test_settling_waits_for_a_change_under_way_and_adds_what_came_since():
     answer_once(swarm)
     here.settle()
     assert not here.has_pending
-    np.testing.assert_allclose(swarm.arenas[0].live.numpy(), here.copy_now(), atol=1e-5)
+    np.testing.assert_allclose(swarm.models[0].numpy(), here.copy_now(), atol=1e-5)
 
 
 def test_a_landing_keeps_what_was_offered_for_a_late_reply():
@@ -317,7 +320,7 @@ def test_a_landing_keeps_what_was_offered_for_a_late_reply():
     swarm.devices[0].run_all()
     swarm.exchange(0)
     assert here.machine.held is not None
-    swarm.arenas[0].live.add_(1.0)
+    swarm.models[0].add_(1.0)
     swarm.expected += 1.0
     assert here.replica.try_publish()  # as after patience has run out
     swarm.devices[0].run_all()
@@ -335,7 +338,7 @@ def test_a_node_may_end_while_its_model_is_on_its_way():
     swarm.workers[0].replica.settle()
     assert not swarm.workers[0].replica.landing and not swarm.workers[0].replica.has_pending
     expected = before + swarm.arriving[0]
-    np.testing.assert_allclose(swarm.arenas[0].live.numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(swarm.models[0].numpy(), expected, atol=1e-5)
     np.testing.assert_allclose(swarm.workers[0].replica.copy_now(), expected, atol=1e-5)
 
 
@@ -344,7 +347,7 @@ def test_a_model_that_is_not_finite_is_not_published_and_is_named():
     worker, before = swarm.workers[0], swarm.workers[0].replica.copy_now()
     bad = torch.zeros(DIM).index_fill_(0, torch.tensor([9]), float("nan"))
     with swarm.devices[0].stream(swarm.devices[0].current):
-        swarm.arenas[0].live.add_(bad)
+        swarm.models[0].add_(bad)
     swarm.train(0, 0.1)
     assert worker.replica.error is None
     swarm.devices[0].run_all()
@@ -363,14 +366,16 @@ def test_a_model_that_is_not_finite_is_not_published_and_is_named():
 
 
 def test_a_staged_model_whose_transfers_are_over_at_once_ends_with_the_bits_of_a_direct_one():
-    def models(staged: bool) -> list[bytes]:
+    def trained(staged: bool) -> list[bytes]:
         rng = np.random.default_rng(0)
         network = MemoryNetwork(3, rng=rng, delay_s=(0.0, 0.5))
-        arenas, workers = [], []
+        models, workers = [], []
         for rank in range(3):
-            arenas.append(Arena(Vector(rng.normal(size=DIM))))
-            transfers = InOrder(arenas[-1].live) if staged else None
-            replica = replica_of(arenas[-1], make_code(DIM, 8), transfers)
+            model = Vector(rng.normal(size=DIM))
+            models.append(model.x.detach())
+            live = segments_of(model)
+            transfers = InOrder(live) if staged else None
+            replica = replica_of(live, make_code(DIM, 8), transfers)
             worker = Worker(
                 Node(
                     rank,
@@ -387,7 +392,7 @@ def test_a_staged_model_whose_transfers_are_over_at_once_ends_with_the_bits_of_a
             workers.append(worker)
         for step in range(60):
             replica, worker = workers[step % 3].replica, workers[step % 3]
-            arenas[step % 3].live.add_(torch.from_numpy(rng.normal(size=DIM).astype(np.float32)))
+            models[step % 3].add_(torch.from_numpy(rng.normal(size=DIM).astype(np.float32)))
             if worker.ready():
                 assert replica.try_publish()
                 worker.burst_ended()
@@ -400,6 +405,6 @@ def test_a_staged_model_whose_transfers_are_over_at_once_ends_with_the_bits_of_a
                 each.pump()
         for worker in workers:
             worker.replica.settle()
-        return [arena.live.numpy().tobytes() for arena in arenas]
+        return [x.numpy().tobytes() for x in models]
 
-    assert models(staged=False) == models(staged=True)
+    assert trained(staged=False) == trained(staged=True)

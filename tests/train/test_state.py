@@ -1,11 +1,12 @@
 """Optimizer state that is exchanged with the model."""
 
+import numpy as np
 import pytest
 import torch
 from nodes import run
 from torch import nn
 
-from swarmsgd.core.arena import Arena
+from swarmsgd.core.layout import Layout
 from swarmsgd.errors import ConfigError
 from swarmsgd.train.node.join import join
 from swarmsgd.train.node.state import OptimizerState
@@ -18,7 +19,7 @@ def trained(
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, dampening=0.5)
-    state = OptimizerState("momentum_buffer", Arena(model), optimizer) if adopt else None
+    state = OptimizerState("momentum_buffer", Layout(model), optimizer) if adopt else None
     for step in range(steps):
         if step == load_at:
             optimizer.load_state_dict(optimizer.state_dict())
@@ -37,20 +38,22 @@ def test_an_optimizer_whose_state_lies_in_a_vector_steps_as_it_would_without(loa
         assert torch.equal(a, b)
 
 
-def test_the_vector_is_what_the_optimizer_works_on_and_what_came_before_its_first_step_counts():
+def test_what_came_before_an_optimizers_first_step_counts_and_its_tensors_stay_its_own():
     model = nn.Linear(4, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    state = OptimizerState("momentum_buffer", Arena(model), optimizer)
-    state.live += 1.0  # brought by an exchange
+    state = OptimizerState("momentum_buffer", Layout(model), optimizer)
+    state.live.write(np.ones(10, np.float32))  # brought by an exchange
     model(torch.ones(1, 4)).sum().backward()
     optimizer.step()
+    made = optimizer.state[model.weight]["momentum_buffer"]
     state.adopt()
-    assert torch.equal(state.live, torch.full((10,), 2.0))
-    state.live += 1.0
-    assert torch.equal(optimizer.state[model.weight]["momentum_buffer"], torch.full((2, 4), 3.0))
-    state.release()
-    state.live += 1.0
-    assert torch.equal(optimizer.state[model.weight]["momentum_buffer"], torch.full((2, 4), 3.0))
+    seen = np.empty(10, np.float32)
+    state.live.read(seen)
+    np.testing.assert_array_equal(seen, 2.0)
+    state.live.write(seen + 1)
+    assert optimizer.state[model.weight]["momentum_buffer"] is made
+    assert torch.equal(made, torch.full((2, 4), 3.0))
+    assert made.untyped_storage().nbytes() == 4 * 8
 
 
 @pytest.mark.parametrize(

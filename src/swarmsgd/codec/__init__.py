@@ -8,17 +8,15 @@ of each block, `packing` lays out the bytes, `kernels` has what is compiled. Ano
 
 from __future__ import annotations
 
-from functools import cache
-
 from swarmsgd.codec import kernels
 from swarmsgd.codec.block_code import BlockCode
 from swarmsgd.core.replica import Direct
+from swarmsgd.core.segments import Segments
 
 
-@cache
-def host_way() -> Direct:
-    """The `Way` of vectors in host memory; one object serves all of them."""
-    return Direct(kernels.apply_pending.compiled, kernels.apply_and_publish.compiled)
+def host_way(live: Segments) -> Direct:
+    """The `Way` of a vector whose x is `live`, in host memory."""
+    return Direct(live, kernels.apply_pending.compiled, kernels.apply_and_publish.compiled)
 
 
 def rotates(bits: int | None, rotation: bool | None) -> bool:

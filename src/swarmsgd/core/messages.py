@@ -31,7 +31,7 @@ import json
 import struct
 import zlib
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -114,8 +114,20 @@ def explain_difference(mine: Mapping[str, object], theirs: Mapping[str, object])
     for key in [*mine, *(k for k in theirs if k not in mine)]:
         here, there = mine.get(key, missing), theirs.get(key, missing)
         if here != there:
+            here, there = _apart(here, there)
             lines.append(f"{key}: {_shorten(here)} here, {_shorten(there)} there")
     return "; ".join(lines)
+
+
+def _apart(here: object, there: object) -> tuple[object, object]:
+    """Of two lists only what the other has not, unless they differ in order alone."""
+    both: tuple[object, object] = here, there
+    if not (isinstance(here, list) and isinstance(there, list)):
+        return both
+    mine, theirs = cast(list[object], here), cast(list[object], there)
+    only_here = [item for item in mine if item not in theirs]
+    only_there = [item for item in theirs if item not in mine]
+    return (only_here, only_there) if only_here or only_there else both
 
 
 def _shorten(value: object, limit: int = 120) -> str:

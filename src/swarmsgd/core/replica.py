@@ -1,8 +1,8 @@
 """The vectors of one node that are exchanged: the model first, then optimizer state by name.
 
-Each has a live vector x (the user's), a copy c, a pending p and a code with cells of its own. An
-exchange mixes all of them or none. This is the whole story from "a step was made" to "mixed", but
-for whom to ask (`core.node`) and how bytes travel:
+Each has a live vector x (the user's, wherever its parts lie), a copy c, a pending p and a code with
+cells of its own. An exchange mixes all of them or none. This is the whole story from "a step was
+made" to "mixed", but for whom to ask (`core.node`) and how bytes travel:
 
 * the training thread adds p to x at each step boundary and, at a burst's end, publishes c = x. It
   only ever *tries* the lock, and comes back at its next step;
@@ -22,6 +22,7 @@ import numpy as np
 from swarmsgd.core import arithmetic
 from swarmsgd.core.lattice import blocks_of
 from swarmsgd.core.messages import Draft, Section
+from swarmsgd.core.segments import Segments
 from swarmsgd.core.wire_code import (
     Allocate,
     ApplyAndPublish,
@@ -58,8 +59,8 @@ class Lock(Protocol):
 class Way(Protocol):
     """How changes get into x, and x into c. Every call is made under the node's lock.
 
-    `apply` and `publish` are for the training thread and wait for nothing, `settle` for where it
-    may wait; `make_room` and `land` are for the exchange side.
+    `apply` and `publish` are for the training thread and wait for nothing, `settle` and `read` for
+    where it may wait; `make_room` and `land` are for the exchange side.
     """
 
     def landing(self) -> bool:
@@ -93,11 +94,18 @@ class Way(Protocol):
         """Wait until all that has begun is over and x += p; p = 0 is done."""
         ...
 
+    def read(self, vector: ExchangedVector) -> Vector:
+        """x + p in memory of its own, with x left as it is. Waits as `settle` does."""
+        ...
+
 
 class Direct:
-    """The `Way` for x in host memory: one pass each. One object serves all vectors."""
+    """The `Way` for x in host memory: one pass each, over a table of where x lies."""
 
-    def __init__(self, apply_pending: ApplyPending, apply_and_publish: ApplyAndPublish) -> None:
+    def __init__(
+        self, live: Segments, apply_pending: ApplyPending, apply_and_publish: ApplyAndPublish
+    ) -> None:
+        self._live = live
         self._apply_pending = apply_pending
         self._apply_and_publish = apply_and_publish
 
@@ -107,17 +115,26 @@ class Direct:
 
     def apply(self, vector: ExchangedVector) -> bool:
         """x += p; p = 0."""
-        self._apply_pending(vector.live, vector.pending)
+        live = self._live
+        live.pull()
+        self._apply_pending(live.addresses, live.starts, vector.pending)
+        live.push()
         vector.has_pending = False
         return True
 
     def publish(self, vector: ExchangedVector) -> None:
         """x += p; p = 0; c = x."""
         vector.keep_offered()
-        vector.has_pending = False
-        v = vector
-        if not self._apply_and_publish(v.live, v.pending, v.copy, v.burst_max):
-            raise vector.not_finite(vector.live)
+        v, live = vector, self._live
+        live.pull()
+        finite = self._apply_and_publish(
+            live.addresses, live.starts, v.pending, v.copy, v.burst_max
+        )
+        if vector.has_pending:
+            live.push()
+            vector.has_pending = False
+        if not finite:
+            raise vector.not_finite(self.read(vector))
 
     def land(self, vector: ExchangedVector) -> bool:
         """There is never anything to land."""
@@ -130,13 +147,20 @@ class Direct:
         """x += p; p = 0."""
         self.apply(vector)
 
+    def read(self, vector: ExchangedVector) -> Vector:
+        """x + p."""
+        found = np.empty_like(vector.copy)
+        self._live.read(found)
+        found += vector.pending
+        return found
+
 
 def _somewhere(_vector: Vector) -> str:
     return "it holds NaN or Inf"
 
 
 class ExchangedVector:
-    """One named vector of one node: x (live), c (copy) and p (pending), float32 [D] each.
+    """One named vector of one node: c (copy) and p (pending), float32 [D] each, and by its `way` x.
 
     What was offered is needed again when the reply comes. As long as the copy has not changed
     since, it is the copy itself; before the first change it is kept, in `snapshot` if that was made
@@ -151,7 +175,6 @@ class ExchangedVector:
         "code",
         "copy",
         "has_pending",
-        "live",
         "name",
         "offered",
         "pending",
@@ -165,7 +188,6 @@ class ExchangedVector:
         code: Code,
         way: Way,
         *,
-        live: Vector,
         copy: Vector,
         pending: Vector,
         snapshot: Vector | None = None,
@@ -174,7 +196,6 @@ class ExchangedVector:
         self.name = name
         self.code = code
         self.bits = code.bits
-        self.live = live
         self.copy = copy
         self.pending = pending
         self.snapshot = snapshot
@@ -295,6 +316,11 @@ class Replica:
         with self.lock:
             for vector in self.vectors:
                 vector.way.settle(vector)
+
+    def read(self, index: int = 0) -> Vector:
+        """x + p of one vector, with x left as it is; may wait as `settle` does."""
+        with self.lock:
+            return self.vectors[index].way.read(self.vectors[index])
 
     # The exchange side.
 

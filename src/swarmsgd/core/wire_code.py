@@ -25,6 +25,8 @@ Vector = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 Figures = npt.NDArray[np.float32]
 """[P] one value a block."""
+Places = npt.NDArray[np.int64]
+"""Addresses, or indices of a vector."""
 Allocate = Callable[[int], Bytes]
 """Given a number of bytes, returns a writable uint8 array of exactly that length."""
 
@@ -91,9 +93,9 @@ class Code(Protocol):
         ...
 
 
-ApplyPending = Callable[[Vector, Vector], None]
-"""(live, pending): live += pending; pending = 0."""
-ApplyAndPublish = Callable[[Vector, Vector, Vector, Figures], bool]
-"""(live, pending, copy, burst_max): live += pending; pending = 0; burst_max = max|live - copy| of
-each block; copy = live. False, with copy as it was, if a value of live is then not finite.
+ApplyPending = Callable[[Places, Places, Vector], None]
+"""(addresses, starts, pending): x += pending; pending = 0. x is a table of `core.segments`."""
+ApplyAndPublish = Callable[[Places, Places, Vector, Vector, Figures], bool]
+"""(addresses, starts, pending, copy, burst_max): x += pending; pending = 0; burst_max = max|x -
+copy| of each block; copy = x. False, with copy as it was, if a value of x is then not finite.
 """

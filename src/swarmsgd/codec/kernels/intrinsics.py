@@ -69,6 +69,26 @@ lent = intrinsic(_part(False))
 
 
 @intrinsic
+def lying_at(_typing, address, size):
+    """The float32 array of this size at an address that the kernel's caller holds."""
+
+    def build(context, builder, signature, arguments):
+        address, size = arguments
+        result = context.make_array(signature.return_type)(context, builder)
+        arrayobj.populate_array(
+            result,
+            data=builder.inttoptr(address, ir.FloatType().as_pointer()),
+            shape=[size],
+            strides=[context.get_constant(types.intp, 4)],
+            itemsize=context.get_constant(types.intp, 4),
+            meminfo=None,
+        )
+        return result._getvalue()
+
+    return types.Array(types.float32, 1, "C")(types.int64, types.int64), build
+
+
+@intrinsic
 def move(_typing, target, target_byte, source, source_byte, size):
     """memcpy between arrays of any kind and alignment; offsets and size are in bytes."""
 

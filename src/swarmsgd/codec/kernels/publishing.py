@@ -7,8 +7,8 @@ import numpy as np
 from numba.core import types
 
 from swarmsgd.codec.kernels.blocks import FINITE, magnitude_bits
-from swarmsgd.codec.kernels.compiled import VECTOR, kernel
-from swarmsgd.codec.kernels.intrinsics import borrowed, from_bits, move, size_bits
+from swarmsgd.codec.kernels.compiled import PLACES_IN, VECTOR, kernel
+from swarmsgd.codec.kernels.intrinsics import borrowed, from_bits, lying_at, move, size_bits
 from swarmsgd.core.lattice import BLOCK
 
 
@@ -69,42 +69,50 @@ def _add_and_clear(live, pending):
         pending[t] = np.float32(0)
 
 
-@kernel(types.void(VECTOR, VECTOR))
-def apply_pending(live, pending):
-    """live += pending; pending = 0."""
-    for start in range(0, live.size, BLOCK):
-        stop = min(start + BLOCK, live.size)
-        block = borrowed(pending, start, stop)
-        if not _all_zero(block):
-            _add_and_clear(borrowed(live, start, stop), block)
+@kernel(types.void(PLACES_IN, PLACES_IN, VECTOR))
+def apply_pending(addresses, starts, pending):
+    """x += pending; pending = 0. Segment k of x, from place starts[k], lies at addresses[k]."""
+    for k in range(addresses.size):
+        start = starts[k]
+        while start < starts[k + 1]:
+            stop = min(start + BLOCK, starts[k + 1])
+            coming = borrowed(pending, start, stop)
+            if not _all_zero(coming):
+                live = lying_at(addresses[k] + 4 * (start - starts[k]), stop - start)
+                _add_and_clear(live, coming)
+            start = stop
 
 
-@kernel(types.boolean(VECTOR, VECTOR, VECTOR, VECTOR))
-def apply_and_publish(live, pending, copy, burst_max):
-    """live += pending; pending = 0; burst_max[block] = max|live - copy|; copy = live; True.
+@kernel(types.boolean(PLACES_IN, PLACES_IN, VECTOR, VECTOR, VECTOR))
+def apply_and_publish(addresses, starts, pending, copy, burst_max):
+    """x += pending; pending = 0; burst_max[block] = max|x - copy|; copy = x; True. x lies as for
+    `apply_pending`.
 
-    False if any value of live is then NaN or Inf, with copy left as it was: all blocks are checked
-    before the first byte of copy is written, which costs a second pass over live. Blocks in which
+    False if any value of x is then NaN or Inf, with copy left as it was: all blocks are checked
+    before the first byte of copy is written, which costs a second pass over x. Blocks in which
     nothing is pending, the usual case, are only read in the first pass.
     """
     bad = False
-    for block in range(burst_max.size):
-        start = block * BLOCK
-        stop = min(start + BLOCK, live.size)
-        new, coming, old = (
-            borrowed(live, start, stop),
-            borrowed(pending, start, stop),
-            borrowed(copy, start, stop),
-        )
-        if _all_zero(coming):
-            largest, change = _largest(new, old)
-        else:
-            largest, change = _land(new, coming, old)
-        burst_max[block] = from_bits(change)
-        bad |= largest > FINITE
+    burst_max[:] = np.float32(0)
+    for k in range(addresses.size):
+        start = starts[k]
+        while start < starts[k + 1]:  # a block may have parts of several segments
+            block = start // BLOCK
+            stop = min((block + 1) * BLOCK, starts[k + 1])
+            live = lying_at(addresses[k] + 4 * (start - starts[k]), stop - start)
+            coming, old = borrowed(pending, start, stop), borrowed(copy, start, stop)
+            if _all_zero(coming):
+                largest, change = _largest(live, old)
+            else:
+                largest, change = _land(live, coming, old)
+            burst_max[block] = max(burst_max[block], from_bits(change))
+            bad |= largest > FINITE
+            start = stop
     if bad:
         return False
-    move(copy, 0, live, 0, 4 * live.size)
+    for k in range(addresses.size):
+        size = starts[k + 1] - starts[k]
+        move(copy, 4 * starts[k], lying_at(addresses[k], size), 0, 4 * size)
     return True
 
 

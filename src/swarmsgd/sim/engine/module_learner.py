@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from swarmsgd.core.arena import Arena
+from swarmsgd.codec import vectors
+from swarmsgd.core.layout import Layout
 from swarmsgd.core.wire_code import Vector
 from swarmsgd.settings.optimizer import OptimizerSettings
 from swarmsgd.settings.precision import computing_in
@@ -30,19 +31,22 @@ class ModuleLearner:
         self._precision = precision
         self._settings = settings
         self._model = task.make_model(seed)
-        self._arena = Arena(self._model)
-        self._parameters = [p for p in self._model.parameters() if p.requires_grad]
-        self._parts_of_live = list(self._parts(self._arena.live))
+        self._layout = Layout(self._model)
+        self._parameters = self._layout.parameters
+        self._own = torch.from_numpy(vectors.empty(self._layout.dim))
+        self._parts_of_own = list(self._layout.parts(self._own))
+        for parameter, part in self._parts_of_own:
+            part.copy_(parameter.detach())
         self._optimizer = settings.make(self._model.parameters())
         self._fresh = self._optimizer.state
         self._floats = [b for b in self._model.buffers() if b.is_floating_point()]
         self._batches: dict[int, Iterator[Batch]] = {}
         self._unreached: set[nn.Parameter] | None = None
-        self.dim = self._arena.dim
+        self.dim = self._layout.dim
         self.num_buffers = sum(b.numel() for b in self._floats)
 
     def start(self) -> tuple[Vector, Vector]:
-        return self._arena.live.numpy().copy(), self._read_buffers()
+        return self._own.numpy().copy(), self._read_buffers()
 
     # Training.
 
@@ -62,7 +66,7 @@ class ModuleLearner:
             loss = self._backward(node)
             self._step(rate)
             total += loss.item()
-        states.gather(node, self._arena)
+        states.gather(node, self._layout)
         if self._floats:
             buffers[:] = self._read_buffers()
         return total
@@ -79,11 +83,11 @@ class ModuleLearner:
         self, node: int, x: Vector, states: OptimizerStates, gradient: Vector, rate: float
     ) -> None:
         self._place(torch.from_numpy(x))
-        for parameter, part in self._parts(torch.from_numpy(gradient)):
+        for parameter, part in self._layout.parts(torch.from_numpy(gradient)):
             parameter.grad = None if parameter in (self._unreached or ()) else part
         self._optimizer.state = states.of(node, self._fresh)
         self._step(rate)
-        states.gather(node, self._arena)
+        states.gather(node, self._layout)
 
     def _backward(self, node: int) -> Tensor:
         batches = self._batches.get(node)
@@ -108,7 +112,7 @@ class ModuleLearner:
         has reached yet is noted, since torch's optimizers pass over such a parameter.
         """
         missed: set[nn.Parameter] = set()
-        for parameter, part in self._parts(out):
+        for parameter, part in self._layout.parts(out):
             if parameter.grad is None:
                 part.zero_()
                 missed.add(parameter)
@@ -136,20 +140,15 @@ class ModuleLearner:
 
     # Where the module's numbers lie.
 
-    def _parts(self, vector: Tensor) -> Iterator[tuple[nn.Parameter, Tensor]]:
-        """Each parameter with the part of `vector` [D] that is its."""
-        for parameter, (_, part) in zip(self._parameters, self._arena.named(vector), strict=True):
-            yield parameter, part
-
     def _place(self, vector: Tensor) -> None:
         """Let the parameters be parts of `vector` [D]."""
-        for parameter, part in self._parts(vector):
+        for parameter, part in self._layout.parts(vector):
             parameter.data = part
 
     def _load(self, x: Vector, buffers: Vector) -> None:
         """Take copies: `x` need not be aligned as a row of a fleet is."""
-        self._arena.live.copy_(torch.from_numpy(x))
-        for parameter, part in self._parts_of_live:
+        self._own.copy_(torch.from_numpy(x))
+        for parameter, part in self._parts_of_own:
             parameter.data = part
         self._load_buffers(buffers)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from swarmsgd.codec import vectors
-from swarmsgd.core.arena import Arena
+from swarmsgd.core.layout import Layout
 from swarmsgd.core.wire_code import Vector
 
 TorchState = defaultdict[Tensor, Any]
@@ -60,7 +60,7 @@ class OptimizerStates:
                 found[parameter] = {name: _copy(value) for name, value in values.items()}
         return found
 
-    def gather(self, node: int, arena: Arena) -> None:
+    def gather(self, node: int, layout: Layout) -> None:
         """Move what torch made in steps of `node` to its rows, where it stays from then on."""
         placed = self._placed.setdefault(node, {})
         for parameter, values in self._states[node].items():
@@ -68,7 +68,7 @@ class OptimizerStates:
                 if value is placed.get((parameter, name)) or not _fits(value, parameter):
                     continue
                 row = torch.from_numpy(self.rows(name)[node])
-                place = arena.by_identity(row)[id(parameter)]
+                place = layout.by_identity(row)[id(parameter)]
                 if (parameter, name) in placed:  # torch put another in place of ours
                     place.copy_(value)
                 else:

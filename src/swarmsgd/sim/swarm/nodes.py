@@ -14,6 +14,7 @@ from swarmsgd.core import messages
 from swarmsgd.core.matching import Machine, Matching
 from swarmsgd.core.node import Node
 from swarmsgd.core.replica import ExchangedVector, Replica
+from swarmsgd.core.segments import Segments
 from swarmsgd.core.wire_code import Bytes
 from swarmsgd.graphs import random_partner
 from swarmsgd.settings.swarm import lengths_of
@@ -101,8 +102,7 @@ class SwarmEngine:
         return ExchangedVector(
             rows.name,
             code,
-            host_way(),
-            live=rows.live_ND[rank],
+            host_way(Segments.row(rows.live_ND[rank])),
             copy=rows.copy_ND[rank],
             pending=rows.pending_ND[rank],
         )

@@ -1,3 +1,3 @@
 """Where the nodes of a run meet: `rendezvous` is the store and who is who in it; `collective` the
-common start, the mean, and who is alive.
+common start, and who is alive; `mean` the mean.
 """

@@ -1,6 +1,7 @@
 """One node of a real run.
 
 `join` puts it together. `swarm` has the hook after a step, and what a user calls; `worker` is the
-exchange thread. `staging` and `transfers` are for a model on a device, `state` for optimizer state
-that is exchanged.
+exchange thread. `watch` looks whether what is exchanged is what is trained. `staging` and
+`transfers` are for a model on a device, `state` for optimizer state that is exchanged, `result` for
+the state dict of a mean.
 """

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from torch.optim import Optimizer
 
 from swarmsgd.codec import kernels, make_code
 from swarmsgd.core import messages
-from swarmsgd.core.arena import Arena
+from swarmsgd.core.layout import Layout, in_words
 from swarmsgd.core.matching import Machine, Matching
 from swarmsgd.core.node import Node
 from swarmsgd.core.replica import ExchangedVector, Replica
+from swarmsgd.core.segments import Segments
 from swarmsgd.errors import ConfigError, ModelError
 from swarmsgd.graphs import Graph, random_partner, scheduled_partner
 from swarmsgd.observe.records import Recorder
@@ -29,6 +30,7 @@ from swarmsgd.train.meet.rendezvous import Place, Rendezvous
 from swarmsgd.train.node.staging import exchanged_vector
 from swarmsgd.train.node.state import OptimizerState
 from swarmsgd.train.node.swarm import JOINED, Connection, Swarm
+from swarmsgd.train.node.watch import Watch
 from swarmsgd.train.node.worker import Worker
 from swarmsgd.transport.gloo import GlooTransport
 
@@ -79,12 +81,13 @@ def join(
     count = 1 if place is None else place.num_nodes
     chosen = config.graph_of(count)
     _check_optimizer(model, optimizer)
-    arena = Arena(model)
-    states = [OptimizerState(name, arena, optimizer) for name, _ in config.states()]
+    layout = Layout(model)
+    watch = Watch(model, optimizer, layout)
+    states = [OptimizerState(name, layout, optimizer) for name, _ in config.states()]
     node = 0 if place is None else place.rank
     recorder = Recorder(None if record is None else Path(record), node)
     in_effect = config.in_effect() | {"graph": chosen.name}
-    recorder.write("start", num_nodes=count, dim=arena.dim, **in_effect)
+    recorder.write("start", num_nodes=count, dim=layout.dim, **in_effect)
     if place is None:
         _log.warning(
             "a swarm of one node: nobody to average with. RANK and WORLD_SIZE are not set; start "
@@ -93,14 +96,11 @@ def join(
         connection = None
     else:
         try:
-            connection = connect(model, arena, states, config, chosen, place, recorder)
+            connection = connect(model, watch, states, config, chosen, place, recorder)
         except BaseException:
-            arena.release()
-            for state in states:
-                state.release()
             recorder.close()
             raise
-    return Swarm(model, optimizer, config, chosen, node, arena, states, connection, recorder)
+    return Swarm(model, optimizer, config, chosen, node, watch, states, connection, recorder)
 
 
 join.__signature__ = with_settings(join)
@@ -108,7 +108,7 @@ join.__signature__ = with_settings(join)
 
 def connect(
     model: nn.Module,
-    arena: Arena,
+    watch: Watch,
     states: list[OptimizerState],
     config: SwarmSettings,
     graph: Graph,
@@ -122,14 +122,22 @@ def connect(
     kernels.prepare()
     rendezvous = Rendezvous(place, timeout_s)
     try:
-        settings = _settings(arena, config, graph)
+        settings = _settings(model, watch.layout, config, graph)
         rendezvous.agree(settings, timeout_s)
+        lives = [watch.live, *(state.live for state in states)]
+        strides = [slot.stride for slot in watch.layout.slots]
+        first = rendezvous.get_all("strides", json.dumps(strides), timeout_s)[0]
+        watch.layout.order(json.loads(first))
+        for live in lives:
+            live.order(watch.layout.slots)
+        replica = _replica(lives, config)
         if config.broadcast_start and place.num_nodes > 1:
-            frozen = [p.data for p in model.parameters() if not p.requires_grad]
-            exchanged = [arena.live, *(state.live for state in states)]
-            tensors: list[torch.Tensor] = [*exchanged, *frozen, *model.buffers()]
+            copies = [vector.copy for vector in replica.vectors]
+            others = [tensor for _, tensor in _not_exchanged(model)]
+            tensors = [*map(torch.from_numpy, copies), *others]
             collective.broadcast(rendezvous, tensors, timeout_s)
-        replica = _replica(arena, states, config)
+            for live, copy in zip(lives, copies, strict=True):
+                live.write(copy)
         neighbours = graph.neighbours(place.rank)
         transport = GlooTransport(
             place.rank,
@@ -174,23 +182,19 @@ def _machine(graph: Graph, config: SwarmSettings, rank: int) -> Machine:
     return Node(rank, neighbours, random_partner(config.seed, rank))
 
 
-def _replica(arena: Arena, states: list[OptimizerState], config: SwarmSettings) -> Replica:
+def _replica(lives: list[Segments], config: SwarmSettings) -> Replica:
     """The model and the states, each with a code of its own."""
-
-    def vector(
-        name: str, bits: int | None, x: torch.Tensor, describe: Callable[[torch.Tensor], str]
-    ) -> ExchangedVector:
+    made: list[ExchangedVector] = []
+    for (name, bits), live in zip([("model", config.bits), *config.states()], lives, strict=True):
         start = config.broadcast_start
-        code = make_code(arena.dim, bits, rotation=config.rotation, common_start=start)
-        return exchanged_vector(name, x, code, describe)
-
-    vectors = [vector("model", config.bits, arena.live, arena.first_bad)]
-    for (name, bits), state in zip(config.states(), states, strict=True):
-        vectors.append(vector(name, bits, state.live, state.describe))
-    return Replica(vectors, threading.Lock())
+        code = make_code(live.dim, bits, rotation=config.rotation, common_start=start)
+        made.append(exchanged_vector(name, live, code))
+    return Replica(made, threading.Lock())
 
 
-def _settings(arena: Arena, config: SwarmSettings, graph: Graph) -> dict[str, object]:
+def _settings(
+    model: nn.Module, layout: Layout, config: SwarmSettings, graph: Graph
+) -> dict[str, object]:
     """What all nodes must agree on, in the words of an error message."""
     in_effect = config.in_effect()
     return {
@@ -198,9 +202,16 @@ def _settings(arena: Arena, config: SwarmSettings, graph: Graph) -> dict[str, ob
         **{name: in_effect[name] for name in AGREED},
         "graph": graph.name,
         "edges": zlib.crc32(graph.edge_array.tobytes()),
-        "number of parameters": arena.dim,
-        "parameters": arena.describe(),
+        "number of parameters": layout.dim,
+        "parameters": layout.describe(),
+        "buffers and frozen parameters": [in_words(*each) for each in _not_exchanged(model)],
     }
+
+
+def _not_exchanged(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Frozen parameters and buffers, by name: they are node 0's at the start."""
+    frozen = {n: p.detach() for n, p in model.named_parameters() if not p.requires_grad}
+    return sorted((frozen | dict(model.named_buffers())).items())
 
 
 def _check_optimizer(model: nn.Module, optimizer: Optimizer) -> None:

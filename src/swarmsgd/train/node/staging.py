@@ -4,47 +4,40 @@ device makes when it comes to them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
-import torch
-
 from swarmsgd.codec import host_way, kernels, vectors
 from swarmsgd.core.replica import ExchangedVector
+from swarmsgd.core.segments import Segments
 from swarmsgd.core.wire_code import Code, Vector
 from swarmsgd.train.node.transfers import OVER, DeviceEvent, Transfers, transfers_for
 
 
-def exchanged_vector(
-    name: str, x: torch.Tensor, code: Code, describe: Callable[[torch.Tensor], str]
-) -> ExchangedVector:
-    """A live tensor x, float32 [D], with all that is kept for its exchanges; x = c at first.
+def exchanged_vector(name: str, live: Segments, code: Code) -> ExchangedVector:
+    """A vector x that lies in `live`, with all that is kept for its exchanges; x = c at first.
 
-    All memory is made and touched here, once. `describe` says where values are not finite.
+    All memory is made and touched here, once.
     """
-    return stage(name, x, code, describe, None if x.device.type == "cpu" else transfers_for(x))
+    transfers = None if live.device.type == "cpu" else transfers_for(live)
+    return stage(name, live, code, transfers)
 
 
 def stage(
     name: str,
-    x: torch.Tensor,
+    live: Segments,
     code: Code,
-    describe: Callable[[torch.Tensor], str],
     transfers: Transfers | None,
 ) -> ExchangedVector:
     """As `exchanged_vector`; with `transfers` x is on a device, and is never read directly."""
-    copy = vectors.empty(x.numel())
-    np.copyto(copy, x.detach().to("cpu").numpy())
+    copy = vectors.empty(live.dim)
+    live.read(copy)
     staged = None if transfers is None else Staged(transfers)
     return ExchangedVector(
         name,
         code,
-        staged or host_way(),
-        live=copy if staged else x.numpy(),
+        staged or host_way(live),
         copy=copy,
         pending=staged.given() if staged else vectors.zeros(copy.size),
         snapshot=vectors.zeros(copy.size),
-        describe=lambda vector: describe(torch.from_numpy(vector)),
+        describe=live.first_bad,
     )
 
 
@@ -125,11 +118,24 @@ class Staged:
 
     def settle(self, vector: ExchangedVector) -> None:
         """Land what was published, x += p; p = 0, and wait for the device."""
+        self._quiet(vector)
+        if vector.has_pending:
+            self.apply(vector)
+            self._added.synchronize()
+
+    def read(self, vector: ExchangedVector) -> Vector:
+        """x + p, when what has begun is over."""
+        self._quiet(vector)
+        self._transfers.fetch(self._spare).synchronize()
+        spare = self._spare.numpy()
+        found = spare + vector.pending
+        spare.fill(0)
+        return found
+
+    def _quiet(self, vector: ExchangedVector) -> None:
+        """Land what was published; the spare is empty, and x has every p that was taken."""
         if self._arrived is not None:
             self._arrived.synchronize()
             self.land(vector)
         self.make_room(vector)
         self._added.synchronize()
-        if vector.has_pending:
-            self.apply(vector)
-            self._added.synchronize()

@@ -2,74 +2,70 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch.optim import Optimizer
 
-from swarmsgd.core.arena import Arena
+from swarmsgd.core.layout import Layout
+from swarmsgd.core.segments import Segments
 from swarmsgd.errors import ConfigError
+
+_log = logging.getLogger("swarmsgd")
+
+ITERATES = ("z", "slow_buffer", "slow_param", "slow_weights", "cached_params", "ax")
+"""State that holds weights of an optimizer's own, by name: of schedule-free ones, of Lookahead in
+several implementations, of averaged SGD."""
 
 
 class OptimizerState:
-    """State `name` of all parameters in `arena`, float32 [D], as `live`.
+    """State `name` of all parameters in `layout`, float32 [D], where `live` says.
 
     An optimizer makes its state in its first step, parameter by parameter, and may be given another
-    one (`load_state_dict`). `adopt` notices both, and moves the numbers to where `live` has them;
-    until then `live` holds zeros and what exchanges brought, and a new state is added to that.
+    one (`load_state_dict`). `adopt` notices both. Until then `live` has zeros of ours and what
+    exchanges brought, and a new state is added to that.
     """
 
-    def __init__(self, name: str, arena: Arena, optimizer: Optimizer) -> None:
+    def __init__(self, name: str, layout: Layout, optimizer: Optimizer) -> None:
         self.name = name
-        self.live = torch.zeros_like(arena.live)
-        self._arena = arena
+        self._layout = layout
         self._optimizer = optimizer
-        self._parts = list(arena.parts(self.live))
-        self._held: list[torch.Tensor | None] = [None] * len(self._parts)
+        brought = torch.zeros(layout.dim, dtype=torch.float32, device=layout.parameters[0].device)
+        self.live = Segments(f"{name} of", layout.slots, [s.of(brought) for s in layout.slots])
+        self._made = [False] * len(layout.slots)
         self.adopt()
 
     def adopt(self) -> None:
-        """See to it that the optimizer works on parts of `live`. Costs a look at each parameter.
+        """See to it that `live` has what the optimizer works on. Costs a look at each parameter.
 
         Raises ConfigError if its state is no tensor of the parameter's shape in float32.
         """
-        states = self._optimizer.state
-        for at, (parameter, part) in enumerate(self._parts):
+        states, live, new = self._optimizer.state, self.live, False
+        for at, parameter in enumerate(self._layout.parameters):
             state = states.get(parameter)
-            if not state:
+            found = state.get(self.name) if state else None
+            if found is None or found is live.tensors[at]:
                 continue
-            found = state.get(self.name)
-            if found is not None and found is not self._held[at]:
-                self._check(found, parameter)
+            self._check(found, parameter)
+            if not self._made[at]:
                 with torch.no_grad():
-                    if self._held[at] is None:
-                        part.add_(found)
-                    else:
-                        part.copy_(found)
-                self._held[at] = state[self.name] = part
+                    found.add_(live.tensors[at])
+            live.tensors[at] = found
+            self._made[at] = new = True
+        if new or live.moved():
+            live.locate()
 
     def check_found(self) -> None:
         """Adopt; raise ConfigError if the optimizer, which has made a step, has no such state."""
         self.adopt()
-        if not any(part is not None for part in self._held):
-            names = sorted(
-                {str(name) for state in self._optimizer.state.values() for name in state}
-            )
+        if not any(self._made):
+            names = state_names(self._optimizer)
             raise ConfigError(
                 f"exchange_state names {self.name!r}, but after a step this "
                 f"{type(self._optimizer).__name__} has "
                 + (f"only {', '.join(names)}" if names else "no state at all")
                 + (": its momentum is 0, perhaps" if self.name == "momentum_buffer" else "")
             )
-
-    def describe(self, vector: torch.Tensor) -> str:
-        """Where `vector` is not finite."""
-        return self._arena.first_bad(vector)
-
-    def release(self) -> None:
-        """Give each parameter's state a storage of its own again, with the values it has now."""
-        for (parameter, part), held in zip(self._parts, self._held, strict=True):
-            state = self._optimizer.state.get(parameter)
-            if state and held is not None and state.get(self.name) is held:
-                state[self.name] = part.clone(memory_format=torch.preserve_format)
 
     def _check(self, found: object, parameter: torch.Tensor) -> None:
         if not isinstance(found, torch.Tensor) or found.shape != parameter.shape:
@@ -82,3 +78,25 @@ class OptimizerState:
             raise ConfigError(
                 f"exchange_state names {self.name!r}, which is {found.dtype}, wanted torch.float32"
             )
+
+
+def state_names(optimizer: Optimizer) -> list[str]:
+    """Names of what an optimizer remembers of its parameters."""
+    return sorted({str(name) for state in optimizer.state.values() for name in state})
+
+
+def warn_of_iterates(optimizer: Optimizer, exchanged: set[str]) -> None:
+    """Log a warning if an optimizer, which has made a step, keeps weights of its own that are not
+    among the `exchanged` state: on each node these would go their own way.
+    """
+    alone = [n for n in state_names(optimizer) if n in ITERATES and n not in exchanged]
+    if alone:
+        names = ", ".join(repr(name) for name in [*sorted(exchanged), *alone])
+        _log.warning(
+            "%s keeps weights of its own in its state (%s), which are not averaged: they drift "
+            "apart from node to node, and with them what it evaluates. Join with "
+            "exchange_state=(%s,) to average them with the model",
+            type(optimizer).__name__,
+            ", ".join(alone),
+            names,
+        )

@@ -5,10 +5,11 @@ end.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -18,7 +19,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from swarmsgd.core.arena import Arena
+from swarmsgd.codec import vectors
 from swarmsgd.core.endpoint import Traffic
 from swarmsgd.core.node import Burst, Counts
 from swarmsgd.core.replica import Replica
@@ -27,9 +28,14 @@ from swarmsgd.graphs import Graph
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import SwarmSettings, lengths_of, lengths_stream
 from swarmsgd.train.meet import collective
+from swarmsgd.train.meet.mean import Mean, Means
 from swarmsgd.train.meet.rendezvous import Rendezvous
-from swarmsgd.train.node.state import OptimizerState
+from swarmsgd.train.node.result import float_buffers, state_with
+from swarmsgd.train.node.state import OptimizerState, warn_of_iterates
+from swarmsgd.train.node.watch import Others, Watch
 from swarmsgd.train.node.worker import Worker
+
+_log = logging.getLogger("swarmsgd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +47,13 @@ class Connection:
     worker: Worker
     beat: collective.Beat
 
-    def close(self) -> None:
-        """Finish or give up what is in flight, say goodbye, leave nothing running."""
+    def close(self, settle: Callable[[], None] = lambda: None) -> None:
+        """Finish or give up what is in flight, `settle`, say goodbye, leave nothing running."""
         try:
             self.worker.close()
         finally:
             try:
-                self.replica.settle()
+                settle()
             finally:
                 self.beat.stop()
                 collective.say_goodbye(self.rendezvous)
@@ -107,7 +113,7 @@ class Swarm:
         config: SwarmSettings,
         graph: Graph,
         rank: int,
-        arena: Arena,
+        watch: Watch,
         states: list[OptimizerState],
         connection: Connection | None,
         recorder: Recorder,
@@ -122,7 +128,7 @@ class Swarm:
         self.mean_of: list[int] = []
         """The nodes that took part in the last `mean_model`."""
         self._model = model
-        self._arena = arena
+        self._watch = watch
         self._states = states
         self._connection = connection
         lengths = lengths_of(config.local_steps)
@@ -135,6 +141,7 @@ class Swarm:
         self._left = False
         self._process = os.getpid()
         self._hook = optimizer.register_step_post_hook(self._after_step)
+        self._others = Others(optimizer)
         self._optimizer = weakref.ref(optimizer)
         JOINED.add(optimizer)
         atexit.register(_leave, weakref.ref(self))
@@ -151,6 +158,8 @@ class Swarm:
         if self._steps == 1:
             for state in self._states:
                 state.check_found()
+            warn_of_iterates(optimizer, {state.name for state in self._states})
+        self._watch.look()
         if self._connection is not None:
             waited_s = self._step_boundary(self._connection)
             self._timing.add(time.perf_counter() - begin - waited_s, waited_s)
@@ -169,7 +178,7 @@ class Swarm:
         if not ends:
             self._missed += not replica.try_apply()
             return 0.0
-        self._arena.check()
+        self._watch.locate()
         if not replica.try_publish():
             self._missed += 1
             return 0.0
@@ -205,53 +214,50 @@ class Swarm:
         this node's own: a collective, all must call it.
 
         Stops this node's exchanges, waits until every node has called it or is dead (it answers
-        others meanwhile), then averages parameters and floating-point buffers; what else the state
-        dict holds is this node's own. Every node gets the same mean, and its own model stays as it
-        is. Training may go on afterwards. For a model with batch norm, estimate its statistics
-        anew on a few batches: `torch.optim.swa_utils.update_bn`.
+        others meanwhile), then averages parameters and floating-point buffers. Buffers that other
+        nodes have in other shapes, frozen parameters and all else the state dict holds are this
+        node's own; the buffers of a parametrization, such as spectral norm's, are those of the
+        first node. Every node gets the same mean, and its own model stays as it is. Training may go
+        on afterwards. For a model with batch norm, estimate its statistics anew on a few batches:
+        `torch.optim.swa_utils.update_bn`.
 
         Raises PeerError if this node had been silent for so long that the others went on without
-        it, or if the store is gone; SwarmError if this node has left.
+        it, or if the store is gone; ModelError if what is trained is not what is exchanged;
+        SwarmError if this node has left.
         """
         if self._left:
             raise SwarmError(
                 "mean_model() after this node left the swarm: call it before leave(), inside the "
                 "with block. The model itself is intact"
             )
-        floats = [b for b in self._model.buffers() if b.is_floating_point()]
+        self._watch.look()
+        self._locate()
         connection = self._connection
-
-        def settled() -> list[torch.Tensor]:
-            if connection is not None:
-                connection.replica.settle()
-            return [
-                v.to("cpu") for v in (self._arena.live, *(b.detach().flatten() for b in floats))
-            ]
-
         if connection is None:
-            means, self.gamma, self.mean_of = settled(), 0.0, [self.rank]
+            own = vectors.empty(self._watch.layout.dim)
+            self._watch.live.read(own)
+            buffers = {name: b.value for name, b in float_buffers(self._model).items()}
+            means = Means(torch.from_numpy(own), 0.0, buffers, [self.rank])
         else:
             self._check(connection)
             connection.worker.pause()
             try:
                 self._check(connection)
-                mean = collective.Mean(connection.rendezvous, self._means)
+                mean = Mean(connection.rendezvous, self._means)
                 self._means += 1
-                means, self.gamma, self.mean_of = mean.of(settled)
+                means = mean.of(
+                    lambda: torch.from_numpy(connection.replica.read()), float_buffers(self._model)
+                )
             finally:
                 connection.worker.resume()
-        buffers = {id(b): m.view_as(b) for b, m in zip(floats, means[1:], strict=True)}
-        return dict(self._named_means(means[0], buffers))
+        self.gamma, self.mean_of = means.gamma, means.nodes
+        return state_with(self._model, self._watch.layout.by_identity(means.model), means.buffers)
 
-    def _named_means(
-        self, mean: torch.Tensor, buffers: dict[int, torch.Tensor]
-    ) -> Iterator[tuple[str, torch.Tensor]]:
-        values = self._arena.by_identity(mean) | buffers
-        for name, value in self._model.state_dict(keep_vars=True).items():
-            if isinstance(value, torch.Tensor):
-                yield name, values.get(id(value), value).detach().to(value.device, copy=True)
-            else:
-                yield name, value  # extra state that a module keeps of its own
+    def _locate(self) -> None:
+        """Where everything is, before all of it is read or written."""
+        self._watch.locate()
+        for state in self._states:
+            state.adopt()
 
     def stats(self) -> dict[str, Any]:
         """What this node did so far; counts, bytes, and seconds of the training thread.
@@ -286,15 +292,22 @@ class Swarm:
         optimizer = self._optimizer()
         if optimizer is not None:
             JOINED.discard(optimizer)
+        self._others.close()
         try:
             if self._connection is not None:
-                self._connection.close()
+                self._connection.close(self._settle)
         finally:
-            self._arena.release()
-            for state in self._states:
-                state.release()
             self.recorder.write("end", **self.stats())
             self.recorder.close()
+
+    def _settle(self) -> None:
+        assert self._connection is not None
+        try:
+            self._locate()
+        except SwarmError as error:
+            _log.warning("node %d left without what was pending for it: %s", self.rank, error)
+        else:
+            self._connection.replica.settle()
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,90 @@
+"""The state dict of a mean model, as the node's own model would give it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.spectral_norm import SpectralNorm
+
+from swarmsgd.train.meet.mean import Float
+
+_log = logging.getLogger("swarmsgd")
+
+
+def float_buffers(model: nn.Module) -> dict[str, Float]:
+    """The floating-point buffers of a model, by name. Those that belong to a parametrization, as
+    the vectors of spectral norm do, mean nothing when they are averaged.
+    """
+    apart = {id(buffer) for module in model.modules() for buffer in _of_parametrization(module)}
+    return {
+        name: Float(buffer, averaged=id(buffer) not in apart)
+        for name, buffer in model.named_buffers()
+        if buffer.is_floating_point()
+    }
+
+
+def _of_parametrization(module: nn.Module) -> Iterator[torch.Tensor]:
+    if isinstance(module, ParametrizationList):
+        yield from module.buffers()
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, SpectralNorm):  # of torch.nn.utils.spectral_norm, the older one
+            yield from (getattr(module, f"{hook.name}_{letter}") for letter in "uv")
+
+
+def state_with(
+    model: nn.Module, parameters: Mapping[int, torch.Tensor], buffers: Mapping[str, torch.Tensor]
+) -> dict[str, Any]:
+    """`model.state_dict()` with other values of its parameters, by their `id`, and of its buffers,
+    by name. Each tensor has memory of its own, on the device of the model's.
+
+    The module's hooks see these values, whatever they make of them; the model's own tensors are not
+    touched.
+    """
+    values = dict(parameters)
+    for name, buffer in model.named_buffers():
+        if name in buffers:
+            values[id(buffer)] = buffers[name]
+        elif buffer.is_floating_point():
+            _log.warning("buffer %s is not alike on all nodes: in the mean it is this one's", name)
+    with _replaced(model, values):
+        state = model.state_dict()
+        return {
+            name: value.detach().clone() if isinstance(value, torch.Tensor) else value
+            for name, value in state.items()
+        }
+
+
+@contextmanager
+def _replaced(model: nn.Module, values: Mapping[int, torch.Tensor]) -> Iterator[None]:
+    """Within, the modules' tables have new tensors in place of those whose `id` is in `values`."""
+    tables: list[dict[str, Any]] = []
+    for module in model.modules():
+        tables += [module._parameters, module._buffers]
+    found = [
+        (table, name, tensor)
+        for table in tables
+        for name, tensor in table.items()
+        if tensor is not None and id(tensor) in values
+    ]
+    new: dict[int, torch.Tensor] = {}
+    try:
+        for table, name, tensor in found:
+            if id(tensor) not in new:
+                new[id(tensor)] = _like(tensor, values[id(tensor)])
+            table[name] = new[id(tensor)]
+        yield
+    finally:
+        for table, name, tensor in found:
+            table[name] = tensor
+
+
+def _like(tensor: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """These values on the tensor's device, in its memory format and kind."""
+    made = torch.empty_like(tensor).copy_(values)
+    return nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
