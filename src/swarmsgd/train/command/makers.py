@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from swarmsgd.errors import PeerError
 from swarmsgd.observe.records import Recorder
 from swarmsgd.observe.schema import filled
+from swarmsgd.optim import reporting
 
 if TYPE_CHECKING:
     from swarmsgd.train.command.config import TrainConfig
@@ -54,7 +55,7 @@ class NodeAlgorithm(Protocol):
         ...
 
     def mean(self) -> MeanModel:
-        """A collective of all live nodes, after the last step."""
+        """Of what the optimizers report; a collective of all live nodes, after the last step."""
         ...
 
     def close(self) -> None:
@@ -71,6 +72,8 @@ class SwarmNode:
         from swarmsgd.train.node.join import join
 
         self._model = model
+        self._optimizer = optimizer
+        self._reports = config.optimizer.reports is not None
         self._swarm = join(
             model,
             optimizer,
@@ -96,9 +99,13 @@ class SwarmNode:
         }
 
     def mean(self) -> MeanModel:
-        state = self._swarm.mean_model()
-        gamma = self._swarm.gamma
-        return MeanModel(state, 0.0 if gamma is None else gamma, self._swarm.mean_of)
+        swarm = self._swarm
+        state, gamma = swarm.mean_model(), swarm.gamma
+        if self._reports:
+            swarm.settle()  # what is reported follows from all of it; nothing more is on its way
+            with reporting(self._optimizer):
+                state = swarm.mean_model()
+        return MeanModel(state, 0.0 if gamma is None else gamma, swarm.mean_of)
 
     def close(self) -> None:
         self._swarm.leave()
@@ -121,6 +128,7 @@ class DdpNode:
         dist.init_process_group("gloo")
         self._dist = dist
         self._bare = model
+        self._optimizer = optimizer
         self._size = dist.get_world_size()
         self._parallel = DistributedDataParallel(model)
         self._parallel.register_comm_hook(None, self._average)
@@ -169,6 +177,10 @@ class DdpNode:
 
     def mean(self) -> MeanModel:
         """All models should be equal; gamma is measured nevertheless."""
+        with reporting(self._optimizer):
+            return self._mean()
+
+    def _mean(self) -> MeanModel:
         gamma = torch.zeros(1, dtype=torch.float64)
         state = {name: value.clone() for name, value in self._bare.state_dict().items()}
         parameters = {name for name, _ in self._bare.named_parameters()}

@@ -121,9 +121,6 @@ class _Run:
         with reporting(self.optimizer):
             self.score("own", self.model)
         mean = self.algorithm.mean()
-        if self.config.optimizer.reports is not None:  # now that no exchange is in flight
-            with reporting(self.optimizer):
-                mean = self.algorithm.mean()
         if self.rank == min(mean.nodes):
             self.keep(mean)
         record(

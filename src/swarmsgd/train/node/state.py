@@ -10,10 +10,11 @@ from torch.optim import Optimizer
 from swarmsgd.core.layout import Layout
 from swarmsgd.core.segments import Segments
 from swarmsgd.errors import ConfigError
+from swarmsgd.optim import OFFSET
 
 _log = logging.getLogger("swarmsgd")
 
-ITERATES = ("z", "slow_buffer", "slow_param", "slow_weights", "cached_params", "ax")
+ITERATES = ("z", OFFSET, "slow_buffer", "slow_param", "slow_weights", "cached_params", "ax")
 """State that holds weights of an optimizer's own, by name: of schedule-free ones, of Lookahead in
 several implementations, of averaged SGD."""
 

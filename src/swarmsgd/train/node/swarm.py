@@ -253,6 +253,16 @@ class Swarm:
         self.gamma, self.mean_of = means.gamma, means.nodes
         return state_with(self._model, self._watch.layout.by_identity(means.model), means.buffers)
 
+    def settle(self) -> None:
+        """Add what exchanges have brought so far to the model now, not at the next step.
+
+        Before the parameters are exchanged for others for a while: what comes in meanwhile is added
+        to those. After `mean_model()` nothing comes in any more until the next step.
+        """
+        if self._connection is not None and not self._left:
+            self._locate()
+            self._connection.replica.settle()
+
     def _locate(self) -> None:
         """Where everything is, before all of it is read or written."""
         self._watch.locate()
