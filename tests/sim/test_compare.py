@@ -94,7 +94,7 @@ def test_recipes_that_come_with_the_package_can_be_read(name: str):
         (made(variants={}), "the recipe has no [variants.NAME]: give one at least"),
         (made(variants={"a": 3}), "variants.a is 3, wanted a table: [variants.a]"),
         (made(all=3), "all is 3, wanted a table: [all]"),
-        (made(all={}), "variant 'a' has no task: give one of vision, synthetic in [all]"),
+        (made(all={}), "variant 'a' has no task: give one of vision, translation, "),
         (made(all={"task": "vison"}), 'did you mean "vision"?'),
         (made(all={"task": ["vision"]}), "variant 'a': task is ['vision'], wanted one of"),
         (made(all={"task": 3}), "variant 'a': task is 3, wanted one of vision"),

@@ -117,7 +117,7 @@ class Turns:
 
 
 def settings_of(name: str, **more: Any) -> OptimizerSettings:
-    return OptimizerSettings(optimizer=name, lr=0.02, **more)
+    return OptimizerSettings(optimizer=name, lr=0.02, schedule="constant", **more)
 
 
 CASES = [

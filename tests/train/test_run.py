@@ -141,7 +141,7 @@ def test_batch_norm_is_estimated_over_all_nodes_data() -> None:
     means = []
     for node in range(4):
         batches = task.batches(node)
-        means += [next(batches)[0].mean() for _ in range(2)]
+        means += [task.images.normalised(next(batches)[0]).mean() for _ in range(2)]
     assert model.norm.running_mean is not None
     torch.testing.assert_close(model.norm.running_mean[0], torch.stack(means).mean())
     assert model.norm.momentum == 0.3

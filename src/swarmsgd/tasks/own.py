@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeGuard, cast
 
 from swarmsgd.checks import closest
 from swarmsgd.errors import ConfigError
@@ -54,9 +54,9 @@ class OwnTask(NamedTuple):
     run: Mapping[str, Any]
 
 
-def is_own(name: str) -> bool:
+def is_own(name: object) -> TypeGuard[str]:
     """Whether it is spelled as a task of one's own is, not as a data set in a folder."""
-    place, colon, cls = name.rpartition(":")
+    place, colon, cls = name.rpartition(":") if isinstance(name, str) else ("", "", "")
     return bool(colon) and cls.isidentifier() and place != "folder"
 
 

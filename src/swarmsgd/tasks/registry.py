@@ -65,7 +65,7 @@ def find_task(name: str) -> tuple[str, dict[str, Any]]:
         name = full_name(name)
         find_own(name)
         return name, {"own": name}
-    kind = name.partition(":")[0] if name not in TASKS else name
+    kind = name.partition(":")[0] if isinstance(name, str) else name
     one_of("task", kind, {**TASKS, **DATASETS, **CORPORA}, text=name)
     if name in TASKS:
         return name, {}
