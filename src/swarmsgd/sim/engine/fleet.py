@@ -128,7 +128,8 @@ class Fleet:
         if settings.reports is None:
             return models_KD
         factor = np.float32(report_factor(settings.beta1))
-        return models_KD + factor * self.state_ND(settings.reports)[nodes]
+        offset_KD = self.state_ND(settings.reports)[nodes]
+        return models_KD + np.multiply(factor, offset_KD, dtype=np.float32)
 
     def score_mean(self, mean: Vector, nodes: list[int]) -> Score:
         """The mean model on the test set."""
