@@ -310,8 +310,7 @@ with swarmsgd.join(model, optimizer, mode="matching", local_steps=1, bits=None) 
     mean = swarm.mean_model()
 u = mean["3.parametrizations.weight.0._u"]
 say(sum=[float(v.double().sum()) for n, v in sorted(mean.items()) if n != "cache"],
-    norm=float(u.norm()),
-    gamma=swarm.gamma, mu=float(model.mu),
+    norm=float(u.norm()), gamma=swarm.gamma, mu=float(model.mu),
     format=model[0].weight.is_contiguous(memory_format=torch.channels_last),
     cache=len(mean["cache"]), conv=float((mean["0.weight"] - model[0].weight).abs().max()))
 """

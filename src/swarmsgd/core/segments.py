@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from swarmsgd.core.wire_code import Places, Vector
 from swarmsgd.errors import ModelError
 
 _data_ptr = torch.Tensor.data_ptr
+_forms = torch.Tensor.stride, attrgetter("shape"), attrgetter("dtype")
 
 
 class Segments:
@@ -38,6 +41,7 @@ class Segments:
         self.addresses: Places = np.zeros(len(sizes), np.int64)
         self._what = what
         self._seen: list[int] = []
+        self._seen_forms: list[list[Any]] = []
         self._storages: list[torch.UntypedStorage] = []
         self._detours: dict[int, torch.Tensor] = {}
         self.locate()
@@ -52,6 +56,7 @@ class Segments:
         """Let the values lie in the vector as these slots say, which differ in strides alone."""
         self.slots = tuple(slots)
         self._detours.clear()
+        self._seen_forms.clear()
         self.locate()
 
     def moved(self) -> bool:
@@ -63,6 +68,9 @@ class Segments:
 
         Raises ModelError, with all as it was, for one of another shape, dtype or device.
         """
+        forms = [list(map(form, self.tensors)) for form in _forms]
+        if forms == self._seen_forms and not self.moved():
+            return
         for slot, tensor in zip(self.slots, self.tensors, strict=True):
             if tensor.shape != slot.shape or tensor.dtype != torch.float32:
                 self._refuse(slot, f"is now {tensor.dtype} of shape {list(tensor.shape)}")
@@ -73,7 +81,8 @@ class Segments:
         seen = list(map(_data_ptr, self.tensors))
         if seen != self._seen:
             self._storages = [tensor.untyped_storage() for tensor in self.tensors]
-        self._seen = self.addresses[:] = seen
+        self._seen, self._seen_forms = seen, forms
+        self.addresses[:] = seen
         self._detours = self._new_detours()
         for index, detour in self._detours.items():
             self.addresses[index] = detour.data_ptr()

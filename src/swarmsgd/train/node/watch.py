@@ -6,7 +6,7 @@ import logging
 import weakref
 from collections.abc import Iterator
 from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ _log = logging.getLogger("swarmsgd")
 AGAIN = "leave() and join() again, on all nodes, to go on with the model and optimizer as they are"
 
 _trained = attrgetter("requires_grad")
+_values = methodcaller("values")
 
 
 class Watch:
@@ -52,7 +53,11 @@ class Watch:
         if self.live.moved() or (tied and any(t.data_ptr() != f.data_ptr() for _, t, f in tied)):
             self.locate()
         objects = chain.from_iterable(map(_values, self._tables))
-        if list(map(id, objects)) != self._ids or any(map(_trained, self._others)):
+        if (
+            list(map(id, objects)) != self._ids
+            or any(self._empty)
+            or any(map(_trained, self._others))
+        ):
             self._look_through()
         optimizer = self._optimizer()
         if optimizer is not None and _lists(optimizer) != self._lists:
@@ -87,7 +92,11 @@ class Watch:
                     f"(it was replaced or removed): the swarm would average what nobody uses. "
                     f"{AGAIN}"
                 )
-        self._tables = [t for m in modules for t in (m._parameters, m._modules)]
+        tables: list[dict[str, Any]] = []
+        for module in modules:
+            tables += [module._parameters, module._modules]
+        self._tables = [table for table in tables if len(table)]
+        self._empty = [table for table in tables if not len(table)]
         self._ids = [id(found) for table in self._tables for found in table.values()]
         self._kept = [found for table in self._tables for found in table.values()]
 
@@ -105,10 +114,6 @@ class Watch:
                 len(alone),
                 ", ".join(str(list(p.shape)) for p in list(alone)[:3]),
             )
-
-
-def _values(table: dict[str, Any]) -> Any:
-    return table.values()
 
 
 def _parameters(optimizer: Optimizer) -> Iterator[torch.Tensor]:
