@@ -278,7 +278,7 @@ def test_a_swarm_learns_four_languages_each_node_hearing_one(four_speeches: Path
         optimizer=OPTIMIZER,
     )  # fmt: skip
     result = simulate(config)
-    assert result.summary["bits_per_byte"] < 1.4
+    assert result.summary["mean_score"] < 1.4
 
 
 # Bad input.
