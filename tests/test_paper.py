@@ -46,7 +46,13 @@ def test_every_experiment_is_listed():
 
 
 def test_our_row_is_beside_those_of_the_paper():
-    summary = {"epochs": 2.8, "nodes": 3, "local_steps": 4, "mean_accuracy": 0.4567}
+    summary = {
+        "epochs": 2.8,
+        "nodes": 3,
+        "local_steps": 4,
+        "score": "accuracy",
+        "mean_score": 0.4567,
+    }
     rows = beside("resnet20-cifar10", summary).splitlines()
     assert [row.split()[1] for row in rows[2:]] == ["SGD", "large-batch", "SwarmSGD", "swarmsgd,"]
     assert "45.67" in rows[-1] and "91.79" in rows[-2]
