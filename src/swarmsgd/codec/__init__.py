@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from swarmsgd.codec import kernels
 from swarmsgd.codec.block_code import BlockCode
-from swarmsgd.core.replica import Direct
 from swarmsgd.core.segments import Segments
+from swarmsgd.core.way import Direct
 
 
 def host_way(live: Segments) -> Direct:
