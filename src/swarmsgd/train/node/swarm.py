@@ -159,7 +159,7 @@ class Swarm:
             for state in self._states:
                 state.check_found()
             warn_of_iterates(optimizer, {state.name for state in self._states})
-        self._watch.look()
+        self._watch.glance()
         if self._connection is not None:
             waited_s = self._step_boundary(self._connection)
             self._timing.add(time.perf_counter() - begin - waited_s, waited_s)
@@ -176,9 +176,10 @@ class Swarm:
         for state in self._states:
             state.adopt()
         if not ends:
+            self._watch.follow()
             self._missed += not replica.try_apply()
             return 0.0
-        self._watch.locate()
+        self._watch.look()
         if not replica.try_publish():
             self._missed += 1
             return 0.0
@@ -303,6 +304,7 @@ class Swarm:
         if optimizer is not None:
             JOINED.discard(optimizer)
         self._others.close()
+        self._watch.close()
         try:
             if self._connection is not None:
                 self._connection.close(self._settle)
