@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "train": LEAVES
     | {"core", "codec", "graphs", "settings", "transport", "observe", "tasks", "optim"},
     "sim": LEAVES | {"core", "codec", "graphs", "settings", "observe", "tasks", "optim"},
+    "integrations": LEAVES | {"train"},
     "testing": LEAVES | {"core", "graphs", "transport"},
     "flags": LEAVES | {"settings"},
     "cli": LEAVES | {"train", "sim", "tasks", "settings", "codec", "flags", "observe"},

@@ -9,7 +9,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +30,7 @@ from swarmsgd.settings.swarm import SwarmSettings, lengths_of, lengths_stream
 from swarmsgd.train.meet import collective
 from swarmsgd.train.meet.mean import Mean, Means
 from swarmsgd.train.meet.rendezvous import Rendezvous
+from swarmsgd.train.node.fit import check_averaged_once, untraced
 from swarmsgd.train.node.result import float_buffers, state_with
 from swarmsgd.train.node.state import OptimizerState, warn_of_iterates
 from swarmsgd.train.node.watch import Others, Watch
@@ -109,7 +110,7 @@ class Swarm:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Optimizer,
+        optimizers: Sequence[Optimizer],
         config: SwarmSettings,
         graph: Graph,
         rank: int,
@@ -140,10 +141,10 @@ class Swarm:
         self._means = 0
         self._left = False
         self._process = os.getpid()
-        self._hook = optimizer.register_step_post_hook(self._after_step)
-        self._others = Others(optimizer)
-        self._optimizer = weakref.ref(optimizer)
-        JOINED.add(optimizer)
+        self._hook = optimizers[-1].register_step_post_hook(untraced(self._after_step))
+        self._others = Others(optimizers[-1])
+        self._optimizers = weakref.WeakSet(optimizers)
+        JOINED.update(optimizers)
         atexit.register(_leave, weakref.ref(self))
 
     # The training thread, once a step. Everything in here is counted as this package's time.
@@ -158,7 +159,8 @@ class Swarm:
         if self._steps == 1:
             for state in self._states:
                 state.check_found()
-            warn_of_iterates(optimizer, {state.name for state in self._states})
+            check_averaged_once(self._model)  # a framework may have wrapped it since
+            warn_of_iterates(self._optimizers, {state.name for state in self._states})
         self._watch.look()
         if self._connection is not None:
             waited_s = self._step_boundary(self._connection)
@@ -299,8 +301,7 @@ class Swarm:
             return
         self._left = True
         self._hook.remove()
-        optimizer = self._optimizer()
-        if optimizer is not None:
+        for optimizer in self._optimizers:
             JOINED.discard(optimizer)
         self._others.close()
         try:
