@@ -163,7 +163,7 @@ class Swarm:
                 state.check_found()
             check_averaged_once(self._model)  # a framework may have wrapped it since
             warn_of_iterates(self._optimizers, {state.name for state in self._states})
-        self._watch.look()
+        self._watch.glance()
         if self._connection is not None:
             waited_s = self._step_boundary(self._connection)
             self._timing.add(time.perf_counter() - begin - waited_s, waited_s)
@@ -180,9 +180,10 @@ class Swarm:
         for state in self._states:
             state.adopt()
         if not ends:
+            self._watch.follow()
             self._missed += not replica.try_apply()
             return 0.0
-        self._watch.locate()
+        self._watch.look()
         if not replica.try_publish():
             self._missed += 1
             return 0.0
@@ -345,6 +346,7 @@ class Swarm:
         for optimizer in self._optimizers:
             JOINED.discard(optimizer)
         self._others.close()
+        self._watch.close()
         try:
             if self._connection is not None:
                 self._connection.close(self._settle)
