@@ -49,7 +49,7 @@ class Rig:
         connection = Connection(None, replica, self.worker, None)  # pyright: ignore[reportArgumentType]
         self.swarm = Swarm(
             self.model,
-            self.optimizer,
+            [self.optimizer],
             SwarmSettings(),
             graphs.complete(3),
             0,

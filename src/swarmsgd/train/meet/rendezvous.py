@@ -18,10 +18,10 @@ from torch.distributed import DistError, TCPStore
 
 from swarmsgd.core.messages import explain_difference
 from swarmsgd.errors import ConfigError, PeerError
+from swarmsgd.train.launch import variables
 from swarmsgd.train.launch.hosts import DIED
 from swarmsgd.transport.gloo import route_address
 
-STANDARD_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _STORE_CALL_S = 60.0
 
 
@@ -48,21 +48,22 @@ class Place:
         master_addr: str | None = None,
         master_port: int | None = None,
     ) -> Place | None:
-        """From the arguments, else the standard variables; None if neither say anything: one node.
+        """From the arguments, else the SWARMSGD_ variables, else the standard ones; None if none of
+        them says anything: one node.
 
         Raises ConfigError for a part that is missing or makes no sense.
         """
         given = (rank, num_nodes, master_addr, master_port)
         values: dict[str, str] = {}
-        for name, value in zip(STANDARD_VARIABLES, given, strict=True):
-            text = environment.get(name) if value is None else str(value)
+        for name, value in zip(variables.PLACE, given, strict=True):
+            text = variables.found(environment, name) if value is None else str(value)
             if text is not None:
                 values[name] = text
         if "RANK" not in values and "WORLD_SIZE" not in values:
             return None
         if values.get("WORLD_SIZE") == "1" and "MASTER_ADDR" not in values:
             return None
-        missing = [name for name in STANDARD_VARIABLES if name not in values]
+        missing = [name for name in variables.PLACE if name not in values]
         if missing:
             raise ConfigError(
                 f"{', '.join(missing)} not set, but {', '.join(values)} is: pass rank, num_nodes, "
@@ -72,16 +73,23 @@ class Place:
         rank_, num_nodes_ = (_whole(name, values[name]) for name in ("RANK", "WORLD_SIZE"))
         if not 0 <= rank_ < num_nodes_:
             raise ConfigError(f"rank is {rank_}, wanted 0 to {num_nodes_ - 1} (num_nodes - 1)")
-        agent = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        names = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
         return cls(
             rank_,
             num_nodes_,
             values["MASTER_ADDR"],
             _whole("MASTER_PORT", values["MASTER_PORT"]),
-            hosted=agent and master_addr is None,
-            run_name="/".join(environment.get(name, "0") for name in names),
+            hosted=_is_hosted(environment, values["MASTER_ADDR"], values["MASTER_PORT"]),
+            run_name="/".join(variables.found(environment, n) or "0" for n in variables.RUN),
         )
+
+
+def _is_hosted(environment: Mapping[str, str], addr: str, port: str) -> bool:
+    """Whether the environment names a store at this address that somebody else hosts; the
+    arguments of `join` may have named the same one, or another.
+    """
+    names = (variables.HOSTED, "MASTER_ADDR", "MASTER_PORT")
+    both = (names, [variables.OWN[name] for name in names])
+    return ["True", addr, port] in [[environment.get(n) for n in each] for each in both]
 
 
 def _whole(name: str, text: str) -> int:

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from swarmsgd.core.matching import Machine, Matching
 from swarmsgd.core.node import Node
 from swarmsgd.core.replica import ExchangedVector, Replica
 from swarmsgd.core.segments import Segments
-from swarmsgd.errors import ConfigError, ModelError
+from swarmsgd.errors import ConfigError
 from swarmsgd.graphs import Graph, random_partner, scheduled_partner
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import AGREED, SwarmSettings, with_settings
 from swarmsgd.train.meet import collective
 from swarmsgd.train.meet.rendezvous import Place, Rendezvous
+from swarmsgd.train.node.fit import check_averaged_once, check_steps_on, optimizers_of
 from swarmsgd.train.node.staging import exchanged_vector
 from swarmsgd.train.node.state import OptimizerState
 from swarmsgd.train.node.swarm import JOINED, Connection, Swarm
@@ -39,7 +41,7 @@ _log = logging.getLogger("swarmsgd")
 
 def join(
     model: nn.Module,
-    optimizer: Optimizer,
+    optimizer: Optimizer | Sequence[Optimizer],
     *,
     record: str | os.PathLike[str] | None = None,
     rank: int | None = None,
@@ -53,9 +55,14 @@ def join(
     Every node calls it once, with equal settings (`local_steps` may differ). After each burst of
     local steps the node averages with a random neighbour on `graph`, in the background. The
     settings are those of `SwarmSettings`; `graph` is a Graph or a name like "ring".
-    Who this node is and where the others meet comes from the arguments, else from RANK,
-    WORLD_SIZE, MASTER_ADDR and MASTER_PORT; with none of them set the swarm has one node. `record`
-    names a file that gets this node's records (JSON lines).
+    Who this node is and where the others meet comes from the arguments, else from SWARMSGD_RANK,
+    SWARMSGD_WORLD_SIZE, SWARMSGD_MASTER_ADDR and SWARMSGD_MASTER_PORT, else from these without
+    SWARMSGD_; with none of them set the swarm has one node. `record` names a file that gets this
+    node's records (JSON lines).
+
+    A wrapper that keeps the optimizer it steps as its attribute `optimizer` does too. Several
+    optimizers of one model join as a list, in the order of their steps: a local step is one of the
+    last.
 
     Returns when all nodes have joined. Raises ConfigError (a setting), ModelError (a model that
     cannot be exchanged) or PeerError (nodes missing, or with other settings or another model).
@@ -80,10 +87,13 @@ def join(
     )
     count = 1 if place is None else place.num_nodes
     chosen = config.graph_of(count)
-    _check_optimizer(model, optimizer)
+    optimizers = optimizers_of(optimizer)
+    _check_free(optimizers)
+    check_steps_on(model, optimizers)
+    check_averaged_once(model)
     layout = Layout(model)
-    watch = Watch(model, optimizer, layout)
-    states = [OptimizerState(name, layout, optimizer) for name, _ in config.states()]
+    watch = Watch(model, optimizers[-1], layout)
+    states = [OptimizerState(name, layout, optimizers) for name, _ in config.states()]
     node = 0 if place is None else place.rank
     recorder = Recorder(None if record is None else Path(record), node)
     in_effect = config.in_effect() | {"graph": chosen.name}
@@ -100,7 +110,7 @@ def join(
         except BaseException:
             recorder.close()
             raise
-    return Swarm(model, optimizer, config, chosen, node, watch, states, connection, recorder)
+    return Swarm(model, optimizers, config, chosen, node, watch, states, connection, recorder)
 
 
 join.__signature__ = with_settings(join)
@@ -214,19 +224,8 @@ def _not_exchanged(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
     return sorted((frozen | dict(model.named_buffers())).items())
 
 
-def _check_optimizer(model: nn.Module, optimizer: Optimizer) -> None:
-    """The optimizer must step on this model, or the swarm would average what nobody trains; and for
-    one swarm alone.
-    """
-    if optimizer in JOINED:
+def _check_free(optimizers: list[Optimizer]) -> None:
+    if any(optimizer in JOINED for optimizer in optimizers):
         raise ConfigError(
             "this optimizer is part of a swarm already: leave() that one before it joins another"
-        )
-    mine = {id(p) for p in model.parameters()}
-    stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if not mine & stepped:
-        raise ModelError(
-            "the optimizer holds none of the model's parameters: nothing it does would be "
-            "exchanged. "
-            "Make the optimizer from this model's parameters, then join"
         )

@@ -25,6 +25,7 @@ from torch.utils.hooks import RemovableHandle
 from swarmsgd.core.layout import Layout
 from swarmsgd.core.segments import Segments
 from swarmsgd.errors import ModelError
+from swarmsgd.train.node.fit import untraced
 
 _log = logging.getLogger("swarmsgd")
 
@@ -228,8 +229,8 @@ class Others:
         self._before: dict[int, int] = {}
         """How many these were when another one's step, by its id, began."""
         self._hooks = [
-            register_optimizer_step_pre_hook(self._begins),
-            register_optimizer_step_post_hook(self._ended),
+            register_optimizer_step_pre_hook(untraced(self._begins)),
+            register_optimizer_step_post_hook(untraced(self._ended)),
         ]
 
     def close(self) -> None:
