@@ -18,7 +18,7 @@ from swarmsgd.settings.swarm import LARGEST_SEED, SwarmSettings
 from swarmsgd.tasks import Notify, Task, TaskOptions, entry_of, find_task, name_of
 from swarmsgd.tasks.base import silent
 
-OWN = "run"
+OF_RUN = "run"
 """Stands for the run's own options among those of its parts."""
 
 RECIPE = "recipe"
@@ -122,7 +122,7 @@ class RunConfig:
         given = defaults | given
         for part, mine in options.items():
             read = {n: option.read(given.pop(n)) for n, option in mine.items() if n in given}
-            if part == OWN:
+            if part == OF_RUN:
                 given |= read
             else:
                 parts[part] = replace(parts[part], **read)
@@ -131,12 +131,12 @@ class RunConfig:
     @classmethod
     def options(cls, task: str) -> dict[str, dict[str, Option]]:
         """Part -> its options, for a run of this task (as in `entry_of`); the run's own are under
-        `OWN`, with the choice of a recipe. An option that several parts have is the run's.
+        `OF_RUN`, with the choice of a recipe. An option that several parts have is the run's.
         """
         own, recipes = options_of(cls), entry_of(task).recipes
         defaults = recipes["default"].options
-        found = {OWN: {name: option for name, option in own.items() if option.offered}}
-        found[OWN][RECIPE] = Option(RECIPE, (str,), "default", _RECIPE_HELP, True, recipes)
+        found = {OF_RUN: {name: option for name, option in own.items() if option.offered}}
+        found[OF_RUN][RECIPE] = Option(RECIPE, (str,), "default", _RECIPE_HELP, True, recipes)
         for part, kind in cls._parts(task).items():
             found[part] = {
                 name: option
