@@ -15,7 +15,7 @@ from test_user_models import backward, small
 import swarmsgd
 from swarmsgd.errors import ConfigError
 from swarmsgd.train.launch.variables import OWN, of_node, own_alone
-from swarmsgd.train.meet.rendezvous import Place
+from swarmsgd.train.meet.place import Place
 from swarmsgd.train.node.fit import optimizers_of
 
 STANDARD = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}

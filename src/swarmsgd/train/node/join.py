@@ -27,7 +27,8 @@ from swarmsgd.graphs import Graph, random_partner, scheduled_partner
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import AGREED, SwarmSettings, with_settings
 from swarmsgd.train.meet import collective
-from swarmsgd.train.meet.rendezvous import Place, Rendezvous
+from swarmsgd.train.meet.place import Place
+from swarmsgd.train.meet.rendezvous import Rendezvous
 from swarmsgd.train.node.fit import check_averaged_once, check_steps_on, optimizers_of
 from swarmsgd.train.node.staging import exchanged_vector
 from swarmsgd.train.node.state import OptimizerState
