@@ -1,4 +1,4 @@
-"""A callback for `transformers.Trainer`: one node trains its own model, and ends with the mean of all."""
+"""A callback for `transformers.Trainer`: a node's own model in training, the mean at its end."""
 
 from __future__ import annotations
 

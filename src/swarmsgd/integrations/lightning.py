@@ -1,4 +1,4 @@
-"""A callback for Lightning's Trainer: one node trains its own model, and ends with the mean of all."""
+"""A callback for Lightning's Trainer: a node's own model in training, the mean at its end."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from weakref import WeakValueDictionary
 
 from torch.distributed import DistError, TCPStore
 
@@ -23,6 +24,9 @@ from swarmsgd.train.launch.hosts import DIED
 from swarmsgd.transport.gloo import route_address
 
 _STORE_CALL_S = 60.0
+
+_HOSTED: WeakValueDictionary[tuple[str, int], TCPStore] = WeakValueDictionary()
+"""Stores that this process hosts now, by address: swarms that it joins meanwhile meet there too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,9 @@ class Rendezvous:
         self._timeout_s = timeout_s
         self._host: TCPStore | None = None
         if place.rank == 0 and not place.hosted:
-            self._host = self._open(host=True)
+            at = (place.host, place.port)
+            self._host = _HOSTED.get(at) or self._open(host=True)
+            _HOSTED[at] = self._host
         self.store = self.connect()
         self._timeout_s = min(timeout_s, _STORE_CALL_S)  # who was there once answers soon, or never
         self.address = route_address(place.host, place.port)
