@@ -1,6 +1,6 @@
 """A swarm under a framework's training loop: `hugging_face` for `transformers.Trainer`,
-`lightning` for its `Trainer`. Each is a callback over `swarmsgd.join`, and imports its framework
-itself. Around `accelerate` `join` needs nothing of ours but `hide_place`.
+`lightning` for that of Lightning. Each is a callback over `swarmsgd.join` that imports its
+framework. A loop around `accelerate` needs `hide_place` alone.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from swarmsgd.errors import ConfigError
 from swarmsgd.train.launch import variables
 
 
-def hide_place() -> None:
-    """Leave RANK, WORLD_SIZE, ... in this process's environment under our own names alone.
+def hide_place() -> tuple[int, int]:
+    """Leave RANK, WORLD_SIZE, ... in this process's environment under our own names alone; returns
+    the first two: which node this is, of how many.
 
     A framework that finds the standard ones starts a process group and wraps the model in a DDP,
     and what the swarm averages was averaged already. `join` finds ours. Call it before anything of
@@ -30,3 +31,15 @@ def hide_place() -> None:
     for name in variables.OWN:
         os.environ.pop(name, None)
     os.environ.update(alone)
+    rank, num_nodes = (variables.OWN[name] for name in ("RANK", "WORLD_SIZE"))
+    return int(alone.get(rank, 0)), int(alone.get(num_nodes, 1))
+
+
+def check_alone(processes: int) -> None:
+    """Raise ConfigError if a framework's trainer works with other processes."""
+    if processes > 1:
+        raise ConfigError(
+            f"the trainer works with {processes} processes and averages their gradients, and the "
+            "swarm would average a second time. Call swarmsgd.integrations.hide_place() before it "
+            "is made, or start with `swarmsgd launch --no-standard-env`, and give it one device"
+        )

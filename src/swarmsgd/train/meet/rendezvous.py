@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from torch.distributed import DistError, TCPStore
 
@@ -30,6 +31,9 @@ _SAY_AFTER_S = 3.0
 
 T = TypeVar("T")
 
+_HOSTED: WeakValueDictionary[tuple[str, int], TCPStore] = WeakValueDictionary()
+"""Stores that this process hosts now, by address: swarms that it joins meanwhile meet there too."""
+
 
 class Rendezvous:
     """The store of one run, seen from one node. Keys live under the run's own prefix.
@@ -43,7 +47,9 @@ class Rendezvous:
         self._timeout_s = timeout_s
         self._host: TCPStore | None = None
         if place.rank == 0 and not place.hosted:
-            self._host = self._open(host=True)
+            at = (place.host, place.port)
+            self._host = _HOSTED.get(at) or self._open(host=True)
+            _HOSTED[at] = self._host
         self.store = self.connect()
         self._timeout_s = min(timeout_s, _STORE_CALL_S)  # who was there once answers soon, or never
         self.address = route_address(place.host, place.port)
