@@ -7,6 +7,7 @@ The store is a tracker, not a server: nodes that have their links train on witho
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from collections.abc import Mapping
@@ -82,6 +83,16 @@ class Place:
             hosted=agent and master_addr is None,
             run_name="/".join(environment.get(name, "0") for name in names),
         )
+
+
+def own_place(rank: int | None = None, num_nodes: int | None = None) -> tuple[int, int]:
+    """Rank and number of nodes, from the arguments or the environment as for `join`; (0, 1) if
+    neither says anything. Raises ConfigError as `Place.find`.
+    """
+    place = Place.find(
+        os.environ, rank=rank, num_nodes=num_nodes, master_addr="not asked", master_port=0
+    )
+    return (0, 1) if place is None else (place.rank, place.num_nodes)
 
 
 def _whole(name: str, text: str) -> int:
