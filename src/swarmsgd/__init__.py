@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from swarmsgd.sim.command.config import SimConfig as SimConfig
     from swarmsgd.sim.command.run import simulate as simulate
     from swarmsgd.sim.engine.world import World as World
+    from swarmsgd.train.checkpoint.export import export as export
     from swarmsgd.train.checkpoint.load import Loaded as Loaded
     from swarmsgd.train.checkpoint.load import load as load
     from swarmsgd.train.data.node_sampler import NodeSampler as NodeSampler
@@ -39,6 +40,7 @@ _WHERE = {
     "Swarm": "swarmsgd.train.node.swarm",
     "SwarmSettings": "swarmsgd.settings.swarm",
     "errors": "swarmsgd.errors",
+    "export": "swarmsgd.train.checkpoint.export",
     "graphs": "swarmsgd.graphs",
     "World": "swarmsgd.sim.engine.world",
     "join": "swarmsgd.train.node.join",
@@ -57,6 +59,7 @@ __all__ = [
     "SwarmSettings",
     "World",
     "errors",
+    "export",
     "graphs",
     "join",
     "load",

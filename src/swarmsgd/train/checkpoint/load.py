@@ -102,10 +102,9 @@ def load(
         LOADED[optimizer] = Resumed(folder.where, choice.era)
         return Loaded()
     with ExitStack() as stack:
-        opened = [
-            _open(stack, folder, entry) for entry in ([choice.own] if choice.own else choice.all)
-        ]
-        found = _mean(opened, rank) if choice.all else _own(opened[0])
+        taken = [choice.own] if choice.own else choice.all
+        files = [opened(stack, folder, entry) for entry in taken]
+        found = _mean(files, rank) if choice.all else _own(files[0])
         _check(found, model, optimizer, parts)
         states = found.part("parts")
         state = found.part("swarm") if choice.own else {}
@@ -122,7 +121,8 @@ def load(
     return Loaded(steps, (choice.own or choice.all[0]).nodes)
 
 
-def _open(stack: ExitStack, folder: Folder, entry: Entry) -> Checkpoint:
+def opened(stack: ExitStack, folder: Folder, entry: Entry) -> Checkpoint:
+    """A checkpoint that can be read until the stack is closed."""
     path, where = stack.enter_context(folder.fetch(entry))
     return Checkpoint(path, where)
 
@@ -143,13 +143,7 @@ def _mean(old: Sequence[Checkpoint], rank: int) -> _Found:
 def _check(found: _Found, model: nn.Module, optimizer: Optimizer, parts: Mapping[str, Any]) -> None:
     """Raise ConfigError unless all of it fits."""
     where = found.source.where
-    there = {in_words(*each) for each in tensors_of(found.model).items()}
-    here = {in_words(*each) for each in tensors_of(model.state_dict()).items()}
-    if there != here:
-        raise ConfigError(
-            f"{where} is of another model: it has {_some(there - here)}; this one has "
-            f"{_some(here - there)}. Make the model as it was, or begin anew in another folder"
-        )
+    check_model(where, found.model, model)
     _check_optimizer(found, optimizer)
     names = set(found.source.about["tree"]["parts"]["map"])
     if names - set(parts) or {n for n, part in parts.items() if part is not None} - names:
@@ -157,6 +151,17 @@ def _check(found: _Found, model: nn.Module, optimizer: Optimizer, parts: Mapping
             f"{where} has the states of {_some(names, 'no parts')}, load() was given "
             f"{_some(set(parts), 'none')}: pass the same as to save(), and name=None for one that "
             "shall be left out"
+        )
+
+
+def check_model(where: str, state: Mapping[str, Any], model: nn.Module) -> None:
+    """Raise ConfigError unless a state dict has the names, shapes and dtypes of a model's."""
+    there = {in_words(*each) for each in tensors_of(state).items()}
+    here = {in_words(*each) for each in tensors_of(model.state_dict()).items()}
+    if there != here:
+        raise ConfigError(
+            f"{where} is of another model: it has {_some(there - here)}; this one has "
+            f"{_some(here - there)}. Make the model as it was, or begin anew in another folder"
         )
 
 

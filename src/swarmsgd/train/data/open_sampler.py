@@ -35,7 +35,8 @@ class OpenSampler(Walk):
     draw ahead: what they have drawn by then counts as passed.)
 
     Shares are equal on average only: N/n samples, give or take their square root. A node that
-    arrives begins where any other one is: `load_state_dict` of that one's state.
+    arrives loads the state of another one; with that of the node that is furthest behind its
+    arrival makes nothing be seen never, only twice.
     """
 
     def __init__(

@@ -167,6 +167,9 @@ def connect(
             collective.broadcast(rendezvous, tensors, timeout_s, root=root, take=take)
             for live, copy in zip(lives, copies, strict=True) if take else ():
                 live.write(copy)
+        machine = _machine(graph, config, place.rank, streams)
+        if resumed is not None:
+            resumed.put_into(replica, machine, watch.layout, config)
         neighbours = graph.neighbours(place.rank)
         transport = GlooTransport(
             place.rank,
@@ -184,9 +187,6 @@ def connect(
     except BaseException:
         collective.say_goodbye(rendezvous)
         raise
-    machine = _machine(graph, config, place.rank, streams)
-    if resumed is not None:
-        resumed.put_into(replica, machine, watch.layout, config)
     worker = Worker(
         machine,
         replica,
