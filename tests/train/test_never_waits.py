@@ -19,6 +19,7 @@ from swarmsgd.core.node import Node
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import SwarmSettings
 from swarmsgd.testing.memory import MemoryNetwork
+from swarmsgd.train.checkpoint.resumed import SwarmStreams
 from swarmsgd.train.node.swarm import Connection, Swarm
 from swarmsgd.train.node.watch import Watch
 from swarmsgd.train.node.worker import Worker
@@ -57,6 +58,8 @@ class Rig:
             [],
             connection,
             recorder,
+            SwarmStreams.of(SwarmSettings(), 0),
+            None,
         )
         self.x = torch.ones(4, dim)
 

@@ -12,14 +12,17 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 from swarmsgd.core.endpoint import Endpoint, Exchange
 from swarmsgd.core.matching import Machine
 from swarmsgd.core.replica import Replica
 from swarmsgd.core.wire_code import Bytes, Mixed
-from swarmsgd.errors import LinkClosed
+from swarmsgd.errors import LinkClosed, SwarmError
 from swarmsgd.observe.records import Recorder
 from swarmsgd.transport.base import LinkBackedUp, Transport
+
+Answer = TypeVar("Answer")
 
 _log = logging.getLogger("swarmsgd")
 
@@ -98,6 +101,17 @@ class Worker:
         while not self.released.wait(0.2):
             if not self._thread.is_alive():
                 return
+
+    def ask(self, question: Callable[[], Answer]) -> Answer:
+        """What `question` returns on the exchange thread, behind all that is queued there."""
+        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._queue.put(lambda: answers.put(question()))
+        while True:
+            try:
+                return answers.get(timeout=0.2)
+            except queue.Empty:
+                if not self._thread.is_alive():
+                    raise self.error or SwarmError("the exchange side has ended") from None
 
     def pause(self) -> None:
         """Start no more exchanges, tell the peers; wait until none of ours is waited for."""
