@@ -46,13 +46,15 @@ def main() -> None:
                 options.dataset, options.model,
             ]  # fmt: skip
             said = run_nodes(arguments, nodes, timeout_s=6 * 3600.0)
-            figures.setdefault(name, []).append({
-                "passes": times * options.passes,
-                "own": [node["own"] for node in said],
-                **{key: said[0][key] for key in (*STATISTICS[1:], "gamma", "samples", "batch")},
-                "step_ms_p50": said[0]["step_ms_p50"],
-                "bytes_a_node": sum(node["bytes_sent"] for node in said) / nodes,
-            })
+            figures.setdefault(name, []).append(
+                {
+                    "passes": times * options.passes,
+                    "own": [node["own"] for node in said],
+                    **{key: said[0][key] for key in (*STATISTICS[1:], "gamma", "samples", "batch")},
+                    "step_ms_p50": said[0]["step_ms_p50"],
+                    "bytes_a_node": sum(node["bytes_sent"] for node in said) / nodes,
+                }
+            )
             print(_row(name, figures[name]), flush=True)
             if options.keep:
                 keep("batch-norm", figures)
