@@ -4,15 +4,17 @@ same mean everywhere, and the framework's own checkpoints whole.
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 from nodes import run
 
 from swarmsgd.errors import ConfigError
-from swarmsgd.integrations import check_alone
+from swarmsgd.integrations import SIZES, check_alone, hide_place
+from swarmsgd.train.launch.variables import OWN
+from swarmsgd.train.meet.place import Place
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
@@ -111,16 +113,18 @@ def test_a_trainer_of_several_processes_is_refused():
         check_alone(2)
 
 
-def test_the_place_is_hidden_and_handed_over(monkeypatch: pytest.MonkeyPatch):
-    from swarmsgd.integrations import hide_place
+SLURM = {"SLURM_STEP_NUM_TASKS": "3", "SLURM_PROCID": "1", "SLURM_STEP_NODELIST": "gpu[07-09]"}
+STANDARD = {"RANK": "1", "WORLD_SIZE": "3", "MASTER_ADDR": "gpu07", "MASTER_PORT": "29500"}
 
-    names: dict[str, Any] = {"RANK": "1", "WORLD_SIZE": "3", "LOCAL_RANK": "1"}
-    for name, value in names.items():
-        monkeypatch.setenv(name, value)
-        monkeypatch.delenv(f"SWARMSGD_{name}", raising=False)
-    try:
-        assert hide_place() == hide_place() == (1, 3)
-    finally:
-        for name in names:
-            monkeypatch.delenv(f"SWARMSGD_{name}")
-    assert hide_place() == (0, 1)
+
+@pytest.mark.parametrize("starter", [STANDARD, SLURM, {}], ids=["standard", "slurm", "none"])
+def test_the_place_is_hidden_and_handed_over(
+    starter: dict[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    environment = {"HOME": "/"} | starter
+    monkeypatch.setattr(os, "environ", environment)
+    before = Place.find(environment)
+    assert hide_place() == ((1, 3) if starter else (0, 1))
+    assert hide_place() == ((1, 3) if starter else (0, 1))
+    assert Place.find(environment) == before and environment["HOME"] == "/"
+    assert not {*OWN, *SIZES} & set(environment)

@@ -171,7 +171,7 @@ class CompiledItself(Compiled):
 
 
 class CompiledStep(Loop):
-    words = "`torch.compile` of the optimizer's step (not `fullgraph`: our hook is no part of it)"
+    words = "`torch.compile` of the optimizer's step"
 
     def __init__(self) -> None:
         super().__init__()
