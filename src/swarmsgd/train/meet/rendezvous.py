@@ -19,7 +19,7 @@ from torch.distributed import DistError, TCPStore
 from swarmsgd.core.messages import explain_difference
 from swarmsgd.errors import ConfigError, PeerError
 from swarmsgd.train.launch.hosts import DIED
-from swarmsgd.transport.gloo import route_address
+from swarmsgd.transport.addresses import route_address
 
 STANDARD_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _STORE_CALL_S = 60.0
