@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import threading
 import zlib
 from collections.abc import Sequence
@@ -36,7 +37,10 @@ from swarmsgd.train.node.state import OptimizerState
 from swarmsgd.train.node.swarm import JOINED, Connection, Swarm
 from swarmsgd.train.node.watch import Watch
 from swarmsgd.train.node.worker import Worker
-from swarmsgd.transport.gloo import GlooTransport
+from swarmsgd.transport.zmq import ZmqTransport
+
+MESSAGE_BYTES = 1 << 24
+"""What a message may be longer than the float32 vectors it carries, with a half as much again."""
 
 _log = logging.getLogger("swarmsgd")
 
@@ -181,20 +185,7 @@ def connect(
         machine = _machine(graph, config, place.rank, streams)
         if resumed is not None:
             resumed.put_into(replica, machine, watch.layout, config)
-        neighbours = graph.neighbours(place.rank)
-        transport = GlooTransport(
-            place.rank,
-            neighbours,
-            rendezvous.connect,
-            address=rendezvous.address,
-            prefix=rendezvous.key("links"),
-            connect_timeout_s=timeout_s,
-        )
-        try:
-            transport.connect()
-        except BaseException:
-            transport.close()
-            raise
+        transport = _linked(rendezvous, graph, replica, timeout_s)
     except BaseException:
         collective.say_goodbye(rendezvous)
         raise
@@ -216,6 +207,26 @@ def connect(
         connection.close()
         raise
     return connection
+
+
+def _linked(
+    rendezvous: Rendezvous, graph: Graph, replica: Replica, timeout_s: float
+) -> ZmqTransport:
+    """The open links to all neighbours. Raises PeerError naming who has none, and why."""
+    rank = rendezvous.place.rank
+    floats = sum(vector.copy.size for vector in replica.vectors)
+    transport = ZmqTransport(
+        rank, address=rendezvous.address, max_message_bytes=MESSAGE_BYTES + 6 * floats
+    )
+    try:
+        mine = json.dumps([secrets.token_hex(8), transport.endpoint])
+        everyone = [json.loads(text) for text in rendezvous.get_all("listens", mine, timeout_s)]
+        endpoints = {peer: everyone[peer][1] for peer in graph.neighbours(rank)}
+        transport.open(everyone[0][0], endpoints, timeout_s, rendezvous.gone)
+    except BaseException:
+        transport.close()
+        raise
+    return transport
 
 
 def _machine(graph: Graph, config: SwarmSettings, rank: int, streams: SwarmStreams) -> Machine:
