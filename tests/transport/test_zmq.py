@@ -296,6 +296,9 @@ STRANGERS = {
     "a greeting of ZeroMQ, then random bytes": lambda s: s.sendall(
         b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16) + bytes(32) + os.urandom(500)
     ),
+    "the first version of ZeroMQ's protocol": lambda s: s.sendall(
+        b"\x01\x00" + b"\x02\x01M" + b"\x02\x01x" + b"\x02\x00y"
+    ),
     "a web request": lambda s: s.sendall(b"GET / HTTP/1.0\r\n\r\n"),
     "too little": lambda s: s.sendall(b"abc"),
     "nothing": lambda s: None,

@@ -105,7 +105,10 @@ class Port:
             zmq.HEARTBEAT_TIMEOUT: 1000 * SILENT_S,
         }.items():
             router.setsockopt(option, value)
-        self._monitor = router.get_monitor_socket(_ENDED)
+        self._monitor = self._context.socket(zmq.PAIR)
+        self._monitor.setsockopt(zmq.RCVHWM, 0)  # ZeroMQ's thread waits where there is no room
+        router.monitor("inproc://ended", _ENDED)
+        self._monitor.connect("inproc://ended")
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
         self._waker.setblocking(False)
@@ -168,7 +171,10 @@ class Port:
                 parts = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return None
-            fd = int(parts[-1].get(zmq.SRCFD))
+            try:
+                fd = int(parts[-1].get(zmq.SRCFD))
+            except zmq.ZMQError:
+                continue  # who speaks the first version of the protocol has none
             if len(parts) == 3:
                 return Received(parts[0].bytes, fd, parts[1].bytes, parts[2])
             self.hang_up(fd)
