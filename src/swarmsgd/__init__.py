@@ -23,31 +23,46 @@ if TYPE_CHECKING:
     from swarmsgd.sim.command.config import SimConfig as SimConfig
     from swarmsgd.sim.command.run import simulate as simulate
     from swarmsgd.sim.engine.world import World as World
+    from swarmsgd.train.checkpoint.export import export as export
+    from swarmsgd.train.checkpoint.load import Loaded as Loaded
+    from swarmsgd.train.checkpoint.load import load as load
+    from swarmsgd.train.data.node_sampler import NodeSampler as NodeSampler
+    from swarmsgd.train.data.open_sampler import OpenSampler as OpenSampler
     from swarmsgd.train.node.join import join as join
     from swarmsgd.train.node.swarm import Swarm as Swarm
 
 _WHERE = {
     "Graph": "swarmsgd.graphs",
+    "Loaded": "swarmsgd.train.checkpoint.load",
+    "NodeSampler": "swarmsgd.train.data.node_sampler",
+    "OpenSampler": "swarmsgd.train.data.open_sampler",
     "SimConfig": "swarmsgd.sim.command.config",
     "Swarm": "swarmsgd.train.node.swarm",
     "SwarmSettings": "swarmsgd.settings.swarm",
     "errors": "swarmsgd.errors",
+    "export": "swarmsgd.train.checkpoint.export",
     "graphs": "swarmsgd.graphs",
     "World": "swarmsgd.sim.engine.world",
     "join": "swarmsgd.train.node.join",
+    "load": "swarmsgd.train.checkpoint.load",
     "simulate": "swarmsgd.sim.command.run",
 }
 
 __version__ = "0.1.0"
 __all__ = [
     "Graph",
+    "Loaded",
+    "NodeSampler",
+    "OpenSampler",
     "SimConfig",
     "Swarm",
     "SwarmSettings",
     "World",
     "errors",
+    "export",
     "graphs",
     "join",
+    "load",
     "simulate",
 ]
 

@@ -309,6 +309,26 @@ def _config(command: str, cls: type[C], arguments: list[str], epilog: str) -> C:
     return cls.of(task=name, **flags.parse_options(parser, parts))
 
 
+def _export(arguments: list[str]) -> int:
+    from swarmsgd.flags import Parser
+
+    parser = Parser(
+        "export",
+        arguments,
+        description="Make one model of the nodes' checkpoints: their mean, as a safetensors file.",
+        epilog="Batch norm is estimated anew for a run of `swarmsgd train`; for a script's see "
+        "docs/checkpoints.md.\n\nexit code: 0; 2 if there is no checkpoint of every node",
+    )
+    add = parser.add_argument
+    add("path", metavar="PATH", help="what swarm.save() got, or the folder of a `swarmsgd train`")
+    add("--out", type=Path, default=Path("model.safetensors"), help="file (default: %(default)s)")
+    add("--step", type=int, help="a step that all nodes have saved (default: the last)")
+    given = parser.parse()
+    from swarmsgd.train.command.export import run_export
+
+    return run_export(given.path, given.out, given.step)
+
+
 class Command(NamedTuple):
     """A line of `COMMANDS`."""
 
@@ -320,6 +340,7 @@ COMMANDS: Mapping[str, Command] = {
     "launch": Command("run your own script as several nodes", _launch),
     "bench": Command("measure the wire code on this machine", _bench),
     "compare": Command("compare algorithms in one simulated world", _compare),
+    "export": Command("make one model of the nodes' checkpoints", _export),
     "train": Command("train a task that comes with the package", _train),
     "simulate": Command("train it in virtual time, with as many nodes as you like", _simulate),
 }

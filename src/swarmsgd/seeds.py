@@ -20,12 +20,14 @@ STREAMS: Mapping[str, int] = {
     "counts": 6,  # how many averages a node of A2CiD2 takes part in
     "matching": 7,  # (round) who is paired with whom
     "pattern": 8,  # (node) what the checks of a transport send
+    "epochs": 13,  # (epoch) the order in which the nodes of a script go through all samples
     "crops": 12,  # (node, position) what is cut out of an image that a node trains on
 }
 """Name -> number. A number once used stays: recorded figures hang on it."""
 
 NUMBERS: Mapping[str, tuple[int, ...]] = {
     "graph": (),  # (attempt, below 100) networkx's generator of a random graph
+    "owners": (2000,),  # (epoch, node) which samples are a node's, where nodes come and go
     "torch": (1000,),  # (node) torch's global one in a process of `swarmsgd train`
 }
 """Generators of other libraries, which are seeded with one whole number: name -> constants that go

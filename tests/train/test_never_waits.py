@@ -19,6 +19,7 @@ from swarmsgd.core.node import Node
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import SwarmSettings
 from swarmsgd.testing.memory import MemoryNetwork
+from swarmsgd.train.checkpoint.resumed import SwarmStreams
 from swarmsgd.train.node.swarm import Connection, Swarm
 from swarmsgd.train.node.watch import Watch
 from swarmsgd.train.node.worker import Worker
@@ -57,6 +58,8 @@ class Rig:
             [],
             connection,
             recorder,
+            SwarmStreams.of(SwarmSettings(), 0),
+            None,
         )
         self.x = torch.ones(4, dim)
 
@@ -71,7 +74,7 @@ class Rig:
         self.swarm._others.close()
         self.swarm._left = True
         self.worker.machine.deadline = 0.0  # do not sit out the patience with the silent peers
-        self.worker._queue.put(self.worker._nothing)
+        self.worker.do(lambda: None)
         self.worker.close(drain_s=0.0)
 
 
@@ -85,7 +88,7 @@ def test_steps_go_on_while_a_kernel_holds_the_lock_and_every_peer_is_silent():
                 entered.set()
                 leave.wait()
 
-        rig.worker._queue.put(stuck_kernel)
+        rig.worker.do(stuck_kernel)
         assert entered.wait(600)
         rig.replica.vectors[0].has_pending = True  # there is something to apply at every step
         steps = 300

@@ -23,6 +23,7 @@ from swarmsgd.core.node import Node
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import SwarmSettings
 from swarmsgd.testing.memory import MemoryNetwork
+from swarmsgd.train.checkpoint.resumed import SwarmStreams
 from swarmsgd.train.node.swarm import Connection, Swarm
 from swarmsgd.train.node.transfers import Streams
 from swarmsgd.train.node.watch import Watch
@@ -88,6 +89,8 @@ class Threaded:
             [],
             connection,
             Recorder(None, rank),
+            SwarmStreams.of(SwarmSettings(local_steps=2, mode=mode), rank),
+            None,
         )
 
     def train(self, exchanges: int) -> None:

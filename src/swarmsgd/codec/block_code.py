@@ -69,6 +69,15 @@ class BlockCode:
         if self._cells is not None:
             self._cells.burst(burst_max)
 
+    def learned(self) -> Figures | None:
+        """As `Cells.known`, in memory of its own."""
+        return None if self._cells is None else self._cells.known.copy()
+
+    def learn(self, learned: Figures) -> None:
+        """Know what another code `learned`; nothing changes if that was of other blocks."""
+        if self._cells is not None and self._cells.known.shape == learned.shape:
+            self._cells.known[:] = learned
+
     def offer(self, copy: Vector, seed: int, allocate: Allocate) -> None:
         """Encode `copy`, in cells that are raised to what float32 allows.
 

@@ -61,23 +61,24 @@ class Cells:
         self._spread = _SPREAD if rotated else 1.0
         self._reach = ((1 << bits) - 1) / 2
         self._margin = _MARGINS[bits]
-        self._known = np.zeros((_FAILURES + 1, blocks), np.float32)
-        self._known[:_DISTANCES] = -1
+        self.known = np.zeros((_FAILURES + 1, blocks), np.float32)
+        """[rows, P] all that it has learned."""
+        self.known[:_DISTANCES] = -1
         if common_start:
-            self._known[_THEN] = -1
+            self.known[_THEN] = -1
         self._offered = np.zeros(blocks, np.float32)
 
     def choose(self) -> tuple[npt.NDArray[np.uint8], Figures]:
         """Forms and cells of the next offer: float32 for blocks of which nothing is known yet."""
         cells = self.predict()
         forms = np.empty(cells.size, np.uint8)
-        _choose.compiled(self._known, self._margin / self._reach, forms, cells)
+        _choose.compiled(self.known, self._margin / self._reach, forms, cells)
         return forms, cells
 
     def predict(self) -> Figures:
         """[P] the max-norm distance expected at the next exchange, without margin."""
-        expected = np.empty(self._known.shape[1], np.float32)
-        _predict.compiled(self._known, self._spread, expected)
+        expected = np.empty(self.known.shape[1], np.float32)
+        _predict.compiled(self.known, self._spread, expected)
         return expected
 
     def offered(self, cells: Figures) -> None:
@@ -86,15 +87,15 @@ class Cells:
 
     def burst(self, burst_max: Figures) -> None:
         """The largest |change| of the burst just ended."""
-        _burst.compiled(self._known, burst_max)
+        _burst.compiled(self.known, burst_max)
 
     def saw(self, distance: Figures) -> None:
         """Max-norm distances that an exchange found; negative in blocks that were left out."""
-        _saw.compiled(self._known, distance)
+        _saw.compiled(self.known, distance)
 
     def replied(self, distance: Figures) -> None:
         """As `saw`, for one's own offer: a block left out had too narrow a cell."""
-        _replied.compiled(self._known, self._offered, self._reach / self._margin, distance)
+        _replied.compiled(self.known, self._offered, self._reach / self._margin, distance)
 
 
 @kernel(types.void(_KNOWN, types.float32, VECTOR))

@@ -90,6 +90,12 @@ class Matching:
         self._phase = 0
         self._finished = False
 
+    def begin_at(self, round: int) -> None:
+        """Before the first event: go on as a node that had come so far."""
+        self.next_round = round
+        self._round = round - 1
+        self._phase = round // _PHASE
+
     @property
     def deadline(self) -> float | None:
         """When to send a Tick at the latest; None while the node waits for nobody."""

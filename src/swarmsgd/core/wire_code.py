@@ -92,6 +92,16 @@ class Code(Protocol):
         """Told at each publish: the largest |change| of the burst just ended, one value a block."""
         ...
 
+    def learned(self) -> Figures | None:
+        """What it knows by now of the distances to other nodes, in memory of its own; None if it
+        learns nothing.
+        """
+        ...
+
+    def learn(self, learned: Figures) -> None:
+        """Know what another code `learned`; nothing changes if that was of other blocks."""
+        ...
+
 
 ApplyPending = Callable[[Places, Places, Vector], None]
 """(addresses, starts, pending): x += pending; pending = 0. x is a table of `core.segments`."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from swarmsgd.graphs.graph import Graph, matching_schedule
-from swarmsgd.seeds import stream
 
 
-def random_partner(seed: int, node: int) -> Callable[[tuple[int, ...]], int | None]:
-    """A uniform choice among the neighbours that can be asked."""
-    rng = stream("partners", seed, node)
+def random_partner(rng: np.random.Generator) -> Callable[[tuple[int, ...]], int | None]:
+    """A uniform choice among the neighbours that can be asked; `rng` is the node's "partners"."""
 
     def pick(candidates: tuple[int, ...]) -> int | None:
         return candidates[int(rng.integers(len(candidates)))] if candidates else None

@@ -23,6 +23,8 @@ SUMMARY = "summary.json"
 MODEL = "model.safetensors"
 CURVE = "curve.jsonl"
 REPORT = "report.html"
+CHECKPOINTS = "checkpoints"
+"""A folder in it, with the nodes' checkpoints."""
 COMMAND = "command.jsonl"
 """Records of the command itself, if there is anything to say."""
 OWN_FILES = (CONFIG, MODEL, f".{MODEL}", SUMMARY, CURVE, REPORT, COMMAND, "node-*.jsonl")

@@ -17,6 +17,7 @@ from swarmsgd.core.replica import ExchangedVector, Replica
 from swarmsgd.core.segments import Segments
 from swarmsgd.core.wire_code import Bytes
 from swarmsgd.graphs import random_partner
+from swarmsgd.seeds import stream
 from swarmsgd.settings.swarm import lengths_of
 from swarmsgd.sim.engine.agenda import Agenda
 from swarmsgd.sim.engine.network import Network
@@ -88,7 +89,7 @@ class SwarmEngine:
         if self._config.swarm.mode == "matching":
             partner_of = self._matchings.partner_of(rank)
             return Matching(rank, neighbours, partner_of, incarnation=incarnation)
-        pick = random_partner(self._config.seed, rank)
+        pick = random_partner(stream("partners", self._config.seed, rank))
         return Node(rank, neighbours, pick, incarnation=incarnation)
 
     def _vector(self, rows: _Rows, rank: int, incarnation: int) -> ExchangedVector:

@@ -19,7 +19,6 @@ from types import FrameType
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import nn
 from torch.optim import Optimizer
 
@@ -33,6 +32,7 @@ from swarmsgd.tasks import Task, estimate_batch_norm
 from swarmsgd.tasks.base import device_of, write_files
 from swarmsgd.train.command.config import TrainConfig
 from swarmsgd.train.command.devices import device_of_node
+from swarmsgd.train.command.export import write_model
 from swarmsgd.train.command.makers import NODE_MAKERS, MeanModel, NodeAlgorithm
 
 PROGRESS_S = 0.5
@@ -192,10 +192,8 @@ class _Run:
         model = self.task.make_model(self.config.seed).to(device_of(self.model))
         model.load_state_dict(mean.state)
         estimate_batch_norm(model, self.task)
-        unfinished = self.folder / f".{MODEL}"
         about = {"task": self.task.name, "nodes": str(len(mean.nodes)), "steps": str(self.steps)}
-        unfinished.write_bytes(save(model.state_dict(), metadata=about))
-        unfinished.rename(self.folder / MODEL)
+        write_model(self.folder / MODEL, model.state_dict(), about)
         write_files(self.task, self.folder)
         self.score("mean", model)
 

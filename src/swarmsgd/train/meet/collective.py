@@ -18,7 +18,7 @@ from torch.distributed import ProcessGroup
 
 from swarmsgd.errors import ModelError, PeerError
 from swarmsgd.train.meet.rendezvous import Rendezvous
-from swarmsgd.transport.gloo import open_group
+from swarmsgd.transport.group import open_group
 
 BEAT_S = 1.0
 LOST_S = 5.0
@@ -111,22 +111,35 @@ def say_goodbye(rendezvous: Rendezvous) -> None:
     rendezvous.close()
 
 
-def broadcast(rendezvous: Rendezvous, tensors: list[torch.Tensor], timeout_s: float) -> None:
-    """Overwrite `tensors` with node 0's, on all nodes; returns when all have done so.
+def broadcast(
+    rendezvous: Rendezvous,
+    tensors: list[torch.Tensor],
+    timeout_s: float,
+    *,
+    root: int = 0,
+    take: bool = True,
+) -> None:
+    """Overwrite `tensors` with node `root`'s, on all nodes that `take` them; returns when all have
+    done so.
 
     Raises PeerError if not all take part, ModelError for a tensor that cannot be overwritten.
     """
     num_nodes = rendezvous.place.num_nodes
     rendezvous.get_all("starts", "", timeout_s)  # names who died since; a group would only wait
     received = [tensor.detach().to("cpu").contiguous() for tensor in tensors]
+    if not take and rendezvous.place.rank != root:  # these may be the node's own memory
+        received = [torch.empty_like(host) for host in received]
     try:
         group = group_of(rendezvous, rendezvous.key("start"), range(num_nodes), timeout_s)
         for host in received:
-            group.broadcast(host.reshape(-1).view(torch.uint8), root=0).wait()
+            group.broadcast(host.reshape(-1).view(torch.uint8), root=root).wait()
     except RuntimeError as error:
-        raise PeerError(f"a node was lost while all took over node 0's model: {error}") from None
+        raise PeerError(
+            f"a node was lost while others took over node {root}'s model: {error}"
+        ) from None
     for tensor, host in zip(tensors, received, strict=True):
-        _take_over(tensor, host)
+        if take:
+            _take_over(tensor, host)
     rendezvous.get_all("started", "", timeout_s)
     del group  # not before: a slow node may still have been about to connect to this one
 

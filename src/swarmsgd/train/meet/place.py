@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zlib
 from collections.abc import Mapping
@@ -78,6 +79,15 @@ class Place:
             hosted=_is_hosted(environment, values["MASTER_ADDR"], values["MASTER_PORT"]),
             run_name="/".join(variables.found(environment, n) or "0" for n in variables.RUN),
         )
+
+
+def own_place(rank: int | None = None, num_nodes: int | None = None) -> tuple[int, int]:
+    """Rank and number of nodes, from the arguments or the environment as for `join`; (0, 1) if
+    neither says anything. Raises ConfigError as `Place.find`.
+    """
+    anywhere = {"master_addr": "127.0.0.1", "master_port": 1}
+    place = Place.find(os.environ, rank=rank, num_nodes=num_nodes, **anywhere)
+    return (0, 1) if place is None else (place.rank, place.num_nodes)
 
 
 def _is_hosted(environment: Mapping[str, str], addr: str, port: str) -> bool:

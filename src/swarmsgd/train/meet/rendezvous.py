@@ -21,7 +21,7 @@ from swarmsgd.core.messages import explain_difference
 from swarmsgd.errors import ConfigError, PeerError
 from swarmsgd.train.launch.hosts import DIED
 from swarmsgd.train.meet.place import Place
-from swarmsgd.transport.gloo import route_address
+from swarmsgd.transport.addresses import route_address
 
 _log = logging.getLogger("swarmsgd")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import threading
 import zlib
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from swarmsgd.errors import ConfigError
 from swarmsgd.graphs import Graph, random_partner, scheduled_partner
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import AGREED, SwarmSettings, with_settings
+from swarmsgd.train.checkpoint.resumed import FRESH, LOADED, OWN, Resumed, SwarmStreams
 from swarmsgd.train.meet import collective
 from swarmsgd.train.meet.place import Place
 from swarmsgd.train.meet.rendezvous import Rendezvous
@@ -35,9 +37,15 @@ from swarmsgd.train.node.state import OptimizerState
 from swarmsgd.train.node.swarm import JOINED, Connection, Swarm
 from swarmsgd.train.node.watch import Watch
 from swarmsgd.train.node.worker import Worker
-from swarmsgd.transport.gloo import GlooTransport
+from swarmsgd.transport.zmq import ZmqTransport
+
+MESSAGE_BYTES = 1 << 24
+"""What a message may be longer than the float32 vectors it carries, with a half as much again."""
 
 _log = logging.getLogger("swarmsgd")
+
+ROUND = "round to go on with (a load() with step= chooses it)"
+"""Nodes in matching mode must agree on it."""
 
 
 def join(
@@ -96,6 +104,8 @@ def join(
     watch = Watch(model, optimizers[-1], layout)
     states = [OptimizerState(name, layout, optimizers) for name, _ in config.states()]
     node = 0 if place is None else place.rank
+    resumed = LOADED.get(optimizers[-1])
+    streams = SwarmStreams.of(config, node)
     recorder = Recorder(None if record is None else Path(record), node)
     in_effect = config.in_effect() | {"graph": chosen.name}
     recorder.write("start", num_nodes=count, dim=layout.dim, **in_effect)
@@ -107,11 +117,26 @@ def join(
         connection = None
     else:
         try:
-            connection = connect(model, watch, states, config, chosen, place, recorder)
+            connection = connect(
+                model, watch, states, config, chosen, place, recorder, streams, resumed
+            )
         except BaseException:
             recorder.close()
             raise
-    return Swarm(model, optimizers, config, chosen, node, watch, states, connection, recorder)
+    LOADED.pop(optimizers[-1], None)
+    return Swarm(
+        model,
+        optimizers,
+        config,
+        chosen,
+        node,
+        watch,
+        states,
+        connection,
+        recorder,
+        streams,
+        resumed,
+    )
 
 
 join.__signature__ = with_settings(join)
@@ -125,49 +150,47 @@ def connect(
     graph: Graph,
     place: Place,
     recorder: Recorder,
+    streams: SwarmStreams,
+    resumed: Resumed | None,
 ) -> Connection:
     """Meet the other nodes, make sure all run the same thing, take the common start, open the
     links.
     """
+    start = FRESH if resumed is None else resumed.start
     timeout_s = config.join_timeout_s
     kernels.prepare()
     rendezvous = Rendezvous(place, timeout_s)
     try:
         settings = _settings(model, watch.layout, config, graph)
+        if config.mode == "matching":
+            settings[ROUND] = resumed.round(config) if resumed is not None else 0
         rendezvous.agree(settings, timeout_s)
+        starts = rendezvous.get_all("begins", start, timeout_s)
         lives = [watch.live, *(state.live for state in states)]
         strides = [slot.stride for slot in watch.layout.slots]
         first = rendezvous.get_all("strides", json.dumps(strides), timeout_s)[0]
         watch.layout.order(json.loads(first))
         for live in lives:
             live.order(watch.layout.slots)
-        replica = _replica(lives, config)
-        if config.broadcast_start and place.num_nodes > 1:
+        alike = config.broadcast_start and OWN not in starts
+        replica = _replica(lives, config, common_start=alike)
+        if config.broadcast_start and place.num_nodes > 1 and not all(s == OWN for s in starts):
             copies = [vector.copy for vector in replica.vectors]
             others = [tensor for _, tensor in _not_exchanged(model)]
             tensors = [*map(torch.from_numpy, copies), *others]
-            collective.broadcast(rendezvous, tensors, timeout_s)
-            for live, copy in zip(lives, copies, strict=True):
+            root, take = (0, True) if alike else (starts.index(OWN), start == FRESH)
+            collective.broadcast(rendezvous, tensors, timeout_s, root=root, take=take)
+            for live, copy in zip(lives, copies, strict=True) if take else ():
                 live.write(copy)
-        neighbours = graph.neighbours(place.rank)
-        transport = GlooTransport(
-            place.rank,
-            neighbours,
-            rendezvous.connect,
-            address=rendezvous.address,
-            prefix=rendezvous.key("links"),
-            connect_timeout_s=timeout_s,
-        )
-        try:
-            transport.connect()
-        except BaseException:
-            transport.close()
-            raise
+        machine = _machine(graph, config, place.rank, streams)
+        if resumed is not None:
+            resumed.put_into(replica, machine, watch.layout, config)
+        transport = _linked(rendezvous, graph, replica, timeout_s)
     except BaseException:
         collective.say_goodbye(rendezvous)
         raise
     worker = Worker(
-        _machine(graph, config, place.rank),
+        machine,
         replica,
         transport,
         run=messages.fingerprint(settings),
@@ -186,19 +209,38 @@ def connect(
     return connection
 
 
-def _machine(graph: Graph, config: SwarmSettings, rank: int) -> Machine:
+def _linked(
+    rendezvous: Rendezvous, graph: Graph, replica: Replica, timeout_s: float
+) -> ZmqTransport:
+    """The open links to all neighbours. Raises PeerError naming who has none, and why."""
+    rank = rendezvous.place.rank
+    floats = sum(vector.copy.size for vector in replica.vectors)
+    transport = ZmqTransport(
+        rank, address=rendezvous.address, max_message_bytes=MESSAGE_BYTES + 6 * floats
+    )
+    try:
+        mine = json.dumps([secrets.token_hex(8), transport.endpoint])
+        everyone = [json.loads(text) for text in rendezvous.get_all("listens", mine, timeout_s)]
+        endpoints = {peer: everyone[peer][1] for peer in graph.neighbours(rank)}
+        transport.open(everyone[0][0], endpoints, timeout_s, rendezvous.gone)
+    except BaseException:
+        transport.close()
+        raise
+    return transport
+
+
+def _machine(graph: Graph, config: SwarmSettings, rank: int, streams: SwarmStreams) -> Machine:
     neighbours = graph.neighbours(rank)
     if config.mode == "matching":
         return Matching(rank, neighbours, scheduled_partner(graph, config.seed, rank))
-    return Node(rank, neighbours, random_partner(config.seed, rank))
+    return Node(rank, neighbours, random_partner(streams.partners))
 
 
-def _replica(lives: list[Segments], config: SwarmSettings) -> Replica:
+def _replica(lives: list[Segments], config: SwarmSettings, *, common_start: bool) -> Replica:
     """The model and the states, each with a code of its own."""
     made: list[ExchangedVector] = []
     for (name, bits), live in zip([("model", config.bits), *config.states()], lives, strict=True):
-        start = config.broadcast_start
-        code = make_code(live.dim, bits, rotation=config.rotation, common_start=start)
+        code = make_code(live.dim, bits, rotation=config.rotation, common_start=common_start)
         made.append(exchanged_vector(name, live, code))
     return Replica(made, threading.Lock())
 

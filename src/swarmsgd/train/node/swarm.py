@@ -27,7 +27,9 @@ from swarmsgd.errors import SwarmError
 from swarmsgd.graphs import Graph
 from swarmsgd.norms import running_norms
 from swarmsgd.observe.records import Recorder
-from swarmsgd.settings.swarm import SwarmSettings, lengths_of, lengths_stream
+from swarmsgd.settings.swarm import SwarmSettings, lengths_of
+from swarmsgd.train.checkpoint.resumed import PlaceInSwarm, Resumed, SwarmStreams
+from swarmsgd.train.checkpoint.save import Standing, Stateful, save
 from swarmsgd.train.meet import collective
 from swarmsgd.train.meet.mean import Float, Mean, Means
 from swarmsgd.train.meet.rendezvous import Rendezvous
@@ -120,6 +122,8 @@ class Swarm:
         states: list[OptimizerState],
         connection: Connection | None,
         recorder: Recorder,
+        streams: SwarmStreams,
+        resumed: Resumed | None,
     ) -> None:
         self.config = config
         self.graph = graph
@@ -134,18 +138,23 @@ class Swarm:
         self._watch = watch
         self._states = states
         self._connection = connection
-        lengths = lengths_of(config.local_steps)
-        rng = lengths_stream(config.seed, rank, rounds=config.mode == "matching")
-        self._burst = Burst(lengths, rng)
+        self._resumed = resumed
+        self._burst = Burst(lengths_of(config.local_steps), streams.lengths)
+        self._place = PlaceInSwarm(config, self._burst, streams, watch.layout)
         self._timing = StepTimes()
-        self._steps = 0
+        self.steps = 0
+        """Local steps made, those before a checkpoint included."""
+        if resumed is not None:
+            self.steps = resumed.steps
+            resumed.put_back(self._burst, streams, config)
+        self._first_step = True
         self._missed = 0
         self._means = 0
         self._left = False
         self._process = os.getpid()
         self._hook = optimizers[-1].register_step_post_hook(untraced(self._after_step))
         self._others = Others(optimizers)
-        self._optimizers = weakref.WeakSet(optimizers)
+        self._optimizers = [weakref.ref(optimizer) for optimizer in optimizers]
         JOINED.update(optimizers)
         atexit.register(_leave, weakref.ref(self))
 
@@ -156,13 +165,14 @@ class Swarm:
         found_inf = getattr(optimizer, "found_inf", None)  # set by a GradScaler around fused steps
         if found_inf is not None and found_inf.device.type == "cpu" and float(found_inf):
             return  # on a device the step counts: asking would wait for it
-        self._steps += 1
+        self.steps += 1
         self._burst.made += 1
-        if self._steps == 1:
+        if self._first_step:
+            self._first_step = False
             for state in self._states:
                 state.check_found()
             check_averaged_once(self._model)  # a framework may have wrapped it since
-            warn_of_iterates(self._optimizers, {state.name for state in self._states})
+            warn_of_iterates(self._live_optimizers(), {state.name for state in self._states})
         self._watch.glance()
         if self._connection is not None:
             waited_s = self._step_boundary(self._connection)
@@ -313,6 +323,43 @@ class Swarm:
         for state in self._states:
             state.adopt()
 
+    def _live_optimizers(self) -> list[Optimizer]:
+        return [found for found in (each() for each in self._optimizers) if found is not None]
+
+    def save(self, path: str | os.PathLike[str], **parts: Stateful | None) -> None:
+        """Write this node's checkpoint into the folder `path` (or a URL that fsspec opens), between
+        two steps; no other node stops for it.
+
+        It has the model with what exchanges have brought, the optimizer, this node's place in the
+        swarm, the global random states of torch, numpy and Python, and `parts`: what else the loop
+        has to go on with, by name (scheduler=, sampler=, scaler=, ...), anything that has
+        state_dict() and load_state_dict(). An exchange that this node waits for is finished first;
+        one that a peer begins meanwhile is left out. It replaces the former checkpoint once it is
+        whole. `swarmsgd.load` is the way back.
+
+        Raises ConfigError for a state that can be kept neither as tensors nor as JSON, or a folder
+        with checkpoints of another run; DataError if it cannot be written. The former checkpoint is
+        then as it was.
+        """
+        if self._left:
+            raise SwarmError("save() after this node left the swarm: save before leave()")
+        optimizers = self._live_optimizers()
+        if len(optimizers) < len(self._optimizers):
+            raise SwarmError("save() after the optimizer that joined is gone: keep it")
+        self._watch.look()
+        if self._connection is None:
+            state = self._place.state()
+        else:
+            self._check(self._connection)
+            worker = self._connection.worker
+            worker.wait_released()
+            self.settle()
+            state = worker.ask(lambda: self._place.state(worker.replica, worker.machine))
+        standing = Standing(
+            self._model, optimizers, self.config, self.rank, self.num_nodes, self.steps, state
+        )
+        self._resumed = save(path, standing, self._resumed, parts)
+
     def stats(self) -> dict[str, Any]:
         """What this node did so far; counts, bytes, and seconds of the training thread.
 
@@ -320,7 +367,7 @@ class Swarm:
         spent waiting for exchanges, 0 in non-blocking mode. `lost` exchanges are those that may
         have shifted the sum of models.
         """
-        figures: dict[str, Any] = {"rank": self.rank, "steps": self._steps}
+        figures: dict[str, Any] = {"rank": self.rank, "steps": self.steps}
         if self._connection is None:
             figures |= asdict(Counts()) | asdict(Traffic())
             figures |= {"busy_s": 0.0, "open_peers": 0, "lost_peers": {}}
@@ -343,7 +390,7 @@ class Swarm:
             return
         self._left = True
         self._hook.remove()
-        for optimizer in self._optimizers:
+        for optimizer in self._live_optimizers():
             JOINED.discard(optimizer)
         self._others.close()
         self._watch.close()
@@ -377,7 +424,7 @@ class Swarm:
     def __repr__(self) -> str:
         return (
             f"<Swarm node {self.rank} of {self.num_nodes}, {self.graph.name}, "
-            f"{self.config.mode}, step {self._steps}>"
+            f"{self.config.mode}, step {self.steps}>"
         )
 
 
