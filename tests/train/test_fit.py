@@ -13,7 +13,7 @@ from nodes import free_port, run
 from test_user_models import backward, small
 
 import swarmsgd
-from swarmsgd.errors import ConfigError
+from swarmsgd.errors import ConfigError, ModelError
 from swarmsgd.train.launch.variables import OWN, of_node, own_alone
 from swarmsgd.train.meet.place import Place
 from swarmsgd.train.node.fit import optimizers_of
@@ -132,6 +132,9 @@ def test_of_several_optimizers_the_last_ones_steps_count_and_all_are_free_again(
         assert lies == {t.data_ptr() for t in made}
         with pytest.raises(ConfigError, match="part of a swarm already"):
             swarmsgd.join(model, first)
+        third = torch.optim.AdamW(model[0].parameters())
+        with pytest.raises(ModelError, match=r"AdamW steps parameters .* \(SGD and SGD\)"):
+            third.step()
     swarmsgd.join(model, first).leave()
 
 

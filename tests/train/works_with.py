@@ -156,7 +156,7 @@ class Compiled(Loop):
 
     def __init__(self) -> None:
         super().__init__()
-        self.compiled = torch.compile(self.model, backend="aot_eager")
+        self.compiled: Any = torch.compile(self.model, backend="aot_eager")
 
     def loss(self, node: int, step: int) -> Tensor:
         x, y = batch(node, step)

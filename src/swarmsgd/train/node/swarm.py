@@ -153,7 +153,7 @@ class Swarm:
         self._left = False
         self._process = os.getpid()
         self._hook = optimizers[-1].register_step_post_hook(untraced(self._after_step))
-        self._others = Others(optimizers[-1])
+        self._others = Others(optimizers)
         self._optimizers = [weakref.ref(optimizer) for optimizer in optimizers]
         JOINED.update(optimizers)
         atexit.register(_leave, weakref.ref(self))

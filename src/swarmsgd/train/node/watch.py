@@ -215,17 +215,17 @@ def _remove(hooks: Sequence[RemovableHandle]) -> None:
 
 
 class Others:
-    """Notices another optimizer that steps what a joined one holds, unless one's step is a part of
-    the other's: then nobody would count the steps, or half of them.
+    """Notices another optimizer that steps what the joined ones hold, unless its step is a part of
+    one of theirs or has one as a part: nobody would count its steps.
     """
 
-    def __init__(self, joined: Optimizer) -> None:
-        self._joined = weakref.ref(joined)
-        self._mine = set(map(id, _parameters(joined)))
-        self._kept = list(_parameters(joined))  # or ids might become others'
+    def __init__(self, joined: Sequence[Optimizer]) -> None:
+        self._joined = weakref.WeakSet(joined)
+        self._mine = {id(parameter) for each in joined for parameter in _parameters(each)}
+        self._kept = [list(_parameters(each)) for each in joined]  # or ids might become others'
         self._inside = False
         self._calls = 0
-        """Of the joined one's step."""
+        """Of the joined ones' steps."""
         self._before: dict[int, int] = {}
         """How many these were when another one's step, by its id, began."""
         self._hooks = [
@@ -238,22 +238,22 @@ class Others:
         _remove(self._hooks)
 
     def _begins(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
-        if optimizer is self._joined():
+        if optimizer in self._joined:
             self._inside = True
             self._calls += 1
         else:
             self._before[id(optimizer)] = self._calls
 
     def _ended(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
-        joined = self._joined()
-        if optimizer is joined:
+        if optimizer in self._joined:
             self._inside = False
             return
         nested = self._inside or self._before.pop(id(optimizer), None) != self._calls
         if not nested and not self._mine.isdisjoint(map(id, _parameters(optimizer))):
-            name = "one that is gone" if joined is None else type(joined).__name__
+            names = " and ".join(type(each).__name__ for each in self._joined)
             raise ModelError(
                 f"{type(optimizer).__name__} steps parameters that joined the swarm with another "
-                f"optimizer ({name}): its steps are not counted and end no burst. Join with "
-                f"the optimizer whose step() is called; or, for a new one, {AGAIN}"
+                f"optimizer ({names or 'one that is gone'}): its steps are not counted and end no "
+                "burst. Join with the optimizer whose step() is called; or, for a new one, "
+                f"{AGAIN}"
             )
