@@ -22,6 +22,7 @@ from swarmsgd.errors import ConfigError, PeerError
 from swarmsgd.train.launch.hosts import DIED
 from swarmsgd.train.meet.place import Place
 from swarmsgd.transport.addresses import route_address
+from swarmsgd.transport.zmq import ZmqTransport
 
 _log = logging.getLogger("swarmsgd")
 
@@ -60,6 +61,12 @@ class Rendezvous:
         thread.
         """
         return self._open(host=False)
+
+    def listen(self, max_message_bytes: int) -> ZmqTransport:
+        """A transport of this node, without links, on a port of its own."""
+        return ZmqTransport(
+            self.place.rank, address=self.address, max_message_bytes=max_message_bytes
+        )
 
     def _open(self, *, host: bool) -> TCPStore:
         place = self.place

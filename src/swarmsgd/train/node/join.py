@@ -215,9 +215,7 @@ def _linked(
     """The open links to all neighbours. Raises PeerError naming who has none, and why."""
     rank = rendezvous.place.rank
     floats = sum(vector.copy.size for vector in replica.vectors)
-    transport = ZmqTransport(
-        rank, address=rendezvous.address, max_message_bytes=MESSAGE_BYTES + 6 * floats
-    )
+    transport = rendezvous.listen(MESSAGE_BYTES + 6 * floats)
     try:
         mine = json.dumps([secrets.token_hex(8), transport.endpoint])
         everyone = [json.loads(text) for text in rendezvous.get_all("listens", mine, timeout_s)]
