@@ -71,6 +71,8 @@ examples:
   swarmsgd train {task}
   swarmsgd train {task} --nodes 8 --graph ring --local-steps geometric:4 --out runs/ring
   swarmsgd train {task} --algorithm allreduce --lr 0.05
+  swarmsgd train {task} --checkpoint-every 500 --out runs/long
+  swarmsgd train --resume runs/long          go on with it where it was interrupted
 """
 SIMULATE_EPILOG = """\
 Times are virtual: what the nodes and links of the world would take. The run's folder gets
@@ -263,8 +265,14 @@ def _compare(arguments: list[str]) -> int:
 
 def _train(arguments: list[str]) -> int:
     from swarmsgd.train.command.config import TrainConfig
-    from swarmsgd.train.command.run import run_training
+    from swarmsgd.train.command.run import resume_training, run_training
 
+    if arguments[:1] == ["--resume"]:
+        if len(arguments) != 2:
+            raise ConfigError(
+                "--resume takes a run's folder and nothing else: its settings are in there"
+            )
+        return resume_training(Path(arguments[1]))
     return run_training(_config("train", TrainConfig, arguments, TRAIN_EPILOG))
 
 

@@ -69,8 +69,7 @@ def test_a_loop_that_was_left_goes_on_where_it_was():
 
 def test_a_state_saved_at_the_end_of_an_epoch_goes_on_with_the_next():
     sampler, other = samplers(2)[0], samplers(2)[0]
-    for _ in sampler.batches(loader_of(sampler)):
-        state = sampler.state_dict()  # of the last batch, in the end
+    state = [sampler.state_dict() for _ in sampler.batches(loader_of(sampler))][-1]
     other.load_state_dict(state)
     assert epoch(other) == []
     assert (other.epoch, epoch(other)) == (1, epoch(sampler))

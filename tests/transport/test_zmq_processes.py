@@ -212,10 +212,12 @@ EXITS = {
         0,
     ),
     "while it opens links": (
+        "import socket; silent = socket.create_server(('127.0.0.1', 0))\n"
         "node = ZmqTransport(0, address='127.0.0.1')\n"
-        "run = lambda: node.open('run', {1: 'tcp://127.0.0.1:9'}, 600, say)\n"
-        "threading.Thread(target=run, daemon=True).start()\n"
-        "threading.excepthook = lambda arguments: None",
+        "there = f'tcp://127.0.0.1:{silent.getsockname()[1]}'\n"
+        "run = lambda: node.open('run', {1: there}, 600, say)\n"
+        "threading.excepthook = lambda arguments: None\n"
+        "threading.Thread(target=run, daemon=True).start()",
         0,
     ),
     "without descriptors": (

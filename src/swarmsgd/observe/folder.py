@@ -27,7 +27,10 @@ CHECKPOINTS = "checkpoints"
 """A folder in it, with the nodes' checkpoints."""
 COMMAND = "command.jsonl"
 """Records of the command itself, if there is anything to say."""
-OWN_FILES = (CONFIG, MODEL, f".{MODEL}", SUMMARY, CURVE, REPORT, COMMAND, "node-*.jsonl")
+OWN_FILES = (
+    CONFIG, MODEL, f".{MODEL}", SUMMARY, CURVE, REPORT, COMMAND, "node-*.jsonl",
+    f"{CHECKPOINTS}/*/*",
+)  # fmt: skip
 """What a run writes into its folder, and what --overwrite replaces."""
 OWNER = ".owner"
 """A file in the folder, locked while a run owns it; its text says which run that is."""
@@ -67,6 +70,31 @@ class RunFolder:
             _note_lost_output(path)
         finally:
             _unlock(path, lock)
+
+
+@contextlib.contextmanager
+def resumed(folder: Path) -> Iterator[Path]:
+    """The folder of a run that was interrupted, with all that is in it; owned until the block ends.
+
+    Raises ConfigError if it has no such run, or another run owns it.
+    """
+    if not (folder / CONFIG).exists():
+        raise ConfigError(f"--resume is {folder}, where no run was begun: name a run's folder")
+    if (folder / MODEL).exists():
+        raise ConfigError(
+            f"--resume is {folder}, whose run has ended: its {MODEL} is there. Begin another run"
+        )
+    if not any(folder.glob(f"{CHECKPOINTS}/*/node-*")):
+        raise ConfigError(
+            f"--resume is {folder}, which has no checkpoints: begin the run with "
+            "--checkpoint-every 500, for instance"
+        )
+    lock = _lock(folder)
+    try:
+        yield folder
+        _note_lost_output(folder)
+    finally:
+        _unlock(folder, lock)
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:

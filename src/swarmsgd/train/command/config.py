@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from swarmsgd.checks import whole
+from swarmsgd.errors import ConfigError
 from swarmsgd.settings.algorithms import REAL_ALGORITHMS
 from swarmsgd.settings.options import setting
 from swarmsgd.settings.run import RunConfig
@@ -20,8 +22,18 @@ class TrainConfig(RunConfig):
     device: str = "cpu"
     """Where nodes train: cpu, cuda, ...; node i takes device i modulo their number, or cuda:1."""
 
+    checkpoint_every: int = 0
+    """Local steps between two checkpoints of a node, from which `swarmsgd train --resume FOLDER`
+    goes on; 0: none."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        whole("checkpoint_every", self.checkpoint_every, 0)
+        if self.checkpoint_every and self.algorithm != "swarm":
+            raise ConfigError(
+                f"checkpoint_every is {self.checkpoint_every}, but {self.algorithm} keeps no "
+                "checkpoints: only the algorithm swarm does"
+            )
         device_of_node(self.device, 0)
 
     def title(self) -> str:

@@ -74,13 +74,13 @@ class SwarmNode:
         self._model = model
         self._optimizer = optimizer
         self._reports = config.optimizer.reports is not None
-        self._swarm = join(
+        self.swarm = join(
             model,
             optimizer,
             record=record,
             **vars(config.swarm),
         )
-        self.recorder = self._swarm.recorder
+        self.recorder = self.swarm.recorder
 
     @property
     def model(self) -> nn.Module:
@@ -90,7 +90,7 @@ class SwarmNode:
         loss.backward()
 
     def figures(self) -> dict[str, Any]:
-        stats = self._swarm.stats()
+        stats = self.swarm.stats()
         return {
             "exchanges": stats.get("completed", 0) + stats.get("answered", 0),
             "bytes_sent": stats.get("bytes_sent", 0),
@@ -99,7 +99,7 @@ class SwarmNode:
         }
 
     def mean(self) -> MeanModel:
-        swarm = self._swarm
+        swarm = self.swarm
         state, gamma = swarm.mean_model(recalibrate=False), swarm.gamma  # the task's data will do
         if self._reports:
             swarm.settle()  # what is reported follows from all of it; nothing more is on its way
@@ -108,7 +108,7 @@ class SwarmNode:
         return MeanModel(state, 0.0 if gamma is None else gamma, swarm.mean_of)
 
     def close(self) -> None:
-        self._swarm.leave()
+        self.swarm.leave()
 
 
 class DdpNode:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from swarmsgd.observe.console import Console, summary_table
-from swarmsgd.observe.folder import MODEL, SUMMARY, RunFolder
+from swarmsgd.observe.folder import CONFIG, MODEL, SUMMARY, RunFolder, resumed
 from swarmsgd.observe.view import RunView
 from swarmsgd.observe.words import notice, totals
 from swarmsgd.settings.options import plain
@@ -30,6 +30,15 @@ from swarmsgd.train.launch.processes import Interrupts, Line, NodeEnd, Note, Out
 SLOW_S = 3.0
 STILL_S = 20.0
 """A node that makes no step for so long, when others have ended, is told of."""
+
+
+def resume_training(folder: Path, *, file: TextIO | None = None) -> int:
+    """Go on with the run of `run_training` that was interrupted in `folder`; as that one."""
+    with resumed(folder):
+        config = TrainConfig.from_json((folder / CONFIG).read_text())
+        task = config.make_task(notice)
+        _prepare(config)
+        return _train(config, task, folder, file)
 
 
 def run_training(config: TrainConfig, *, file: TextIO | None = None) -> int:

@@ -23,17 +23,19 @@ from torch import nn
 from torch.optim import Optimizer
 
 from swarmsgd.errors import ModelError, SwarmError
-from swarmsgd.observe.folder import CONFIG, MODEL
+from swarmsgd.observe.folder import CHECKPOINTS, CONFIG, MODEL
 from swarmsgd.observe.view import record_path
 from swarmsgd.optim import reporting
 from swarmsgd.seeds import seed_for
 from swarmsgd.settings.precision import computing_in
 from swarmsgd.tasks import Task, estimate_batch_norm
 from swarmsgd.tasks.base import device_of, write_files
+from swarmsgd.train.checkpoint.folder import Folder
+from swarmsgd.train.checkpoint.load import Loaded, load
 from swarmsgd.train.command.config import TrainConfig
 from swarmsgd.train.command.devices import device_of_node
 from swarmsgd.train.command.export import write_model
-from swarmsgd.train.command.makers import NODE_MAKERS, MeanModel, NodeAlgorithm
+from swarmsgd.train.command.makers import NODE_MAKERS, MeanModel, NodeAlgorithm, SwarmNode
 
 PROGRESS_S = 0.5
 
@@ -72,11 +74,14 @@ def run_node(config: TrainConfig, rank: int, folder: Path) -> None:
     device = device_of_node(config.device, rank)
     model = task.make_model(config.seed).to(device)
     optimizer = config.optimizer.make(model.parameters())
+    checkpoints, begun = folder / CHECKPOINTS, Loaded()
+    if config.checkpoint_every and Folder(checkpoints).entries():
+        begun = load(checkpoints, model, optimizer)
     algorithm = NODE_MAKERS[config.algorithm].make(
         model, optimizer, config, record_path(folder, rank)
     )
     try:
-        _Run(config, rank, folder, task, model, optimizer, algorithm).all()
+        _Run(config, rank, folder, task, model, optimizer, algorithm, begun.steps).all()
     except _Terminated:
         algorithm.recorder.write("event", what="terminated", peer=None, text="ended from outside")
         algorithm.recorder.close()
@@ -135,11 +140,11 @@ class _Run:
         )
 
     def train(self, total: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-        """`total` local steps; the wall time of each, in ms."""
-        step_ms = np.zeros(total, np.float32)
+        """All local steps up to `total`; the wall time of each, in ms."""
+        first, step_ms = self.steps, np.zeros(max(1, total - self.steps), np.float32)
         device = device_of(self.model)
         recorded = begin = time.perf_counter()
-        for batch in itertools.islice(self.task.batches(self.rank), total):
+        for batch in itertools.islice(self.task.batches(self.rank), first, total):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.config.optimizer.rate(self.steps / total)
             self.optimizer.zero_grad()
@@ -150,13 +155,21 @@ class _Run:
             self.config.optimizer.clip(self.model.parameters())
             self.optimizer.step()
             now = time.perf_counter()
-            step_ms[self.steps] = 1000 * (now - begin)
+            step_ms[self.steps - first] = 1000 * (now - begin)
             self.steps += 1
-            if now - recorded >= PROGRESS_S or self.steps == 1:
+            self.save(total)
+            if now - recorded >= PROGRESS_S or self.steps == first + 1:
                 self.record_progress()
                 recorded = now
             begin = now
         return step_ms
+
+    def save(self, total: int) -> None:
+        """A checkpoint, if one is due and the end is not there yet."""
+        every = self.config.checkpoint_every
+        if every and self.steps % every == 0 and self.steps < total:
+            assert isinstance(self.algorithm, SwarmNode)
+            self.algorithm.swarm.save(self.folder / CHECKPOINTS)
 
     def checked(self, loss: float) -> float:
         """`loss`; raises ModelError if it is no number."""
