@@ -85,7 +85,8 @@ def _parcel(node: Standing, parts: Mapping[str, Stateful | None]) -> Parcel:
         "swarm": dict(node.swarm),
     }
     tree = {name: pack(state, name, tensors) for name, state in states.items()}
-    apart = [n for n, buffer in float_buffers(node.model).items() if not buffer.averaged]
+    local = node.config.buffers == "local"
+    apart = [n for n, b in float_buffers(node.model).items() if local or not b.averaged]
     about = {
         "steps": node.steps,
         "optimizers": [type(optimizer).__name__ for optimizer in node.optimizers],
