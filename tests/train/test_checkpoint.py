@@ -16,9 +16,10 @@ from torch import nn
 import swarmsgd
 from swarmsgd.errors import ConfigError, DataError, SwarmError
 from swarmsgd.train.checkpoint import container
+from swarmsgd.train.checkpoint import save as saving
 from swarmsgd.train.checkpoint.container import Checkpoint, Parcel
 from swarmsgd.train.checkpoint.folder import Entry, Folder
-from swarmsgd.train.checkpoint.resumed import LOADED, Resumed
+from swarmsgd.train.checkpoint.resumed import LOADED, Resumed, first_parameter
 from swarmsgd.train.checkpoint.tree import pack, unpack
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*:UserWarning")
@@ -157,8 +158,9 @@ def test_a_run_that_goes_back_to_an_earlier_step_gives_up_the_later_ones(tmp_pat
     assert [entry.steps for entry in Folder(tmp_path).entries()] == [10, 15]
 
 
-def test_checkpoints_of_another_run_are_not_replaced(tmp_path):
+def test_checkpoints_of_another_run_are_not_replaced(tmp_path, monkeypatch):
     one_node.write(tmp_path, 0, 1)
+    monkeypatch.setattr(saving, "_WRITTEN", {})  # as another process would find it
     before = files(tmp_path)
     model, optimizer = one_node.make()
     with swarmsgd.join(model, optimizer) as swarm:
@@ -166,6 +168,22 @@ def test_checkpoints_of_another_run_are_not_replaced(tmp_path):
         with pytest.raises(ConfigError, match=r"this run did not begin with.*load\(\) it before"):
             swarm.save(tmp_path)
     assert files(tmp_path) == before
+
+
+def test_a_process_that_joins_again_saves_on(tmp_path):
+    for _ in range(2):
+        model, optimizer = one_node.make()
+        with swarmsgd.join(model, optimizer) as swarm:
+            one_node.step(model, optimizer)
+            swarm.save(tmp_path)
+    assert [entry.steps for entry in Folder(tmp_path).entries()] == [1]
+
+
+def test_a_model_that_is_wrapped_after_it_was_loaded_is_known_to_be_loaded(tmp_path):
+    one_node.write(tmp_path, 0, 1)
+    _, model, optimizer = begin(tmp_path, 0, 1)
+    with swarmsgd.join(nn.Sequential(model), optimizer) as swarm:
+        assert swarm.steps == 2
 
 
 def test_after_the_end_nothing_is_saved(tmp_path):
@@ -199,7 +217,7 @@ def refused(path, model, optimizer, kind, match, **parts):
         swarmsgd.load(path, model, optimizer, **parts)
     assert same((dict(model.state_dict()), optimizer.state_dict()), before)
     assert torch.equal(torch.get_rng_state(), drawn)
-    assert optimizer not in LOADED
+    assert first_parameter(optimizer) not in LOADED
 
 
 def only_file(path):
@@ -348,7 +366,7 @@ def test_other_nodes_begin_with_the_mean_of_the_old_ones(old, new, tmp_path):
         momentum = optimizer.state_dict()["state"][0]["momentum_buffer"]
         source = one_node.make(seed=rank % old)[1].state_dict()["state"][0]["momentum_buffer"]
         assert torch.equal(momentum, source)
-        assert LOADED[optimizer].era == 1
+        assert LOADED[first_parameter(optimizer)].era == 1
 
 
 def test_state_that_is_exchanged_is_averaged_too(tmp_path):
@@ -387,8 +405,8 @@ def test_an_era_that_a_kill_left_incomplete_is_passed_over_by_others(tmp_path):
     era = Resumed(str(tmp_path), era=1)
     one_node.write(tmp_path, 2, 3, steps=9, resumed=era)
     begun, _, optimizer = begin(tmp_path, 0, 4)
-    assert (begun.nodes, begun.steps, LOADED[optimizer].era) == (2, 5, 2)
+    assert (begun.nodes, begun.steps, LOADED[first_parameter(optimizer)].era) == (2, 5, 2)
     begun, _, optimizer = begin(tmp_path, 2, 3)
-    assert (begun.nodes, begun.steps, LOADED[optimizer].era) == (3, 9, 1)
+    assert (begun.nodes, begun.steps, LOADED[first_parameter(optimizer)].era) == (3, 9, 1)
     begun, _, optimizer = begin(tmp_path, 0, 3)
-    assert (begun.nodes, LOADED[optimizer].era) == (0, 1)
+    assert (begun.nodes, LOADED[first_parameter(optimizer)].era) == (0, 1)

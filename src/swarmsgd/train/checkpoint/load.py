@@ -19,7 +19,7 @@ from swarmsgd.train.checkpoint.container import Checkpoint
 from swarmsgd.train.checkpoint.folder import Entry, Folder
 from swarmsgd.train.checkpoint.mean import mean_model, mean_optimizer
 from swarmsgd.train.checkpoint.random_states import set_random_states
-from swarmsgd.train.checkpoint.resumed import LOADED, MEAN, OWN, Resumed
+from swarmsgd.train.checkpoint.resumed import LOADED, MEAN, OWN, Resumed, first_parameter
 from swarmsgd.train.checkpoint.save import Stateful, given, tensors_of
 from swarmsgd.train.checkpoint.tree import unpack
 from swarmsgd.train.meet.rendezvous import own_place
@@ -88,7 +88,8 @@ def load(
     >>> begun.steps
     0
     """
-    if optimizer in JOINED:
+    first = first_parameter(optimizer)
+    if any(first_parameter(joined) is first for joined in JOINED):
         raise ConfigError(
             "load() after join(): the others exchange with this model already. Load first, then "
             "join; join() sees that the model was loaded"
@@ -99,7 +100,7 @@ def load(
     choice = choose(folder, rank, num_nodes, step)
     if choice.own is None and not choice.all:
         _log.warning("node %d: no checkpoint of it in %s: it begins anew", rank, folder.where)
-        LOADED[optimizer] = Resumed(folder.where, choice.era)
+        LOADED[first] = Resumed(folder.where, choice.era)
         return Loaded()
     with ExitStack() as stack:
         taken = [choice.own] if choice.own else choice.all
@@ -117,7 +118,7 @@ def load(
             set_random_states(rngs, next(model.parameters()).device)
         steps = found.source.about["steps"]
     start = OWN if choice.own else MEAN
-    LOADED[optimizer] = Resumed(folder.where, choice.era, start, steps, state)
+    LOADED[first] = Resumed(folder.where, choice.era, start, steps, state)
     return Loaded(steps, (choice.own or choice.all[0]).nodes)
 
 
@@ -166,13 +167,14 @@ def check_model(where: str, state: Mapping[str, Any], model: nn.Module) -> None:
 
 
 def _check_optimizer(found: _Found, optimizer: Optimizer) -> None:
-    now = type(optimizer).__name__
-    groups = [len(group["params"]) for group in optimizer.param_groups]
-    then = [len(group["params"]) for group in found.optimizer["param_groups"]]
-    if (found.optimizer_name, then) != (now, groups):
+    here, there = optimizer.param_groups, found.optimizer["param_groups"]
+    groups, then = ([len(group["params"]) for group in each] for each in (here, there))
+    # Another kind has other settings; another release of torch, or a scheduler, only adds some.
+    another = here[0].keys() - there[0].keys() and there[0].keys() - here[0].keys()
+    if another or groups != then:
         raise ConfigError(
             f"{found.source.where} is of {found.optimizer_name} with groups of {then} parameters, "
-            f"got {now} with groups of {groups}: make the optimizer as it was"
+            f"got {type(optimizer).__name__} with groups of {groups}: make the optimizer as it was"
         )
 
 

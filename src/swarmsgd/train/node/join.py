@@ -25,7 +25,14 @@ from swarmsgd.errors import ConfigError, ModelError
 from swarmsgd.graphs import Graph, random_partner, scheduled_partner
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import AGREED, SwarmSettings, with_settings
-from swarmsgd.train.checkpoint.resumed import FRESH, LOADED, OWN, Resumed, SwarmStreams
+from swarmsgd.train.checkpoint.resumed import (
+    FRESH,
+    LOADED,
+    OWN,
+    Resumed,
+    SwarmStreams,
+    first_parameter,
+)
 from swarmsgd.train.meet import collective
 from swarmsgd.train.meet.rendezvous import Place, Rendezvous
 from swarmsgd.train.node.staging import exchanged_vector
@@ -89,7 +96,7 @@ def join(
     watch = Watch(model, optimizer, layout)
     states = [OptimizerState(name, layout, optimizer) for name, _ in config.states()]
     node = 0 if place is None else place.rank
-    resumed = LOADED.get(optimizer)
+    resumed = LOADED.get(first_parameter(optimizer))
     streams = SwarmStreams.of(config, node)
     recorder = Recorder(None if record is None else Path(record), node)
     in_effect = config.in_effect() | {"graph": chosen.name}
@@ -108,7 +115,7 @@ def join(
         except BaseException:
             recorder.close()
             raise
-    LOADED.pop(optimizer, None)
+    LOADED.pop(first_parameter(optimizer), None)
     return Swarm(
         model,
         optimizer,
