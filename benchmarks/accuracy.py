@@ -89,7 +89,9 @@ def main() -> None:
 
 
 def _train(seed: int, lr: float, settings: dict[str, object]) -> dict[str, Any]:
-    return train("vision", {"epochs": EPOCHS, "seed": seed, "lr": lr, **settings})
+    return train(
+        "vision", {"epochs": EPOCHS, "seed": seed, "lr": lr, "recipe": "plain", **settings}
+    )
 
 
 def train(task: str, settings: Mapping[str, object]) -> dict[str, Any]:

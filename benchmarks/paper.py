@@ -46,7 +46,13 @@ class Experiment:
     """Method -> top-1 accuracy in percent."""
 
 
-_RESIDUAL = {"momentum": 0.9, "weight_decay": 1e-4, "lr": 0.1, "schedule": "step"}
+_RESIDUAL = {
+    "recipe": "plain",
+    "momentum": 0.9,
+    "weight_decay": 1e-4,
+    "lr": 0.1,
+    "schedule": "step",
+}
 
 EXPERIMENTS: Mapping[str, Experiment] = {
     "resnet20-cifar10": Experiment(

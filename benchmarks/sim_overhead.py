@@ -37,7 +37,8 @@ def main() -> None:
     task = TASKS["vision"].make(vision, NODES, print)
     configs = {
         name: SimConfig.of(
-            task=vision, nodes=NODES, epochs=options.epochs, bits=bits, evals=1, score_nodes=0,
+            task=vision, recipe="plain", nodes=NODES, epochs=options.epochs, bits=bits, evals=1,
+            score_nodes=0,
             world=World(step_jitter=0.1),
         )
         for name, bits in (("swarm, 8 bits", 8), ("swarm, float32", None))

@@ -68,7 +68,8 @@ def run(
     torch.set_num_threads(1)
     config = SimConfig.of(
         task=VisionOptions(dataset=dataset, partition=f"dirichlet:{alpha:g}"),
-        nodes=NODES, epochs=epochs, lr=lr, graph=graph, local_steps=burst, evals=1, score_nodes=4,
+        recipe="plain", nodes=NODES, epochs=epochs, lr=lr, graph=graph, local_steps=burst, evals=1,
+        score_nodes=4,
         world=World(step_jitter=0.1),
     )  # fmt: skip
     summary = simulate(config).summary

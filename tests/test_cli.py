@@ -93,7 +93,7 @@ def test_options_reach_the_run_as_one_checked_value(monkeypatch: pytest.MonkeyPa
     assert main(["train", "vision", *words.split(), "--out", "a", "--overwrite"]) == 0
     assert seen == [
         TrainConfig.of(
-            task=VisionOptions(partition="dirichlet:0.3", seed=5),
+            task=VisionOptions(partition="dirichlet:0.3", batch_size=16, seed=5),
             nodes=3,
             bits=None,
             rotation=True,
@@ -192,7 +192,7 @@ def test_a_data_set_is_a_task_too(
     for module, name in ((simulated, "run_simulation"), (real, "run_training")):
         monkeypatch.setattr(module, name, lambda config: seen.append(config) or 0)
     assert main([command, "digits", "--model", "mlp"]) == 0
-    assert seen[0].task == VisionOptions(dataset="digits", model="mlp")
+    assert seen[0].task == VisionOptions(dataset="digits", model="mlp", batch_size=16)
     assert main([command, "digts"]) == 2
     assert told(capsys).endswith('did you mean "digits"?')
 

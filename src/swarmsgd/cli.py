@@ -36,10 +36,13 @@ examples:
 `swarmsgd COMMAND --help` tells more.
 """
 LAUNCH_EPILOG = """\
-Every node gets RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, and,
-unless it is set, its share of the cores as OMP_NUM_THREADS. The launcher hosts the store where
-they meet. What they print is passed on with the node in front. A node that fails does not take
-the others along. Ctrl-C ends all: SIGTERM, then SIGKILL after a few seconds or at the next Ctrl-C.
+Every node gets RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, the
+same with SWARMSGD_ in front, and, unless it is set, its share of the cores as OMP_NUM_THREADS. A
+framework that finds RANK starts a DDP of its own, which averages everything twice:
+--no-standard-env leaves only the names with SWARMSGD_, which join() reads. The launcher hosts the
+store where the nodes meet. What they print is passed on with the node in front. A node that fails
+does not take the others along. Ctrl-C ends all: SIGTERM, then SIGKILL after a few seconds or at
+the next Ctrl-C.
 
 exit code:
   0    all nodes of this host ended well
@@ -161,6 +164,13 @@ def _launch(arguments: list[str]) -> int:
     add("--host-index", type=int, default=0, help="which host this is, from 0 (default: 0)")
     add("--master-addr", default="127.0.0.1", help="address of host 0 (default: 127.0.0.1)")
     add("--master-port", type=int, default=0, help="port of the store (default: a free one)")
+    add(
+        "--standard-env",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="set RANK, WORLD_SIZE, ... beside SWARMSGD_RANK, ...; not for scripts whose framework "
+        "would start a DDP then (default: set)",
+    )
     add("-m", dest="module", action="store_true", help="run a module, as python -m does")
     add("script", metavar="SCRIPT", help="the script, or with -m the module")
     add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments, untouched")
@@ -176,6 +186,7 @@ def _launch(arguments: list[str]) -> int:
         host_index=given.host_index,
         master_addr=given.master_addr,
         master_port=given.master_port,
+        standard_env=given.standard_env,
     )
     return outcome.exit_code
 

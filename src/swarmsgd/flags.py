@@ -27,7 +27,7 @@ def add(group: Any, options: Iterable[Option]) -> None:
     for option in options:
         shape: dict[str, Any] = {"metavar": option.metavar}
         if option.kinds == (bool,):
-            shape = {"action": "store_true"}
+            shape = {"action": argparse.BooleanOptionalAction if option.default else "store_true"}
         elif tuple in option.kinds:
             shape = {"metavar": "TEXT", "nargs": "*"}
         default = "" if option.kinds == (bool,) else f" (default: {option.shown_default})"

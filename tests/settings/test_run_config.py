@@ -10,6 +10,7 @@ from swarmsgd import checks
 from swarmsgd.errors import ConfigError
 from swarmsgd.settings import run as run_settings
 from swarmsgd.settings.algorithms import ALGORITHMS, REAL_ALGORITHMS
+from swarmsgd.settings.optimizer import OptimizerSettings
 from swarmsgd.settings.options import options_of
 from swarmsgd.settings.run import RunConfig
 from swarmsgd.settings.swarm import SwarmSettings
@@ -25,9 +26,31 @@ def test_every_option_goes_to_the_part_that_has_it():
     made = SimConfig.of(
         task="digits", nodes=8, graph="ring", lr=1, latency_ms=2, seed=3, model="mlp", evals=2
     )
-    assert made.task == VisionOptions(dataset="digits", model="mlp", seed=3)
+    assert made.task == VisionOptions(dataset="digits", model="mlp", batch_size=16, seed=3)
     assert (made.nodes, made.swarm.graph, made.optimizer.lr) == (8, "ring", 1.0)
     assert (made.swarm.seed, made.world.latency_ms, made.evals) == (3, 2.0, 2)
+
+
+def test_a_recipe_is_other_defaults_each_of_which_may_be_given_beside_it():
+    made = SimConfig.of(task="vision", lr=0.2, clip_norm="none")
+    assert (made.swarm.bits, made.task.batch_size) == (4, 16)
+    assert made.optimizer == OptimizerSettings(lr=0.2, nesterov=True, schedule="wsd")
+    plain = SimConfig.of(task="vision", recipe="plain")
+    assert (plain.swarm.bits, plain.optimizer) == (8, OptimizerSettings())
+    assert plain.task == VisionOptions()
+    assert plain.title() != SimConfig.of(task="vision").title()
+
+
+def test_what_is_given_wins_over_a_recipe_that_does_not_go_with_it():
+    adam = SimConfig.of(task="vision", optimizer="adamw", lr=0.01)
+    assert adam.optimizer == OptimizerSettings(optimizer="adamw", lr=0.01)
+    assert not SimConfig.of(task="vision", momentum=0).optimizer.nesterov
+    assert SimConfig.of(task=VisionOptions(batch_size=8)).task.batch_size == 8
+
+
+def test_a_recipe_that_there_is_not_is_refused():
+    with pytest.raises(ConfigError, match=r"recipe is 'plane', wanted one of default, plain; did"):
+        SimConfig.of(task="vision", recipe="plane")
 
 
 def test_a_part_may_be_given_whole_and_options_change_it():

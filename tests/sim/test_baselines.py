@@ -61,7 +61,14 @@ def spread(rows_ND: np.ndarray) -> float:
 
 def digits(algorithm: str, **changes: Any) -> Result:
     task = VisionOptions(dataset="digits", model="mlp")
-    settings = {"task": task, "nodes": 3, "epochs": 2, "lr": 0.05, "momentum": 0.9}
+    settings = {
+        "task": task,
+        "nodes": 3,
+        "epochs": 2,
+        "lr": 0.05,
+        "momentum": 0.9,
+        "recipe": "plain",
+    }
     return simulate(config(algorithm=algorithm, **(settings | changes)))
 
 

@@ -14,14 +14,14 @@ from swarmsgd.tasks.text.blocks import (
     Embedder,
     dropout,
     dropout_generator,
-    filled,
     linear_cross_entropy,
     sinusoids,
+    with_weights,
 )
 
 
 def block(**options) -> Block:
-    return filled(lambda: Block(16, 32, 4, **options), 3)
+    return with_weights(lambda: Block(16, 32, 4, **options), 3)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -30,7 +30,8 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 def test_equal_seeds_fill_with_equal_weights_and_others_with_others():
     first, again, other = (
-        list(filled(lambda: Block(8, 8, 2, causal=True), seed).parameters()) for seed in (1, 1, 2)
+        list(with_weights(lambda: Block(8, 8, 2, causal=True), seed).parameters())
+        for seed in (1, 1, 2)
     )
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert any(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
@@ -38,7 +39,7 @@ def test_equal_seeds_fill_with_equal_weights_and_others_with_others():
 
 def test_a_module_that_filled_does_not_know_is_refused():
     with pytest.raises(TypeError, match="Conv1d"):
-        filled(lambda: nn.Conv1d(1, 1, 1), 0)
+        with_weights(lambda: nn.Conv1d(1, 1, 1), 0)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -121,7 +122,7 @@ def test_dropout_is_a_function_of_the_seed_and_keeps_the_mean():
 
 @pytest.mark.parametrize("positions", [0, 7])
 def test_an_embedding_goes_on_where_it_is_told(positions: int):
-    embed = filled(lambda: Embedder(9, 8, positions=positions, dropout=0.0), 0)
+    embed = with_weights(lambda: Embedder(9, 8, positions=positions, dropout=0.0), 0)
     pieces = torch.tensor([[1, 2, 3, 4, 5]])
     torch.testing.assert_close(embed(pieces[:, 3:], start=3), embed(pieces)[:, 3:])
     assert not torch.allclose(embed(pieces[:, 3:]), embed(pieces)[:, 3:])

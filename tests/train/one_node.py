@@ -40,6 +40,6 @@ def write(path: Path | str, rank: int, nodes: int, steps: int = 2, **given: Any)
     streams = SwarmStreams.of(config, rank)
     burst = Burst(lengths_of(config.local_steps), streams.lengths)
     place = PlaceInSwarm(config, burst, streams, Layout(model)).state()
-    node = Standing(model, optimizer, config, rank, nodes, steps, place)
+    node = Standing(model, [optimizer], config, rank, nodes, steps, place)
     save(path, node, given.pop("resumed", None), given)
     return model

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from swarmsgd.testing.memory import MemoryNetwork
 from swarmsgd.train.node.staging import stage
 from swarmsgd.train.node.transfers import Transfers
 from swarmsgd.train.node.worker import Worker
+from swarmsgd.transport.base import Arrived, Lost
 
 DIM = 4096 + 70
 """More than one block, the second one partial."""
@@ -65,6 +67,7 @@ class Stepped:
         self.network = MemoryNetwork(count, rng=self.rng, **faults)  # pyright: ignore
         self.models: list[Vector] = []
         self.workers: list[Worker] = []
+        self.dead: list[Worker] = []
         self.expected = np.zeros(DIM)
         self.clock_s = 0.0
         for rank in range(count):
@@ -78,7 +81,6 @@ class Stepped:
                 recorder=Recorder(records and records / f"{rank}.jsonl", rank),
                 clock=lambda: self.clock_s + self.network.now,
             )
-            worker.attach()
             self.models.append(model)
             self.workers.append(worker)
             self.expected += replica.copy_now()
@@ -108,7 +110,8 @@ class Stepped:
     def deliver(self) -> bool:
         moved = self.network.step()
         for worker in self.workers:
-            worker.pump()
+            if worker not in self.dead:
+                worker.pump()
         self.note_distance()
         return moved
 
@@ -189,6 +192,7 @@ def test_a_death_shifts_the_sum_by_no_more_than_the_exchanges_with_the_dead(scri
     for what, rank in script[:half]:
         swarm.train(rank, 1e-3) if what == "train" else swarm.deliver()
     swarm.network.kill(3)
+    swarm.dead.append(swarm.workers[3])
     for what, rank in script[half:]:
         swarm.train(rank % 3, 1e-3) if what == "train" else swarm.deliver()
     while swarm.deliver():
@@ -251,21 +255,21 @@ def damage_one_message(swarm: Stepped, place: float, victim: int) -> None:
     """Thirty exchanges, in the course of which one bit of one message flips; check the numbers."""
     number = 0
 
-    def damaging(worker: Worker):
-        take_in = worker._arrived
-
-        def arrived(peer: int, buffer: np.ndarray) -> None:
+    def damaging(poll: Callable[[float | None], Arrived | Lost | None]):
+        def polled(timeout_s: float | None) -> Arrived | Lost | None:
             nonlocal number
-            if number == victim:
-                bit = int(place * 8 * len(buffer))
-                buffer[bit // 8] ^= 1 << (bit % 8)
-            number += 1
-            take_in(peer, buffer)
+            event = poll(timeout_s)
+            if isinstance(event, Arrived):
+                if number == victim:
+                    bit = int(place * 8 * len(event.message))
+                    event.message[bit // 8] ^= 1 << (bit % 8)
+                number += 1
+            return event
 
-        return arrived
+        return polled
 
     for worker in swarm.workers:
-        worker._arrived = damaging(worker)
+        worker.transport.poll = damaging(worker.transport.poll)
     largest = max(float(np.abs(w.replica.copy_now()).max()) for w in swarm.workers)
     for step in range(30):
         swarm.train(step % 3, 0.0)

@@ -49,11 +49,11 @@ def test_unrelated_models_of_eight_very_different_scales_reach_consensus(bits, t
 
 BROKEN = """
 from swarmsgd.core.messages import Kind
-from swarmsgd.transport.gloo import GlooTransport
+from swarmsgd.transport.zmq import ZmqTransport
 model = Vector(10_000, seed=RANK)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
 model.x.grad = torch.zeros(10_000)
-send, replies = GlooTransport.send, 0
+send, replies = ZmqTransport.send, 0
 def damage(transport, peer, message):
     global replies  # an offer may be declined unread, if it crosses another
     replies += peer == 0 and message[6] == Kind.REPLY
@@ -61,7 +61,7 @@ def damage(transport, peer, message):
         message[int(os.environ["AT"])] ^= 4
     send(transport, peer, message)
 if RANK == 1:
-    GlooTransport.send = damage
+    ZmqTransport.send = damage
 with swarmsgd.join(model, optimizer, local_steps=1, broadcast_start=False,
                    record=os.environ["TMP"] + f"/{RANK}.jsonl") as swarm:
     while swarm.stats()["completed"] < 30 or swarm.stats()["open_peers"] + (RANK < 2) > 2:

@@ -107,6 +107,21 @@ def test_every_node_knows_its_place_and_gets_the_arguments_untouched(script) -> 
         assert seen[rank, "stderr"] == "['--lr', '0.1', '--', '-n', 'a b']"
 
 
+def test_the_standard_variables_can_be_left_unset_and_our_own_are_always_there(script) -> None:
+    argv = script(
+        """
+        from swarmsgd.train.launch.variables import OWN
+        print(*(os.environ.get(name, "-") for name in ("RANK", "TORCHELASTIC_RUN_ID")),
+              *(os.environ.get(own, "-") for own in list(OWN.values())[:3]), len(OWN))
+        """
+    )
+    inherited = {**os.environ, "RANK": "7", "TORCHELASTIC_RUN_ID": "outer", "SWARMSGD_RANK": "9"}
+    for standard, expected in ((True, "0 outer"), (False, "- -")):
+        events = collect(Launcher(argv, 1, standard_env=standard, env=inherited))
+        lines = [event.text for event in events if isinstance(event, Line)]
+        assert lines == [f"{expected} 0 1 127.0.0.1 9"]
+
+
 def test_threads_are_shared_out_unless_set(script) -> None:
     argv = script("print(os.environ['OMP_NUM_THREADS'])")
     cores = len(os.sched_getaffinity(0))

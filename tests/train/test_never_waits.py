@@ -50,7 +50,7 @@ class Rig:
         connection = Connection(None, replica, self.worker, None)  # pyright: ignore[reportArgumentType]
         self.swarm = Swarm(
             self.model,
-            self.optimizer,
+            [self.optimizer],
             SwarmSettings(),
             graphs.complete(3),
             0,
@@ -74,7 +74,7 @@ class Rig:
         self.swarm._others.close()
         self.swarm._left = True
         self.worker.machine.deadline = 0.0  # do not sit out the patience with the silent peers
-        self.worker._queue.put(self.worker._nothing)
+        self.worker.do(lambda: None)
         self.worker.close(drain_s=0.0)
 
 
@@ -88,7 +88,7 @@ def test_steps_go_on_while_a_kernel_holds_the_lock_and_every_peer_is_silent():
                 entered.set()
                 leave.wait()
 
-        rig.worker._queue.put(stuck_kernel)
+        rig.worker.do(stuck_kernel)
         assert entered.wait(600)
         rig.replica.vectors[0].has_pending = True  # there is something to apply at every step
         steps = 300

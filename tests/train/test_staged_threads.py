@@ -81,7 +81,7 @@ class Threaded:
         connection = Connection(None, self.replica, self.worker, None)  # pyright: ignore[reportArgumentType]
         self.swarm = Swarm(
             model,
-            self.optimizer,
+            [self.optimizer],
             SwarmSettings(local_steps=2, mode=mode),
             graphs.complete(3),
             rank,

@@ -106,7 +106,6 @@ class Lagged:
                 recorder=Recorder(None, rank),
                 clock=lambda: self.network.now,
             )
-            worker.attach()
             self.models.append(model.x.detach())
             self.workers.append(worker)
             self.expected += worker.replica.copy_now()
@@ -388,7 +387,6 @@ def test_a_staged_model_whose_transfers_are_over_at_once_ends_with_the_bits_of_a
                 recorder=Recorder(None, rank),
                 clock=lambda: network.now,
             )
-            worker.attach()
             workers.append(worker)
         for step in range(60):
             replica, worker = workers[step % 3].replica, workers[step % 3]

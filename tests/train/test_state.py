@@ -19,7 +19,7 @@ def trained(
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, dampening=0.5)
-    state = OptimizerState("momentum_buffer", Layout(model), optimizer) if adopt else None
+    state = OptimizerState("momentum_buffer", Layout(model), [optimizer]) if adopt else None
     for step in range(steps):
         if step == load_at:
             optimizer.load_state_dict(optimizer.state_dict())
@@ -41,7 +41,7 @@ def test_an_optimizer_whose_state_lies_in_a_vector_steps_as_it_would_without(loa
 def test_what_came_before_an_optimizers_first_step_counts_and_its_tensors_stay_its_own():
     model = nn.Linear(4, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    state = OptimizerState("momentum_buffer", Layout(model), optimizer)
+    state = OptimizerState("momentum_buffer", Layout(model), [optimizer])
     state.live.write(np.ones(10, np.float32))  # brought by an exchange
     model(torch.ones(1, 4)).sum().backward()
     optimizer.step()

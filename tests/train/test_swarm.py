@@ -422,14 +422,16 @@ def test_a_mean_leaves_the_models_own_buffers_as_they_were():
 model = Vector(10)
 for dtype in (torch.float64, torch.float32, torch.bfloat16):
     model.register_buffer("b" + str(dtype)[6:], torch.full((3,), 1.0 + RANK, dtype=dtype))
-settings = dict(broadcast_start=False)
+settings = dict(broadcast_start=False, buffers=os.environ["BUFFERS"])
 with swarmsgd.join(model, torch.optim.SGD(model.parameters(), lr=0.0), **settings) as swarm:
     mean = swarm.mean_model()
 names = ("bfloat64", "bfloat32", "bbfloat16")
 say(mean=[float(mean[n][0]) for n in names], own=[float(getattr(model, n)[0]) for n in names])
 """
-    for rank, said in enumerate(run(body, 2)):
+    for rank, said in enumerate(run(body, 2, BUFFERS="average")):
         assert said == {"mean": [1.5] * 3, "own": [1.0 + rank] * 3}
+    for rank, said in enumerate(run(body, 2, BUFFERS="local")):
+        assert said == {"mean": [1.0 + rank] * 3, "own": [1.0 + rank] * 3}
 
 
 def test_a_mean_that_a_live_member_lacks_is_no_success_though_a_dead_one_had_it():

@@ -18,11 +18,14 @@ from nodes import Nodes, run
 from safetensors.torch import load_file, save_model
 from test_conservation import replica_of, segments_of
 from torch import Tensor, nn
+from torch.nn.modules import module as modules
+from torch.optim import optimizer as optimizers
 
 import swarmsgd
 from swarmsgd.codec import make_code
 from swarmsgd.errors import ModelError
 from swarmsgd.train.node.result import state_with
+from swarmsgd.train.node.watch import PART
 
 
 def small() -> nn.Sequential:
@@ -90,11 +93,11 @@ class Tied(nn.Module):
 
 def test_weights_tied_by_memory_train_as_without_a_swarm():
     plain, joined = Tied(), Tied()
-    optimizers = [torch.optim.SGD(m.parameters(), lr=0.5) for m in (plain, joined)]
-    with swarmsgd.join(joined, optimizers[1]) as swarm:
+    both = [torch.optim.SGD(m.parameters(), lr=0.5) for m in (plain, joined)]
+    with swarmsgd.join(joined, both[1]) as swarm:
         for seed in range(10):
             words = torch.randint(11, (32,), generator=torch.Generator().manual_seed(seed))
-            for model, optimizer in zip((plain, joined), optimizers, strict=True):
+            for model, optimizer in zip((plain, joined), both, strict=True):
                 optimizer.zero_grad()
                 nn.functional.cross_entropy(model(words), words * 3 % 11).backward()
                 optimizer.step()
@@ -170,6 +173,55 @@ def test_what_each_node_would_train_alone_is_refused_at_the_next_step(change: Ch
             optimizer.step()
         with pytest.raises(ModelError, match=says):
             swarm.mean_model()
+
+
+def deep() -> nn.Sequential:
+    """60 parameters, far more than are looked at after each step."""
+    return nn.Sequential(*(nn.Linear(6, 6) for _ in range(30)))
+
+
+def test_a_new_layer_is_noticed_at_once_however_deep_the_model():
+    model = deep()
+    optimizer = sgd(model)
+    with swarmsgd.join(model, optimizer, local_steps=1000):
+        step(model, optimizer)
+        model[27] = nn.Linear(6, 6)
+        backward(model)
+        with pytest.raises(ModelError, match=r"parameter 27\.weight is trained, but was not"):
+            optimizer.step()
+
+
+def test_an_unfrozen_parameter_is_noticed_within_a_round_over_all_and_before_any_mean():
+    model = deep()
+    model[27].weight.requires_grad_(False)
+    optimizer = sgd(model)
+    with swarmsgd.join(model, optimizer, local_steps=1000) as swarm:
+        step(model, optimizer)
+        model[27].weight.requires_grad_(True)
+        with pytest.raises(ModelError, match=r"parameter 27\.weight is trained"):
+            swarm.mean_model()
+        backward(model)
+        with pytest.raises(ModelError, match=r"parameter 27\.weight is trained"):
+            for _ in range(-(-60 // PART)):
+                optimizer.step()
+
+
+def test_nothing_of_a_swarm_stays_registered_after_it():
+    def registered() -> list[int]:
+        tables = (
+            modules._global_parameter_registration_hooks,
+            modules._global_module_registration_hooks,
+            optimizers._global_optimizer_pre_hooks,
+            optimizers._global_optimizer_post_hooks,
+        )
+        return [len(table) for table in tables]
+
+    before = registered()
+    model = small()
+    swarm = swarmsgd.join(model, sgd(model))
+    assert registered() != before
+    swarm.leave()
+    assert registered() == before
 
 
 def test_parameters_may_be_frozen_for_a_while_moved_and_replaced_by_their_likes():
@@ -291,7 +343,7 @@ def test_a_model_is_read_with_what_is_pending_and_stays_as_it_is():
 DIFFERENT = """
 from torch.nn.utils.parametrizations import spectral_norm
 import logging
-logging.basicConfig(stream=sys.stdout)
+logging.basicConfig(stream=sys.stdout, level=logging.INFO)
 torch.manual_seed(RANK)
 model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), spectral_norm(nn.Linear(128, 2)))
 model.register_buffer("cache", torch.ones(3))
@@ -301,7 +353,8 @@ if RANK:
     model = model.to(memory_format=torch.channels_last)
 model.register_forward_hook(lambda *_: setattr(model, "cache", torch.ones(3 + RANK)))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-with swarmsgd.join(model, optimizer, mode="matching", local_steps=1, bits=None) as swarm:
+settings = dict(mode="matching", local_steps=1, bits=None, buffers="average")
+with swarmsgd.join(model, optimizer, **settings) as swarm:
     for step in range(5):
         draw = torch.Generator().manual_seed(10 * RANK + step)
         optimizer.zero_grad()
@@ -321,7 +374,9 @@ def test_nodes_whose_models_differ_in_what_may_differ_agree_in_the_rest():
     with Nodes(DIFFERENT, 2) as nodes:
         assert nodes.wait() == [0, 0], nodes.everything()
         (first,), (second,) = nodes.said(0), nodes.said(1)
-        assert "buffer cache is not alike on all nodes" in nodes.output(0)
+        assert "not alike on all nodes, so this node's own in the mean: cache" in nodes.output(1)
+        kept = "buffers of a parametrization, in the mean node 0's: 3.parametrizations.weight.0._u"
+        assert kept in nodes.output(1)
     assert first["sum"] == second["sum"] and first["norm"] == pytest.approx(1)
     assert first["gamma"] < 1e-12 and first["conv"] < 1e-6 and second["conv"] < 1e-6
     assert first["mu"] == second["mu"] == 1

@@ -1,6 +1,6 @@
 """A node in a process of its own, for what cannot be done in the test's: die, hang, fork, exit.
 
-A script sees `transport`, which is node `RANK` with open links and not started, `say` and `hear`.
+A script sees `transport`, which is node `RANK` with open links that nobody polls, `say` and `hear`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import select
 import signal
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,30 +20,26 @@ import zygote
 
 PRELUDE = """
 import json, os, sys, threading, time
-import numpy as np, torch
-torch.set_num_threads(1)
-from torch.distributed import TCPStore
+import numpy as np
 from swarmsgd.testing import Inbox, digest, send, threads_and_descriptors
-from swarmsgd.transport.gloo import GlooTransport
-RANK, NEIGHBOURS, PORT, PREFIX = json.loads(sys.argv[1])
+from swarmsgd.transport.zmq import ZmqTransport
+RANK, ENDPOINTS = json.loads(sys.argv[1])
 def say(*what):
     print(*what, flush=True)
 def hear():
     return sys.stdin.readline().strip()
-def open_store():
-    return TCPStore("127.0.0.1", PORT, is_master=False, wait_for_workers=False)
-def make(rank, neighbours, store=open_store, prefix=PREFIX):
-    options = dict(address="127.0.0.1", prefix=prefix, connect_timeout_s=600)
-    return GlooTransport(rank, neighbours, store, **options)
-if NEIGHBOURS:
-    transport = make(RANK, NEIGHBOURS)
-    transport.connect()
-say("ready")
+if ENDPOINTS:
+    transport = ZmqTransport(RANK, address="127.0.0.1")
+    say(transport.endpoint)
+    transport.open("run", {int(rank): at for rank, at in ENDPOINTS.items()}, 600)
+else:
+    say("ready")
 """
 
 
 class PeerProcess:
-    """A process that runs `script` behind the prelude. Killed when the `with` block ends.
+    """A process that runs `script` behind the prelude, linked to those at `endpoints`. Killed when
+    the `with` block ends.
 
     It is forked from one that has everything loaded, unless it shall be `fresh`.
     """
@@ -53,17 +49,14 @@ class PeerProcess:
         script: str,
         *,
         rank: int = 0,
-        neighbours: Iterable[int] = (),
-        port: int = 0,
-        prefix: str = "",
+        endpoints: Mapping[int, str] | None = None,
         fresh: bool = False,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory()
         path = Path(self._folder.name) / "peer.py"
         path.write_text(PRELUDE + script)
-        arguments = [json.dumps([rank, list(neighbours), port, prefix])]
+        arguments = [json.dumps([rank, dict(endpoints or {})])]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        environment.pop("TORCH_CPP_LOG_LEVEL", None)  # what it warns of is looked at
         stdin, self._stdin = os.pipe()
         stdout, theirs = os.pipe()
         self._stdout = os.fdopen(stdout)
@@ -111,7 +104,7 @@ class PeerProcess:
             time.sleep(0.001)
 
     def __enter__(self) -> Self:
-        assert self.hear() == "ready"
+        self.endpoint = self.hear()
         return self
 
     def __exit__(

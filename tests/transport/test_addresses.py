@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from swarmsgd.errors import ConfigError
-from swarmsgd.transport import sockets
-from swarmsgd.transport.gloo import route_address
+from swarmsgd.transport import addresses
+from swarmsgd.transport.addresses import route_address
 from swarmsgd.transport.sockets import descriptors, hang_up, set_deaf, watch_listener
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
@@ -40,13 +40,13 @@ def test_a_name_that_only_this_machine_takes_for_loopback_gives_an_address_other
 ):
     found = [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("127.0.1.1", 29500))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: found)
-    routes = {"127.0.1.1": "127.0.1.1", sockets._OFF_THIS_MACHINE: "10.0.0.5"}
-    monkeypatch.setattr(sockets, "_source", lambda _family, remote: routes.get(remote[0]))
+    routes = {"127.0.1.1": "127.0.1.1", addresses._OFF_THIS_MACHINE: "10.0.0.5"}
+    monkeypatch.setattr(addresses, "_source", lambda _family, remote: routes.get(remote[0]))
     assert route_address("node-0", 29500) == "10.0.0.5"
     assert route_address("localhost", 29500) == "127.0.1.1"
-    del routes[sockets._OFF_THIS_MACHINE]
+    del routes[addresses._OFF_THIS_MACHINE]
     assert route_address("node-0", 29500) == "127.0.1.1"  # a machine without a network
-    monkeypatch.setattr(sockets, "_source", lambda *_: None)
+    monkeypatch.setattr(addresses, "_source", lambda *_: None)
     with pytest.raises(ConfigError, match="no interface of this machine routes to node-0:29500"):
         route_address("node-0", 29500)
 

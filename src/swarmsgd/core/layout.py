@@ -90,6 +90,17 @@ def in_words(name: str, tensor: torch.Tensor) -> str:
 
 Named = list[tuple[str, nn.Parameter]]
 
+_FEWER = (
+    "averages in fewer bits drift. Keep the parameters in float32 and compute in less with "
+    "torch.autocast"
+)
+_WHY = {
+    torch.bfloat16: _FEWER,
+    torch.float16: _FEWER,
+    torch.float64: "the other bits would be lost in every exchange. Call model.float(), then make "
+    "the optimizer and join",
+}
+
 
 def _refuse_unsupported(named: Named) -> None:
     if not named:
@@ -103,8 +114,8 @@ def _refuse_unsupported(named: Named) -> None:
             raise ModelError(f"parameter {name} has no shape yet: run one batch, then join")
         if parameter.dtype != torch.float32:
             raise ModelError(
-                f"parameter {name} is {parameter.dtype}, wanted torch.float32: averages in fewer "
-                "bits drift. Keep the parameters in float32 and compute in less with torch.autocast"
+                f"parameter {name} is {parameter.dtype}, wanted torch.float32: "
+                + _WHY.get(parameter.dtype, "only these are averaged")
             )
         if parameter.layout != torch.strided:
             raise ModelError(f"parameter {name} has layout {parameter.layout}, wanted a dense one")

@@ -15,6 +15,7 @@ from swarmsgd.core.wire_code import Places, Vector
 from swarmsgd.errors import ModelError
 
 _data_ptr = torch.Tensor.data_ptr
+_ALL = slice(None)
 _forms = torch.Tensor.stride, attrgetter("shape"), attrgetter("dtype")
 
 
@@ -59,9 +60,9 @@ class Segments:
         self._seen_forms.clear()
         self.locate()
 
-    def moved(self) -> bool:
-        """Whether a tensor lies elsewhere now. Costs a pointer read each."""
-        return list(map(_data_ptr, self.tensors)) != self._seen
+    def moved(self, part: slice = _ALL) -> bool:
+        """Whether one of these tensors lies elsewhere now. Costs a pointer read each."""
+        return list(map(_data_ptr, self.tensors[part])) != self._seen[part]
 
     def locate(self) -> None:
         """Look where each tensor is, and in what order its values lie.

@@ -18,8 +18,13 @@ from swarmsgd.settings.swarm import LARGEST_SEED, SwarmSettings
 from swarmsgd.tasks import Notify, Task, TaskOptions, entry_of, find_task, name_of
 from swarmsgd.tasks.base import silent
 
-OWN = "run"
+OF_RUN = "run"
 """Stands for the run's own options among those of its parts."""
+
+RECIPE = "recipe"
+_RECIPE_HELP = (
+    "Other defaults that go together, those of the task by name; every one may be given beside it."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +113,16 @@ class RunConfig:
         parts = {part: kind() for part, kind in cls._parts(name).items()}
         parts["task"] = replace(parts["task"], **preset) if isinstance(task, str) else task
         options = cls.options(name)
-        defaults = _task_defaults(name, given, options)
+        chosen = one_of(RECIPE, given.pop(RECIPE, "default"), entry_of(name).recipes)
+        entire = {part for part in options if is_dataclass(given.get(part))}
+        entire |= set() if isinstance(task, str) else {"task"}
+        defaults = _fitting(chosen.options, given, {part: options[part] for part in entire})
         parts |= {part: given.pop(part) for part in parts if is_dataclass(given.get(part))}
         known("option", given, [option for part in options.values() for option in part])
         given = defaults | given
         for part, mine in options.items():
             read = {n: option.read(given.pop(n)) for n, option in mine.items() if n in given}
-            if part == OWN:
+            if part == OF_RUN:
                 given |= read
             else:
                 parts[part] = replace(parts[part], **read)
@@ -123,10 +131,12 @@ class RunConfig:
     @classmethod
     def options(cls, task: str) -> dict[str, dict[str, Option]]:
         """Part -> its options, for a run of this task (as in `entry_of`); the run's own are under
-        `OWN`. An option that several parts have is the run's.
+        `OF_RUN`, with the choice of a recipe. An option that several parts have is the run's.
         """
-        own, defaults = options_of(cls), entry_of(task).run
-        found = {OWN: {name: option for name, option in own.items() if option.offered}}
+        own, recipes = options_of(cls), entry_of(task).recipes
+        defaults = recipes["default"].options
+        found = {OF_RUN: {name: option for name, option in own.items() if option.offered}}
+        found[OF_RUN][RECIPE] = Option(RECIPE, (str,), "default", _RECIPE_HELP, True, recipes)
         for part, kind in cls._parts(task).items():
             found[part] = {
                 name: option
@@ -190,19 +200,19 @@ class RunConfig:
         return cls(**made, **_read(cls, found))
 
 
-def _task_defaults(
-    task: str, given: Mapping[str, Any], options: Mapping[str, Collection[str]]
+def _fitting(
+    recipe: Mapping[str, Any], given: Mapping[str, Any], whole: Mapping[str, Collection[str]]
 ) -> dict[str, Any]:
-    """Options of a run that a task has defaults of its own for. None for a part that is `given`
-    whole; and those of its optimizer are for that one, so none of them if another is given.
+    """Those options of a recipe that fit what is `given`: none of a part that is given `whole`, and
+    none of its optimizer's if another one is given, or no momentum to look ahead along.
     """
-    defaults = entry_of(task).run
-    its = defaults.get("optimizer", OptimizerSettings.optimizer)
-    not_for = {part for part in options if is_dataclass(given.get(part))}
+    left_out = {name for part in whole.values() for name in part}
+    its = recipe.get("optimizer", OptimizerSettings.optimizer)
     if given.get("optimizer", its) != its:
-        not_for.add("optimizer")
-    left_out = {name for part in not_for for name in options[part]}
-    return {name: value for name, value in defaults.items() if name not in left_out}
+        left_out |= set(options_of(OptimizerSettings))
+    if given.get("momentum") == 0:
+        left_out.add("nesterov")
+    return {name: value for name, value in recipe.items() if name not in left_out}
 
 
 def _read(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:

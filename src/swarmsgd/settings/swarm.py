@@ -36,6 +36,12 @@ MODES: Mapping[str, str] = {
 }
 """Mode name -> one line of help."""
 
+BUFFERS: Mapping[str, str] = {
+    "local": "those of the node that asks, as its own training left them",
+    "average": "averages over the nodes; those of a parametrization are the first node's",
+}
+"""What floating-point buffers of a mean model are -> one line of help."""
+
 BITS: tuple[int | None, ...] = (None, 3, 4, 5, 6, 7, 8, 16)
 """Bits a coordinate on the wire; None is float32."""
 
@@ -108,6 +114,9 @@ class SwarmSettings:
     broadcast_start: bool = setting(True, agreed=True, offered=False)
     """Begin with node 0's parameters and buffers everywhere; False: each keeps its own."""
 
+    buffers: str = setting("local", agreed=True, offered=False, table=BUFFERS)
+    """Floating-point buffers of a mean model: local, those of the node that asks; or average."""
+
     join_timeout_s: float = setting(300.0, agreed=False, offered=False)
     """How long join() waits for all nodes to appear before it says who is missing."""
 
@@ -116,6 +125,7 @@ class SwarmSettings:
             raise ConfigError(f"graph is {self.graph!r}, wanted a Graph or the name of one")
         lengths_of(self.local_steps)
         one_of("mode", self.mode, MODES)
+        one_of("buffers", self.buffers, BUFFERS)
         _check_bits("bits", self.bits)
         if self.rotation not in (None, False, True):
             raise ConfigError(f"rotation is {self.rotation!r}, wanted True, False or None")

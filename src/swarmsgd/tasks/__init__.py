@@ -6,7 +6,7 @@ its table. Where data come from is told in `lookup`.
 """
 
 from swarmsgd.scores import METRICS, Metric, Score
-from swarmsgd.tasks.base import Batch, Notify, Task
+from swarmsgd.tasks.base import Batch, Notify, Recipe, Task
 from swarmsgd.tasks.norms import estimate_batch_norm
 from swarmsgd.tasks.own import OwnOptions
 from swarmsgd.tasks.partition import PARTITIONS, parse_partition
@@ -30,6 +30,7 @@ __all__ = [
     "Metric",
     "Notify",
     "OwnOptions",
+    "Recipe",
     "Score",
     "SyntheticOptions",
     "SyntheticTask",

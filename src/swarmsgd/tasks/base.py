@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,16 @@ Notify = Callable[[str], None]
 
 def silent(_line: str) -> None:
     """The `Notify` that says nothing."""
+
+
+class Recipe(NamedTuple):
+    """Options of a run and of its task that go together, where they differ from the defaults."""
+
+    help: str
+    options: Mapping[str, Any]
+
+
+PLAIN = Recipe("every option as it is by itself", {})
 
 
 class Task(Protocol):

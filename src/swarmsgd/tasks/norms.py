@@ -1,13 +1,12 @@
-"""Batch norm's statistics for a mean of models."""
+"""Batch norm's statistics for a mean of models, from the data of a task."""
 
 from __future__ import annotations
 
 import itertools
 
-import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
+from swarmsgd.norms import estimating, running_norms
 from swarmsgd.tasks.base import Task
 
 BATCHES = 64
@@ -17,21 +16,12 @@ BATCHES = 64
 def estimate_batch_norm(model: nn.Module, task: Task, batches: int = BATCHES) -> None:
     """Set batch norm's running statistics to the averages over training batches of all nodes.
 
-    A mean of models has no use for a mean of their statistics (as in stochastic weight averaging,
-    `torch.optim.swa_utils.update_bn`). Leaves a model without such layers as it is.
+    Leaves a model without such layers as it is.
     """
-    norms = [m for m in model.modules() if isinstance(m, _NormBase) and m.track_running_stats]
-    if not norms:
+    if not running_norms(model):
         return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average over the batches that follow
-    model.train()
     each = -(-batches // task.num_nodes)
-    with torch.no_grad():
+    with estimating(model):
         for node in range(min(task.num_nodes, batches)):
             for batch in itertools.islice(task.batches(node), each):
                 task.loss(model, batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TypeGuard, cast
 
 from swarmsgd.checks import closest
 from swarmsgd.errors import ConfigError
-from swarmsgd.tasks.base import Notify, Task
+from swarmsgd.tasks.base import Notify, Recipe, Task
 
 HOW = "docs/tasks.md says what a task of one's own has"
 
@@ -51,7 +51,7 @@ class OwnTask(NamedTuple):
     options: type[Any]
     make: Any
     help: str
-    run: Mapping[str, Any]
+    recipes: Mapping[str, Recipe]
 
 
 def is_own(name: object) -> TypeGuard[str]:
@@ -92,7 +92,8 @@ def find_own(name: str) -> OwnTask:
         return task
 
     text = inspect.getdoc(found) or ""
-    return OwnTask(options, make, text.partition("\n")[0], getattr(found, "run", {}))
+    recipes = {"default": Recipe("what the task says", getattr(found, "run", {}))}
+    return OwnTask(options, make, text.partition("\n")[0], recipes)
 
 
 def _parts() -> list[str]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from swarmsgd.errors import LinkClosed
 from swarmsgd.graphs import Edge
-from swarmsgd.transport.base import Buffer, Transport
+from swarmsgd.transport.base import Buffer, Lost, Transport
 
 WAIT_S = 600.0
 """How long a check waits for what must happen. Only a transport that fails makes it wait so."""
@@ -21,7 +24,7 @@ WAIT_S = 600.0
 
 @dataclass(frozen=True)
 class Cluster:
-    """Nodes with open links that were not started. The check starts and closes them."""
+    """Nodes with open links that nobody polls. The check closes them."""
 
     nodes: Mapping[int, Transport]
     """By rank; without the victim, if it cannot be had (because it is another process)."""
@@ -41,17 +44,78 @@ class MakeCluster(Protocol):
 
 
 class Inbox:
-    """Starts a transport and keeps what it delivers. `wait` for a condition on it."""
+    """A thread that polls a transport and keeps what it tells. `wait` for a condition on it.
 
-    def __init__(self, node: Transport, on_message: Callable[[int, Buffer], None] | None = None):
+    All else that is done with the node goes through here too: one thread may call a transport.
+    """
+
+    def __init__(
+        self, node: Transport, on_message: Callable[[int, Buffer], None] | None = None
+    ) -> None:
         self.node = node
         self.messages: list[tuple[int, bytes]] = []
         self.lost: list[tuple[int, str]] = []
         self.on_message = on_message
+        """Called on the polling thread, before a message is kept."""
         self._changed = threading.Condition()
-        node.start(self._on_message, self._on_lost)
+        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
-    def _on_message(self, peer: int, message: Buffer) -> None:
+    @property
+    def peers(self) -> frozenset[int]:
+        return self.node.peers
+
+    def send(self, peer: int, content: bytes | Buffer) -> None:
+        """As `send`."""
+        self.call(lambda: send(self.node, peer, content))
+
+    def drop(self, peer: int) -> None:
+        self.call(lambda: self.node.drop(peer))
+
+    def close(self, drain_s: float = 0.0) -> None:
+        self.call(lambda: self.node.close(drain_s))
+        self._thread.join()
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """What `function` returns or raises on the polling thread, or here if that has ended."""
+        future: Future[Any] = Future()
+        with self._changed:
+            here = self._ended or threading.current_thread() is self._thread
+            if not here:
+                self._calls.append((function, future))
+        if here:
+            return function()
+        self.node.wake()
+        return future.result(WAIT_S)
+
+    def _run(self) -> None:
+        while not self._ended:
+            self._answer_calls()
+            try:
+                event = self.node.poll(None)
+            except LinkClosed:
+                with self._changed:
+                    self._ended = True
+                self._answer_calls()
+                return
+            if isinstance(event, Lost):
+                with self._changed:
+                    self.lost.append(event)
+                    self._changed.notify_all()
+            elif event is not None:
+                self._keep(*event)
+
+    def _answer_calls(self) -> None:
+        while self._calls:
+            function, future = self._calls.popleft()
+            try:
+                future.set_result(function())
+            except Exception as error:
+                future.set_exception(error)
+
+    def _keep(self, peer: int, message: Buffer) -> None:
         if self.on_message is not None:
             self.on_message(peer, message)
         # A digest stands for a long message, or a check would hold several of them.
@@ -59,11 +123,6 @@ class Inbox:
         self.node.give(message)
         with self._changed:
             self.messages.append((peer, content))
-            self._changed.notify_all()
-
-    def _on_lost(self, peer: int, reason: str) -> None:
-        with self._changed:
-            self.lost.append((peer, reason))
             self._changed.notify_all()
 
     def of(self, peer: int) -> list[bytes]:

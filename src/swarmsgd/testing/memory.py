@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -19,10 +19,8 @@ import numpy as np
 
 from swarmsgd.errors import ConfigError, LinkClosed
 from swarmsgd.graphs import Edge
-from swarmsgd.transport.base import Buffer, LinkBackedUp, OnLost, OnMessage
+from swarmsgd.transport.base import Arrived, Buffer, LinkBackedUp, Lost
 from swarmsgd.transport.pool import BufferPool
-
-_log = logging.getLogger("swarmsgd")
 
 
 @dataclass(slots=True)
@@ -42,13 +40,14 @@ class MemoryNetwork:
 
     >>> network = MemoryNetwork(2)
     >>> a, b = network.transport(0), network.transport(1)
-    >>> b.start(lambda peer, message: print(peer, bytes(message)), print)
     >>> message = a.take(2)
     >>> message[:] = b"hi"[0], b"hi"[1]
     >>> a.send(1, message)
     >>> network.step()
-    0 b'hi'
     True
+    >>> peer, message = b.poll(0.0)
+    >>> peer, bytes(message)
+    (0, b'hi')
     """
 
     def __init__(
@@ -131,8 +130,7 @@ class MemoryNetwork:
                 return False
             (at, _, _), (source, target) = min(due, key=lambda entry: entry[0][:2])
             self._now = max(self._now, at)
-            item = self._pop(source, target)
-        self._deliver(source, target, item)
+            self._transports[target]._keep(source, self._pop(source, target))
         return True
 
     def settle(self, max_steps: int = 1_000_000) -> int:
@@ -150,11 +148,7 @@ class MemoryNetwork:
         return sorted(j for i, j in self._open if i == rank)
 
     def _can_deliver(self, source: int, target: int) -> bool:
-        return (
-            bool(self._wires[source, target].items)
-            and self._transports[target]._callbacks is not None
-            and not self._silent & {source, target}
-        )
+        return bool(self._wires[source, target].items) and not self._silent & {source, target}
 
     def _send(self, source: int, target: int, message: Buffer) -> None:
         """Put a copy on the wire. Raises LinkClosed, LinkBackedUp. Called without the lock."""
@@ -204,7 +198,7 @@ class MemoryNetwork:
         self._changed.notify_all()
 
     def _drain(self, rank: int, drain_s: float) -> None:
-        """Wait until the peers have all of `rank`, and `rank` has all of those that drain too."""
+        """Wait until the peers have all of `rank`; those that drain too want nothing more."""
         peers = self._peers(rank)
         self._transports[rank]._draining = True
         for peer in peers:
@@ -213,11 +207,11 @@ class MemoryNetwork:
 
         def drained() -> bool:
             return not any(
-                self._wires[rank, peer].items
-                or (self._transports[peer]._draining and self._wires[peer, rank].items)
+                self._wires[rank, peer].items and not self._transports[peer]._draining
                 for peer in peers
             )
 
+        self._changed.notify_all()
         self._changed.wait_for(drained, drain_s)
 
     def _clear(self, rank: int, peer: int) -> None:
@@ -239,40 +233,26 @@ class MemoryNetwork:
         self._changed.notify_all()
         return item
 
-    def _deliver(self, source: int, target: int, item: Buffer | str) -> None:
-        """Call back. Called without the lock."""
-        receiver = self._transports[target]
-        if receiver._callbacks is None:
-            return
-        on_message, on_lost = receiver._callbacks
-        if not isinstance(item, str):
-            on_message(source, item)
-        elif not receiver._draining:
-            on_lost(source, item)
-
-    def _run_wire(self, source: int, target: int) -> None:
-        """The thread that delivers to one end of one link, until that end is closed."""
-        wire = self._wires[source, target]
-        while True:
-            with self._changed:
-                while not self._can_deliver(source, target) or wire.items[0][0] > self.now:
-                    if (target, source) not in self._open:
-                        return
-                    ready = self._can_deliver(source, target)
-                    self._changed.wait(wire.items[0][0] - self.now if ready else None)
-                item = self._pop(source, target)
-            try:
-                self._deliver(source, target, item)
-            except Exception as error:
-                _log.exception("a callback of node %d raised; its link is closed", source)
-                with self._changed:
-                    if (target, source) not in self._open:
-                        return
-                    self._hang_up(target, source, "closed by the peer", lose=True)
-                item = f"on_message raised {error!r}"
-                self._deliver(source, target, item)
-            if isinstance(item, str):
+    def _poll(self, target: int, timeout_s: float | None) -> None:
+        """Threaded: wait until something is due for `target`, or its poll shall end; then keep
+        that.
+        """
+        node = self._transports[target]
+        give_up = None if timeout_s is None else time.monotonic() + timeout_s
+        while not (node._arrived or node._woken or node._closed):
+            due = [
+                (wire.items[0][:2], end)
+                for end, wire in self._wires.items()
+                if end[1] == target and self._can_deliver(*end)
+            ]
+            first = min(due, default=None)
+            if first is not None and first[0][0] <= self.now:
+                node._keep(first[1][0], self._pop(*first[1]))
                 return
+            ends = [at for at in (first and first[0][0], give_up) if at is not None]
+            if give_up is not None and give_up <= self.now:
+                return
+            self._changed.wait(min(ends) - self.now if ends else None)
 
 
 class MemoryTransport:
@@ -284,8 +264,8 @@ class MemoryTransport:
         self._pool = BufferPool()
         self._draining = False
         self._closed = False
-        self._callbacks: tuple[OnMessage, OnLost] | None = None
-        self._threads: list[threading.Thread] = []
+        self._woken = False
+        self._arrived: deque[Arrived | Lost] = deque()
 
     @property
     def peers(self) -> frozenset[int]:
@@ -293,24 +273,27 @@ class MemoryTransport:
         with self._network._changed:
             return frozenset(() if self._draining else self._network._peers(self.rank))
 
-    def start(self, on_message: OnMessage, on_lost: OnLost) -> None:
-        """Begin to deliver: see Transport."""
-        network = self._network
-        with network._changed:
-            self._callbacks = (on_message, on_lost)
-            if network.threaded and not self._closed:
-                self._threads = [
-                    threading.Thread(
-                        target=network._run_wire,
-                        args=(peer, self.rank),
-                        name=f"memory-{peer}-{self.rank}",
-                        daemon=True,
-                    )
-                    for peer in network._peers(self.rank)
-                ]
-            network._changed.notify_all()
-        for thread in self._threads:
-            thread.start()
+    def poll(self, timeout_s: float | None) -> Arrived | Lost | None:
+        """The next thing that happened: see Transport. Stepped, what steps brought; no waiting."""
+        with self._network._changed:
+            if self._network.threaded:
+                self._network._poll(self.rank, timeout_s)
+            if self._closed:
+                raise LinkClosed(f"the transport of node {self.rank} is closed; make a new one")
+            self._woken = False
+            return self._arrived.popleft() if self._arrived else None
+
+    def wake(self) -> None:
+        """End a `poll`: see Transport."""
+        with self._network._changed:
+            self._woken = True
+            self._network._changed.notify_all()
+
+    def _keep(self, source: int, item: Buffer | str) -> None:
+        if not isinstance(item, str):
+            self._arrived.append(Arrived(source, item))
+        elif not self._draining:
+            self._arrived.append(Lost(source, item))
 
     def send(self, peer: int, message: Buffer) -> None:
         """Queue one message: see Transport."""
@@ -341,6 +324,3 @@ class MemoryTransport:
                 keep = drain_s > 0 and not network.threaded
                 for peer in network._peers(self.rank):
                     network._hang_up(self.rank, peer, "closed by the peer", lose=not keep)
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join()

@@ -6,8 +6,7 @@ promised here is what `swarmsgd.testing.check_transport` checks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,36 +14,50 @@ import numpy.typing as npt
 from swarmsgd.errors import PeerError
 
 Buffer = npt.NDArray[np.uint8]
-OnMessage = Callable[[int, Buffer], None]
-OnLost = Callable[[int, str], None]
 
 
 class LinkBackedUp(PeerError):
     """A peer takes nothing in and its queue is full: the message was not queued, the link stays."""
 
 
+class Arrived(NamedTuple):
+    """A message came in. The buffer belongs to who polled; `give` it back when done."""
+
+    peer: int
+    message: Buffer
+
+
+class Lost(NamedTuple):
+    """A link broke, for any reason but our own `drop` or `close`."""
+
+    peer: int
+    reason: str
+
+
 class Transport(Protocol):
     """Ordered byte messages over one link per neighbour.
 
-    The two callbacks run on threads of the transport. They may call `send`, `take`, `give` and
-    `drop`, and should return soon. One that raises is a bug: it is logged and costs the link.
+    One thread at a time may call it, but for `peers`, `take`, `give` and `wake`, which any thread
+    may, and `close`, which ends another thread's `poll`.
     """
 
     @property
     def peers(self) -> frozenset[int]:
-        """The neighbours whose link is open now."""
+        """Those whose link is open now."""
         ...
 
-    def start(self, on_message: OnMessage, on_lost: OnLost) -> None:
-        """Begin to deliver; what arrived earlier was kept.
+    def poll(self, timeout_s: float | None) -> Arrived | Lost | None:
+        """The next thing that happened; None after `timeout_s` (None: for ever) or a `wake`.
 
-        `on_message(peer, message)` is called once a message, in the order the peer sent them, never
-        twice at once for one peer; while it blocks, only that peer's link is not read. The buffer
-        belongs to the callee, who hands it back with `give` when done. `on_lost(peer, reason)` is
-        called exactly once for a link that breaks for any reason other than our own `drop` or
-        `close`, after the last `on_message` of that peer. A process that dies is lost within
-        milliseconds; one that hangs, or whose machine vanishes, is merely silent.
+        The messages of a peer come in the order it sent them. A link that breaks is told of once,
+        after the last message of that peer. A process that dies is lost within milliseconds; one
+        that hangs is merely silent. What nobody polls for waits, and holds back who sends it.
+        Raises LinkClosed when the transport is closed.
         """
+        ...
+
+    def wake(self) -> None:
+        """End the `poll` that waits, or else the next one."""
         ...
 
     def send(self, peer: int, message: Buffer) -> None:
@@ -70,16 +83,13 @@ class Transport(Protocol):
     def drop(self, peer: int) -> None:
         """Close the link to one peer at once; what was queued for it is lost. No-op if it is
         closed.
-
-        Does not wait for the callbacks: the message of that peer that is being delivered may still
-        be when this returns, but no other will.
         """
         ...
 
     def close(self, drain_s: float = 0.0) -> None:
-        """Close all links, first waiting up to `drain_s` for queued messages to be sent.
+        """Close all links, first waiting up to `drain_s` until the peers have what was queued for
+        them. What comes in meanwhile is not told.
 
-        After it returns no thread or descriptor of the transport is left. It waits for callbacks
-        that are running, so the caller must hold no lock that they want. May be called twice.
+        After it returns no thread or descriptor of the transport is left. May be called twice.
         """
         ...

@@ -1,4 +1,4 @@
-"""What Gloo does not say of its sockets: which address to use, who listens, what a fork inherits.
+"""What Gloo does not say of its sockets: who listens, who is connected.
 
 Finding the sockets of this process works on Linux; elsewhere there is nothing to find, and the
 guards built on it are off.
@@ -7,7 +7,6 @@ guards built on it are off.
 from __future__ import annotations
 
 import ctypes
-import ipaddress
 import os
 import socket
 import stat
@@ -17,8 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from swarmsgd.errors import ConfigError
-
 _T = TypeVar("_T")
 SocketAddress = tuple[str, int]
 """Numeric address and port."""
@@ -26,55 +23,6 @@ SocketAddress = tuple[str, int]
 _OPEN_FILES = Path("/proc/self/fd")
 _SO_ATTACH_FILTER = 26
 _SO_DETACH_FILTER = 27
-_OFF_THIS_MACHINE = "192.0.2.1"  # reserved for documentation (RFC 5737): routed, never reached
-
-
-def route_address(host: str, port: int) -> str:
-    """The address of this machine's interface that routes to `host`: where others can reach us.
-
-    Nothing is sent. A loopback host gives a loopback address, with one exception: a host *name*
-    that only this machine's own files map to loopback (as Debian does with its own name) means
-    nothing to the other machines, so the address of the default route is taken, if there is one.
-    Raises ConfigError.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot resolve {host!r}: {error.strerror or error}. Pass the address of the machine "
-            "that hosts the store as MASTER_ADDR"
-        ) from None
-    found.sort(key=lambda entry: entry[0] != socket.AF_INET)  # all nodes must choose one family
-    address = next((a for entry in found if (a := _source(entry[0], entry[4]))), None)
-    if address is None:
-        raise ConfigError(
-            f"no interface of this machine routes to {host}:{port}. Check the network, or pass "
-            "an address that this machine can reach as MASTER_ADDR"
-        )
-    if _is_loopback(address) and not _means_this_machine(host):
-        return _source(socket.AF_INET, (_OFF_THIS_MACHINE, 9)) or address
-    return address
-
-
-def _source(family: int, remote: tuple[object, ...]) -> str | None:
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect(remote)
-            return probe.getsockname()[0]
-    except OSError:
-        return None
-
-
-def _is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address).is_loopback
-
-
-def _means_this_machine(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return host.startswith("localhost")
-    return True
 
 
 def watch_listener(make: Callable[[], _T]) -> tuple[_T, int | None, SocketAddress]:

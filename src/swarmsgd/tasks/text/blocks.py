@@ -2,8 +2,8 @@
 each part and not behind it (Xiong et al. 2020, arXiv 2002.04745).
 
 Shapes: B sentences, T positions, D the width of the model, V pieces in the vocabulary. Nothing here
-draws from a global generator: weights come from the seed given to `filled`, and dropout from the
-generator that each forward pass is handed (None: no dropout).
+draws from a global generator: weights come from the seed given to `with_weights`, and dropout from
+the generator that each forward pass is handed (None: no dropout).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KeysValues = tuple[Tensor, Tensor]
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def filled(build: Callable[[], Model], seed: int) -> Model:
+def with_weights(build: Callable[[], Model], seed: int) -> Model:
     """The model that `build` makes, on the CPU, its weights a function of `seed` alone.
 
     Matrices and embeddings are normal with variance 1 / (columns), biases zero, norms ones and
@@ -44,7 +44,7 @@ def filled(build: Callable[[], Model], seed: int) -> Model:
             case nn.LayerNorm():
                 module.reset_parameters()  # ones and zeros; draws nothing
             case _ if any(True for _ in module.parameters(recurse=False)):
-                raise TypeError(f"filled does not know how to fill a {type(module).__name__}")
+                raise TypeError(f"with_weights does not know how to fill a {type(module).__name__}")
     return model
 
 

@@ -18,7 +18,7 @@ from swarmsgd.errors import DataError
 from swarmsgd.tasks.apt import unpack_package
 from swarmsgd.tasks.base import Notify
 from swarmsgd.tasks.lookup import DATA_VARIABLE, Source, cache_folder, fetch_into, given_folder
-from swarmsgd.tasks.text.documents import SUFFIXES, Document, read_documents
+from swarmsgd.tasks.text.documents import TEXT_SUFFIXES, Document, read_documents
 from swarmsgd.tasks.text.sword import read_books
 
 _SYSTEM = Path("/")
@@ -79,7 +79,7 @@ def _fetch_python_docs(work: Path, own_lists: bool, notify: Notify) -> Path:
     return _fetch(package)(work.with_name("apt-of-version"), own_lists, notify)
 
 
-CORPORA = {
+TEXTS = {
     "web": Corpus(
         "sword-text-web",
         _convert_web,
@@ -100,11 +100,11 @@ def load_corpus(
     name: str, data: Path | None, notify: Notify, sources: Sequence[Source] | None = None
 ) -> list[Document]:
     """The documents of a corpus, fetched if need be."""
-    corpus = one_of("corpus", name, CORPORA)
+    corpus = one_of("corpus", name, TEXTS)
     cached = cache_folder() / name
     moves = [
         f"on Debian or Ubuntu: apt install {corpus.package}",
-        f"put text files ({', '.join(SUFFIXES)}) of it into {cached}",
+        f"put text files ({', '.join(TEXT_SUFFIXES)}) of it into {cached}",
         f"name a folder that has them in a folder {name!r} by --data or {DATA_VARIABLE}",
         "train on a text of your own by --text",
     ]

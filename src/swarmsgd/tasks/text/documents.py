@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from swarmsgd.errors import DataError
 
-SUFFIXES = (".txt", ".md", ".rst", ".text")
+TEXT_SUFFIXES = (".txt", ".md", ".rst", ".text")
 """Of the files that are read in a folder and those below it."""
 
 _CHUNK = 1 << 20
@@ -39,7 +39,7 @@ def read_documents(path: Path) -> list[Document]:
         # By the parts of the name, so that the files of a folder are neighbours.
         found = sorted(p.relative_to(path).parts for p in path.rglob("*") if _is_text(p))
         if not found:
-            raise DataError(f"{path} has no file that ends in {', '.join(SUFFIXES)}")
+            raise DataError(f"{path} has no file that ends in {', '.join(TEXT_SUFFIXES)}")
         documents = [_read(path.joinpath(*parts), "/".join(parts)) for parts in found]
     else:
         raise DataError(f"there is no text at {path}; name a UTF-8 text file or a folder of them")
@@ -50,7 +50,7 @@ def read_documents(path: Path) -> list[Document]:
 
 
 def _is_text(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+    return path.suffix.lower() in TEXT_SUFFIXES and path.is_file()
 
 
 def _read(path: Path, name: str) -> Document:

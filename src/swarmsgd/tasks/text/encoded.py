@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from swarmsgd.errors import DataError
 from swarmsgd.tasks.base import Notify
 from swarmsgd.tasks.lookup import cache_folder, install
-from swarmsgd.tasks.text.parallel import Files, Pair, Splits, read_pairs
+from swarmsgd.tasks.text.parallel import Files, LinePair, Splits, read_pairs
 from swarmsgd.tasks.text.pieces import learn, processor
 
 VOCABULARY_FILE = "pieces.model"
@@ -39,7 +39,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Encoding:
     """What becomes of the text."""
 
     vocabulary: int
@@ -77,13 +77,13 @@ class Bitext(NamedTuple):
     target: Sentences
 
 
-def encoded(splits: Splits, recipe: Recipe, notify: Notify) -> Path:
+def encoded(splits: Splits, encoding: Encoding, notify: Notify) -> Path:
     """The folder of the corpus; made now if it is not in the cache. Raises DataError for a file
     that cannot be used, ConfigError for a vocabulary that does not fit the text.
     """
-    folder = cache_folder() / "text" / _digest(splits, recipe)
+    folder = cache_folder() / "text" / _digest(splits, encoding)
     if not folder.exists():
-        install(folder, lambda path: _build(path, splits, recipe, notify))
+        install(folder, lambda path: _build(path, splits, encoding, notify))
     return folder
 
 
@@ -97,7 +97,7 @@ def references(folder: Path, split: str) -> list[str]:
     return (folder / f"{split}.txt").read_text(encoding="utf-8").split("\n")[:-1]
 
 
-def _digest(splits: Splits, recipe: Recipe) -> str:
+def _digest(splits: Splits, encoding: Encoding) -> str:
     files = [(split, path) for split, pair in sorted(splits.items()) for path in pair]
     try:
         stats = [(path, path.stat()) for _, path in files]
@@ -105,40 +105,40 @@ def _digest(splits: Splits, recipe: Recipe) -> str:
         raise DataError(f"there is no file {error.filename}: check the path") from None
     content = [
         _FORMAT,
-        vars(recipe),
+        vars(encoding),
         [split for split, _ in files],
         [[str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in stats],
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def _build(folder: Path, splits: Splits, recipe: Recipe, notify: Notify) -> None:
+def _build(folder: Path, splits: Splits, encoding: Encoding, notify: Notify) -> None:
     folder.mkdir()
-    train = _Training(splits["train"], recipe)
+    train = _Training(splits["train"], encoding)
     count = sum(1 for _ in train.pairs())  # whatever is wrong with the files shows now
     if not count:
         raise DataError(f"there is no pair to train on in {splits['train'].source}: {train.said()}")
     for split in splits.keys() - {"train"}:
-        _write_references(folder / f"{split}.txt", _scored(split, splits[split], recipe))
-    notify(f"learning {recipe.vocabulary:,} pieces from {count:,} pairs, once; then it is cached")
+        _write_references(folder / f"{split}.txt", _scored(split, splits[split], encoding))
+    notify(f"learning {encoding.vocabulary:,} pieces from {count:,} pairs, once; then it is cached")
     every = -(-count // LEARN_FROM)
     sample = islice(train.pairs(), 0, None, every)
-    model = learn((text for pair in sample for text in pair[1:]), recipe.vocabulary)
+    model = learn((text for pair in sample for text in pair[1:]), encoding.vocabulary)
     (folder / VOCABULARY_FILE).write_bytes(model)
-    encoder = _Encoder(model, recipe.max_pieces)
+    encoder = _Encoder(model, encoding.max_pieces)
     left_out = encoder.write(folder / "train", train.pairs(), leave_out=True)
     if left_out == count:
         raise DataError(
-            f"all {count:,} pairs to train on have more than {recipe.max_pieces} pieces: "
+            f"all {count:,} pairs to train on have more than {encoding.max_pieces} pieces: "
             "raise max_pieces"
         )
     if why := train.said(left_out):
         notify(f"{count - left_out:,} pairs to train on; left out: {why}")
     for split in splits.keys() - {"train"}:
-        pairs = _scored(split, splits[split], recipe)
+        pairs = _scored(split, splits[split], encoding)
         if cut := encoder.write(folder / split, pairs, leave_out=False):
             notify(
-                f"{split}: {cut:,} pairs are longer than {recipe.max_pieces} pieces; they are "
+                f"{split}: {cut:,} pairs are longer than {encoding.max_pieces} pieces; they are "
                 "translated and scored up to there"
             )
 
@@ -146,20 +146,20 @@ def _build(folder: Path, splits: Splits, recipe: Recipe, notify: Notify) -> None
 class _Training:
     """The pairs to train on, and how many are not."""
 
-    def __init__(self, files: Files, recipe: Recipe) -> None:
-        self.files, self.recipe = files, recipe
+    def __init__(self, files: Files, encoding: Encoding) -> None:
+        self.files, self.encoding = files, encoding
         self.empty = self.wordy = 0
 
-    def pairs(self) -> Iterator[Pair]:
+    def pairs(self) -> Iterator[LinePair]:
         kept = self._kept()
-        return islice(kept, self.recipe.pairs) if self.recipe.pairs else kept
+        return islice(kept, self.encoding.pairs) if self.encoding.pairs else kept
 
-    def _kept(self) -> Iterator[Pair]:
+    def _kept(self) -> Iterator[LinePair]:
         self.empty = self.wordy = 0
         for pair in read_pairs(self.files):
             if not (pair.source and pair.target):
                 self.empty += 1
-            elif self.recipe.max_words and pair.words > self.recipe.max_words:
+            elif self.encoding.max_words and pair.words > self.encoding.max_words:
                 self.wordy += 1
             else:
                 yield pair
@@ -168,13 +168,13 @@ class _Training:
         """What was left out of the last `pairs`, and why."""
         reasons = [
             (self.empty, "with an empty line"),
-            (self.wordy, f"of more than {self.recipe.max_words} words"),
-            (too_long, f"of more than {self.recipe.max_pieces} pieces"),
+            (self.wordy, f"of more than {self.encoding.max_words} words"),
+            (too_long, f"of more than {self.encoding.max_pieces} pieces"),
         ]
         return ", ".join(f"{count:,} {why}" for count, why in reasons if count)
 
 
-def _scored(split: str, files: Files, recipe: Recipe) -> Iterator[Pair]:
+def _scored(split: str, files: Files, encoding: Encoding) -> Iterator[LinePair]:
     """The pairs of a split that is scored. An empty line among them is refused: it would change
     the score unseen.
     """
@@ -186,14 +186,14 @@ def _scored(split: str, files: Files, recipe: Recipe) -> Iterator[Pair]:
                     f"line {pair.line:,} of {path} is empty, and {split} pairs are all scored: "
                     "remove the line from both files"
                 )
-        if not recipe.max_words or pair.words <= recipe.max_words:
+        if not encoding.max_words or pair.words <= encoding.max_words:
             none = False
             yield pair
     if none:
         raise DataError(f"there is no {split} pair in {files.source} that max_words lets pass")
 
 
-def _write_references(path: Path, pairs: Iterator[Pair]) -> None:
+def _write_references(path: Path, pairs: Iterator[LinePair]) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{pair.target}\n" for pair in pairs)
 
@@ -203,7 +203,7 @@ class _Encoder:
         self.processor = processor(model)
         self.max_pieces = max_pieces
 
-    def write(self, stem: Path, pairs: Iterator[Pair], *, leave_out: bool) -> int:
+    def write(self, stem: Path, pairs: Iterator[LinePair], *, leave_out: bool) -> int:
         """Encode pairs into files; how many were longer than the limit, which are left out or cut
         to it.
         """

@@ -11,18 +11,18 @@ from torch import Generator, Tensor, nn
 from swarmsgd.tasks.text.blocks import Block, Embedder, linear_cross_entropy
 
 
-class Size(NamedTuple):
+class GptSize(NamedTuple):
     layers: int
     width: int
     heads: int
     help: str
 
 
-SIZES: Mapping[str, Size] = {
-    "tiny": Size(2, 64, 2, "2 layers of 64, 0.12 M parameters on bytes"),
-    "small": Size(4, 128, 4, "4 layers of 128, 0.83 M parameters"),
-    "base": Size(6, 384, 6, "6 layers of 384, 11 M parameters; hours on a CPU"),
-    "large": Size(12, 768, 12, "12 layers of 768, as GPT-2's smallest, 85 M parameters; for a GPU"),
+GPT_SIZES: Mapping[str, GptSize] = {
+    "tiny": GptSize(2, 64, 2, "2 layers of 64, 0.12 M parameters on bytes"),
+    "small": GptSize(4, 128, 4, "4 layers of 128, 0.83 M parameters"),
+    "base": GptSize(6, 384, 6, "6 layers of 384, 11 M parameters; hours on a CPU"),
+    "large": GptSize(12, 768, 12, "12 layers of 768, GPT-2's smallest, 85 M parameters; for a GPU"),
 }
 """Name -> how large the model is, a line of help."""
 
@@ -30,7 +30,7 @@ SIZES: Mapping[str, Size] = {
 class Gpt(nn.Module):
     """Causal blocks between an embedding and the same matrix as the output."""
 
-    def __init__(self, vocabulary: int, size: Size, *, dropout: float) -> None:
+    def __init__(self, vocabulary: int, size: GptSize, *, dropout: float) -> None:
         super().__init__()
         self.embedder = Embedder(vocabulary, size.width, positions=0, dropout=dropout)
         self.blocks = nn.ModuleList(

@@ -27,11 +27,11 @@ from swarmsgd.tasks.base import (
 )
 from swarmsgd.tasks.partition import PARTITIONS, Grouped, parse_partition
 from swarmsgd.tasks.stream import index_batches, node_generator
-from swarmsgd.tasks.text.blocks import dropout_generator, filled
-from swarmsgd.tasks.text.corpora import CORPORA, load_corpus
+from swarmsgd.tasks.text.blocks import dropout_generator, with_weights
+from swarmsgd.tasks.text.corpora import TEXTS, load_corpus
 from swarmsgd.tasks.text.documents import read_documents
-from swarmsgd.tasks.text.gpt import SIZES, Gpt
-from swarmsgd.tasks.text.windows import BYTES, Text, cut
+from swarmsgd.tasks.text.gpt import GPT_SIZES, Gpt
+from swarmsgd.tasks.text.windows import BYTE_VALUES, Text, cut
 
 _SCORE_BYTES = 1 << 14
 _TRAIN_SCORE_BYTES = 1 << 16
@@ -43,13 +43,13 @@ _LARGEST_EXP = 700.0
 class LanguageOptions:
     """Settings of the language task."""
 
-    corpus: str = field(default="web", metadata={"table": CORPORA})
+    corpus: str = field(default="web", metadata={"table": TEXTS})
     """web (the World English Bible) or python-docs; see `text` for one of your own."""
 
     text: Path | None = None
     """A UTF-8 text file, or a folder of them, to train on instead of a corpus."""
 
-    model: str = field(default="small", metadata={"table": SIZES})
+    model: str = field(default="small", metadata={"table": GPT_SIZES})
     """Size of the GPT: tiny, small, base or large."""
 
     context: int = 128
@@ -73,8 +73,8 @@ class LanguageOptions:
     """Seed of the split over nodes and of the order of windows."""
 
     def __post_init__(self) -> None:
-        one_of("corpus", self.corpus, CORPORA)
-        one_of("model", self.model, SIZES)
+        one_of("corpus", self.corpus, TEXTS)
+        one_of("model", self.model, GPT_SIZES)
         if self.text is not None and self.corpus != type(self).corpus:
             raise ConfigError(
                 f"corpus is {self.corpus!r} and text is {str(self.text)!r}: leave one of them out"
@@ -143,9 +143,9 @@ class LanguageTask:
         options = self.options
 
         def build() -> Gpt:
-            return Gpt(BYTES, SIZES[options.model], dropout=options.dropout)
+            return Gpt(BYTE_VALUES, GPT_SIZES[options.model], dropout=options.dropout)
 
-        return filled(build, seed)
+        return with_weights(build, seed)
 
     def batches(self, node: int) -> Iterator[Batch]:
         check_node(node, self.num_nodes)

@@ -23,7 +23,7 @@ class Files(NamedTuple):
     target: Path
 
 
-class Pair(NamedTuple):
+class LinePair(NamedTuple):
     """A sentence and its translation, without space around them; `line` counts from 1."""
 
     line: int
@@ -82,7 +82,7 @@ CORPORA = {
 """Name -> how its files are found, and a line of help."""
 
 
-def read_pairs(files: Files) -> Iterator[Pair]:
+def read_pairs(files: Files) -> Iterator[LinePair]:
     """All pairs, in order. Raises DataError for a file that is missing, broken or not UTF-8, and at
     the end of the shorter file if one is longer.
     """
@@ -92,7 +92,7 @@ def read_pairs(files: Files) -> Iterator[Pair]:
             longer, extra = (files.source, source) if target is None else (files.target, target)
             more = 1 + sum(1 for _ in both)
             raise _unequal(files, longer, number - 1, more, str(extra))
-        yield Pair(number, source, target)
+        yield LinePair(number, source, target)
 
 
 def _unequal(files: Files, longer: Path, common: int, more: int, extra: str) -> DataError:

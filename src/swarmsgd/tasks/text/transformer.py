@@ -16,8 +16,8 @@ from swarmsgd.tasks.text.blocks import (
     Cache,
     Embedder,
     KeysValues,
-    filled,
     linear_cross_entropy,
+    with_weights,
 )
 from swarmsgd.tasks.text.pieces import PAD
 
@@ -139,4 +139,4 @@ def make_translator(
     """A model of a size of `SIZES`, its weights a function of `seed`; no `dropout`: the size's."""
     shape = SIZES[size]
     share = shape.dropout if dropout is None else dropout
-    return filled(lambda: Translator(vocabulary, shape, dropout=share), seed)
+    return with_weights(lambda: Translator(vocabulary, shape, dropout=share), seed)

@@ -33,7 +33,7 @@ from swarmsgd.tasks.text.decode import translate
 from swarmsgd.tasks.text.encoded import (
     VOCABULARY_FILE,
     Bitext,
-    Recipe,
+    Encoding,
     bitext,
     encoded,
     references,
@@ -188,13 +188,13 @@ class TranslationTask:
         _sacrebleu()
         self.options = options
         self.num_nodes = num_nodes
-        recipe = Recipe(
+        encoding = Encoding(
             vocabulary=options.vocabulary,
             max_pieces=options.max_pieces,
             max_words=options.max_words,
             pairs=options.pairs,
         )
-        folder = encoded(options.splits(), recipe, notify)
+        folder = encoded(options.splits(), encoding, notify)
         self.vocabulary = (folder / VOCABULARY_FILE).read_bytes()
         self.train: Bitext = bitext(folder, "train")
         self.scored: Bitext = bitext(folder, options.scored)

@@ -25,11 +25,11 @@ TEST_BYTES = 1 << 16
 all: scores within a percent need no more, and are taken often.
 """
 GROUPS = 10
-BYTES = 256
+BYTE_VALUES = 256
 """Tokens that there are."""
 _LINE_END = 10
 
-Bytes = NDArray[np.uint8]
+Text8 = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,8 @@ class Text:
     in `train` each document begins.
     """
 
-    train: Bytes
-    test: Bytes
+    train: Text8
+    test: Text8
     starts: NDArray[np.int64]
 
     def windows(self, context: int) -> int:

@@ -27,12 +27,12 @@ Cut = Callable[["Image.Image", int], "Image.Image"]
 """An RGB image and the size wanted -> that many pixels a side."""
 
 AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
-TRIES = 10
+CUTS_TRIED = 10
 MARGIN = 256 / 224
 """A test image is scaled to this many times the size wanted before its centre is cut out."""
 
 
-def decode(path: Path, size: int, cut: Cut) -> Tensor:
+def read_cut(path: Path, size: int, cut: Cut) -> Tensor:
     """The image as uint8 ``[3, size, size]``. Raises DataError, which names the file."""
     from PIL import Image
 
@@ -72,7 +72,7 @@ def random_box(width: int, height: int, rng: np.random.Generator) -> Box:
     box in the middle that has such an aspect.
     """
     low, high = map(math.log, ASPECT)
-    for _ in range(TRIES):
+    for _ in range(CUTS_TRIED):
         area = width * height * rng.uniform(*AREA)
         aspect = math.exp(rng.uniform(low, high))
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))

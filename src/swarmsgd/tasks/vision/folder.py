@@ -23,7 +23,7 @@ SCORE_PIXELS = 1 << 22
 """In a batch that is scored."""
 
 
-def folder_of(dataset: str) -> Path | None:
+def images_folder(dataset: str) -> Path | None:
     """The path of ``folder:PATH``; None for another data set. Raises ConfigError without a path."""
     name, _, path = dataset.partition(":")
     if name != FOLDER:

@@ -14,7 +14,7 @@ from swarmsgd.checks import closest
 from swarmsgd.errors import DataError
 
 TRAIN, TESTS = "train", ("val", "test")
-SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 )
 
@@ -93,9 +93,9 @@ def _images(folder: Path) -> list[bytes]:
     if not names:
         raise DataError(f"{folder} is empty; put the images of the class there, or take it away")
     for name in names:
-        if Path(name).suffix.lower() not in SUFFIXES:
+        if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
             raise DataError(
                 f"{folder / name} is no image by its name; take it away "
-                f"(wanted {', '.join(sorted(SUFFIXES))})"
+                f"(wanted {', '.join(sorted(IMAGE_SUFFIXES))})"
             )
     return [os.fsencode(name) for name in names]

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from swarmsgd.errors import DataError
 from swarmsgd.seeds import stream
-from swarmsgd.tasks.vision.crops import centre_cut, decode, random_cut
+from swarmsgd.tasks.vision.crops import centre_cut, random_cut, read_cut
 from swarmsgd.tasks.vision.listing import Listing
 
 Key = tuple[int, int]
@@ -45,7 +45,7 @@ class Samples(Dataset[Sample]):
         if self.training is not None:
             cut = random_cut(stream("crops", *self.training, position))
         try:
-            image = decode(self.listing.path(row), self.size, cut)
+            image = read_cut(self.listing.path(row), self.size, cut)
         except DataError as error:
             return error
         return image, int(self.listing.labels[row])

@@ -24,7 +24,7 @@ from swarmsgd.tasks.base import (
 )
 from swarmsgd.tasks.partition import PARTITIONS, parse_partition
 from swarmsgd.tasks.vision.datasets import DATASETS, load_images
-from swarmsgd.tasks.vision.folder import FolderImages, folder_of
+from swarmsgd.tasks.vision.folder import FolderImages, images_folder
 from swarmsgd.tasks.vision.images import Images, Labelled
 from swarmsgd.tasks.vision.models import MODELS, check_model, make_model
 
@@ -65,7 +65,7 @@ class VisionOptions:
     """Seed of the split over nodes and of the order of samples."""
 
     def __post_init__(self) -> None:
-        folder = folder_of(self.dataset)
+        folder = images_folder(self.dataset)
         if folder is None:
             one_of("dataset", self.dataset, DATASETS)
         check_model(self.model)
@@ -89,7 +89,7 @@ class VisionOptions:
 
 
 def _images(options: VisionOptions, notify: Notify) -> Images:
-    folder = folder_of(options.dataset)
+    folder = images_folder(options.dataset)
     if folder is None:
         return load_images(options.dataset, options.data, notify)
     return FolderImages(folder, options.image_size, options.loaders)

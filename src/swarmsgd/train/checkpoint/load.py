@@ -17,12 +17,13 @@ from swarmsgd.errors import ConfigError
 from swarmsgd.train.checkpoint.choice import choose
 from swarmsgd.train.checkpoint.container import Checkpoint
 from swarmsgd.train.checkpoint.folder import Entry, Folder
-from swarmsgd.train.checkpoint.mean import mean_model, mean_optimizer
+from swarmsgd.train.checkpoint.mean import mean_model, mean_optimizers
 from swarmsgd.train.checkpoint.random_states import set_random_states
-from swarmsgd.train.checkpoint.resumed import LOADED, MEAN, OWN, Resumed, first_parameter
+from swarmsgd.train.checkpoint.resumed import LOADED, MEAN, OWN, Resumed
 from swarmsgd.train.checkpoint.save import Stateful, given, tensors_of
 from swarmsgd.train.checkpoint.tree import unpack
-from swarmsgd.train.meet.rendezvous import own_place
+from swarmsgd.train.meet.place import own_place
+from swarmsgd.train.node.fit import optimizers_of
 from swarmsgd.train.node.swarm import JOINED
 
 _log = logging.getLogger("swarmsgd")
@@ -46,10 +47,10 @@ class _Found:
     """All that is to be taken up, read and checked."""
 
     model: dict[str, Any]
-    optimizer: dict[str, Any]
+    optimizers: list[dict[str, Any]]
     source: Checkpoint
     """Of the rest, and for error texts."""
-    optimizer_name: str
+    optimizer_names: list[str]
 
     def part(self, name: str) -> Any:
         return unpack(self.source.about["tree"][name], self.source.tensor)
@@ -58,7 +59,7 @@ class _Found:
 def load(
     path: str | os.PathLike[str],
     model: nn.Module,
-    optimizer: Optimizer,
+    optimizer: Optimizer | Sequence[Optimizer],
     *,
     rank: int | None = None,
     num_nodes: int | None = None,
@@ -88,8 +89,8 @@ def load(
     >>> begun.steps
     0
     """
-    first = first_parameter(optimizer)
-    if any(first_parameter(joined) is first for joined in JOINED):
+    optimizers = optimizers_of(optimizer)
+    if any(each in JOINED for each in optimizers):
         raise ConfigError(
             "load() after join(): the others exchange with this model already. Load first, then "
             "join; join() sees that the model was loaded"
@@ -100,25 +101,26 @@ def load(
     choice = choose(folder, rank, num_nodes, step)
     if choice.own is None and not choice.all:
         _log.warning("node %d: no checkpoint of it in %s: it begins anew", rank, folder.where)
-        LOADED[first] = Resumed(folder.where, choice.era)
+        LOADED[optimizers[-1]] = Resumed(folder.where, choice.era)
         return Loaded()
     with ExitStack() as stack:
         taken = [choice.own] if choice.own else choice.all
         files = [opened(stack, folder, entry) for entry in taken]
         found = _mean(files, rank) if choice.all else _own(files[0])
-        _check(found, model, optimizer, parts)
+        _check(found, model, optimizers, parts)
         states = found.part("parts")
         state = found.part("swarm") if choice.own else {}
         rngs = found.part("random") if choice.own else None
         for name, part in kept.items():
             part.load_state_dict(states[name])
-        optimizer.load_state_dict(found.optimizer)
+        for each, its in zip(optimizers, found.optimizers, strict=True):
+            each.load_state_dict(its)
         model.load_state_dict(found.model)
         if rngs is not None:
             set_random_states(rngs, next(model.parameters()).device)
         steps = found.source.about["steps"]
     start = OWN if choice.own else MEAN
-    LOADED[first] = Resumed(folder.where, choice.era, start, steps, state)
+    LOADED[optimizers[-1]] = Resumed(folder.where, choice.era, start, steps, state)
     return Loaded(steps, (choice.own or choice.all[0]).nodes)
 
 
@@ -130,22 +132,24 @@ def opened(stack: ExitStack, folder: Folder, entry: Entry) -> Checkpoint:
 
 def _own(own: Checkpoint) -> _Found:
     tree = own.about["tree"]
-    model, optimizer = (unpack(tree[name], own.tensor) for name in ("model", "optimizer"))
-    return _Found(model, optimizer, own, own.about["optimizer"])
+    model, optimizers = (unpack(tree[name], own.tensor) for name in ("model", "optimizers"))
+    return _Found(model, optimizers, own, own.about["optimizers"])
 
 
 def _mean(old: Sequence[Checkpoint], rank: int) -> _Found:
     source = old[rank % len(old)]
-    model, optimizer = mean_model(old), mean_optimizer(source, old)
+    model, optimizers = mean_model(old), mean_optimizers(source, old)
     behind = min(old, key=lambda checkpoint: checkpoint.about["steps"])
-    return _Found(model, optimizer, behind, source.about["optimizer"])
+    return _Found(model, optimizers, behind, source.about["optimizers"])
 
 
-def _check(found: _Found, model: nn.Module, optimizer: Optimizer, parts: Mapping[str, Any]) -> None:
+def _check(
+    found: _Found, model: nn.Module, optimizers: Sequence[Optimizer], parts: Mapping[str, Any]
+) -> None:
     """Raise ConfigError unless all of it fits."""
     where = found.source.where
     check_model(where, found.model, model)
-    _check_optimizer(found, optimizer)
+    _check_optimizers(found, optimizers)
     names = set(found.source.about["tree"]["parts"]["map"])
     if names - set(parts) or {n for n, part in parts.items() if part is not None} - names:
         raise ConfigError(
@@ -166,16 +170,22 @@ def check_model(where: str, state: Mapping[str, Any], model: nn.Module) -> None:
         )
 
 
-def _check_optimizer(found: _Found, optimizer: Optimizer) -> None:
-    here, there = optimizer.param_groups, found.optimizer["param_groups"]
-    groups, then = ([len(group["params"]) for group in each] for each in (here, there))
-    # Another kind has other settings; another release of torch, or a scheduler, only adds some.
-    another = here[0].keys() - there[0].keys() and there[0].keys() - here[0].keys()
-    if another or groups != then:
+def _check_optimizers(found: _Found, optimizers: Sequence[Optimizer]) -> None:
+    now = _in_words([type(each).__name__ for each in optimizers], optimizers)
+    then = _in_words(found.optimizer_names, found.optimizers)
+    if now != then:
         raise ConfigError(
-            f"{found.source.where} is of {found.optimizer_name} with groups of {then} parameters, "
-            f"got {type(optimizer).__name__} with groups of {groups}: make the optimizer as it was"
+            f"{found.source.where} is of {then}, got {now}: make the optimizer as it was"
         )
+
+
+def _in_words(names: Sequence[str], optimizers: Sequence[Any]) -> str:
+    """Optimizers, or their state dicts."""
+    all_groups = [o["param_groups"] if isinstance(o, dict) else o.param_groups for o in optimizers]
+    return " and ".join(
+        f"{name} with groups of {[len(group['params']) for group in groups]} parameters"
+        for name, groups in zip(names, all_groups, strict=True)
+    )
 
 
 def _some(words: set[str], none: str = "nothing else", most: int = 3) -> str:

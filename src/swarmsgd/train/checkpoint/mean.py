@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,18 +26,18 @@ def mean_model(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     return unpack(first.about["tree"]["model"], read)
 
 
-def mean_optimizer(source: Checkpoint, checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
-    """The state dict of `source`'s optimizer; state that is exchanged with the model is, like that,
-    the mean of all.
+def mean_optimizers(source: Checkpoint, checkpoints: Sequence[Checkpoint]) -> list[dict[str, Any]]:
+    """The state dicts of `source`'s optimizers; state that is exchanged with the model is, like
+    that, the mean of all.
     """
     states = source.about["exchanged"]
     mean = mean_of([source, *(c for c in checkpoints if c is not source)])
 
     def read(name: str) -> torch.Tensor:
-        exchanged = name.startswith("optimizer/state/") and name.rpartition("/")[2] in states
+        exchanged = re.match(r"optimizers/\d+/state/", name) and name.rpartition("/")[2] in states
         return mean(name) if exchanged else source.tensor(name)
 
-    return unpack(source.about["tree"]["optimizer"], read)
+    return unpack(source.about["tree"]["optimizers"], read)
 
 
 def mean_of(checkpoints: Sequence[Checkpoint]) -> Read:

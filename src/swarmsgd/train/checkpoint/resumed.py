@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, MutableMapping
+import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch.optim import Optimizer
-from torch.utils.weak import WeakIdKeyDictionary
 
 from swarmsgd.core.layout import Layout
 from swarmsgd.core.matching import Machine, Matching
@@ -102,15 +102,8 @@ class Resumed:
                     parts[name].copy_(values)
 
 
-LOADED: MutableMapping[torch.Tensor, Resumed] = WeakIdKeyDictionary()
-"""What was loaded and has not joined yet, by its optimizer's `first_parameter`: that stays the same
-when model and optimizer are wrapped between `load` and `join`.
-"""
-
-
-def first_parameter(optimizer: Optimizer) -> torch.Tensor:
-    """One that stands for all of an optimizer's."""
-    return optimizer.param_groups[0]["params"][0]
+LOADED: weakref.WeakKeyDictionary[Optimizer, Resumed] = weakref.WeakKeyDictionary()
+"""By the optimizer that was loaded, until it joins."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,7 +39,7 @@ class Standing:
     """One node, between two steps, with nothing pending or waited for."""
 
     model: nn.Module
-    optimizer: Optimizer
+    optimizers: Sequence[Optimizer]
     config: SwarmSettings
     rank: int
     num_nodes: int
@@ -88,7 +88,7 @@ def _parcel(node: Standing, parts: Mapping[str, Stateful | None]) -> Parcel:
     tensors: Tensors = {}
     states = {
         "model": node.model.state_dict(),
-        "optimizer": node.optimizer.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in node.optimizers],
         "parts": {name: part.state_dict() for name, part in given(parts).items()},
         "random": random_states(next(node.model.parameters()).device),
         "swarm": dict(node.swarm),
@@ -97,7 +97,7 @@ def _parcel(node: Standing, parts: Mapping[str, Stateful | None]) -> Parcel:
     apart = [n for n, buffer in float_buffers(node.model).items() if not buffer.averaged]
     about = {
         "steps": node.steps,
-        "optimizer": type(node.optimizer).__name__,
+        "optimizers": [type(optimizer).__name__ for optimizer in node.optimizers],
         "not_averaged": apart,
         "exchanged": [name for name, _ in node.config.states()],
         "tree": tree,

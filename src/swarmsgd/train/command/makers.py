@@ -100,11 +100,11 @@ class SwarmNode:
 
     def mean(self) -> MeanModel:
         swarm = self.swarm
-        state, gamma = swarm.mean_model(), swarm.gamma
+        state, gamma = swarm.mean_model(recalibrate=False), swarm.gamma  # the task's data will do
         if self._reports:
             swarm.settle()  # what is reported follows from all of it; nothing more is on its way
             with reporting(self._optimizer):
-                state = swarm.mean_model()
+                state = swarm.mean_model(recalibrate=False)
         return MeanModel(state, 0.0 if gamma is None else gamma, swarm.mean_of)
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from swarmsgd.errors import ConfigError
 from swarmsgd.train.data.walk import Walk
-from swarmsgd.train.meet.rendezvous import own_place
+from swarmsgd.train.meet.place import own_place
 
 
 class NodeSampler(Walk):

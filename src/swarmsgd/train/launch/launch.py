@@ -19,6 +19,7 @@ def launch(
     host_index: int = 0,
     master_addr: str = "127.0.0.1",
     master_port: int = 0,
+    standard_env: bool = True,
     env: Mapping[str, str] | None = None,
     on_line: Callable[[int, str, str], None] | None = None,
     say: Callable[[str], None] | None = None,
@@ -38,6 +39,7 @@ def launch(
         host_index=host_index,
         master_addr=master_addr,
         master_port=master_port,
+        standard_env=standard_env,
         env=env,
     )
     with unhindered():

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 
 from swarmsgd.errors import ConfigError
 from swarmsgd.train.launch import hosts as other_hosts
+from swarmsgd.train.launch import variables
 from swarmsgd.train.launch.processes import (
     Interrupts,
     LauncherEvent,
@@ -52,9 +53,10 @@ class Launcher:
     `hosts`.
 
     Every node gets RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT,
-    TORCHELASTIC_USE_AGENT_STORE (the launcher hosts the store) and, unless set, OMP_NUM_THREADS. A
-    `master_port` of 0 takes a free one. Raises ConfigError, with nothing started, for numbers that
-    make no sense and for an address or port that cannot be had.
+    TORCHELASTIC_USE_AGENT_STORE (the launcher hosts the store) and, unless set, OMP_NUM_THREADS;
+    and the same under our own names (`variables.OWN`), or without `standard_env` under these alone.
+    A `master_port` of 0 takes a free one. Raises ConfigError, with nothing started, for numbers
+    that make no sense and for an address or port that cannot be had.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Launcher:
         host_index: int = 0,
         master_addr: str = "127.0.0.1",
         master_port: int = 0,
+        standard_env: bool = True,
         env: Mapping[str, str] | None = None,
     ) -> None:
         _check_numbers(nodes, hosts, host_index, master_addr, master_port)
@@ -77,6 +80,7 @@ class Launcher:
         self.master_port = master_port
         self.interrupted: int | None = None
         """The signal that ended the run early, if one did."""
+        self._standard_env = standard_env
         self._env = dict(os.environ if env is None else env)
         self._running: dict[int, Process] = {}
         self._ends: list[NodeEnd] = []
@@ -184,18 +188,17 @@ class Launcher:
 
     def _start_node(self, local: int) -> None:
         node = self.host_index * self.nodes + local
+        place = variables.of_node(
+            node, self.hosts * self.nodes, local, self.nodes, self.master_addr, self.master_port
+        )
         env = {
             "OMP_NUM_THREADS": str(max(1, _cores() // self.nodes)),
             **self._env,
-            "RANK": str(node),
-            "WORLD_SIZE": str(self.hosts * self.nodes),
-            "LOCAL_RANK": str(local),
-            "LOCAL_WORLD_SIZE": str(self.nodes),
-            "MASTER_ADDR": self.master_addr,
-            "MASTER_PORT": str(self.master_port),
-            "TORCHELASTIC_USE_AGENT_STORE": "True",
+            **place,
             "PYTHONUNBUFFERED": "1",
         }
+        if not self._standard_env:
+            env = {name: value for name, value in env.items() if name not in variables.OWN}
         try:
             process = Process(node, self.argv, env)
         except OSError as error:

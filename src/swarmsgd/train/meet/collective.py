@@ -18,7 +18,7 @@ from torch.distributed import ProcessGroup
 
 from swarmsgd.errors import ModelError, PeerError
 from swarmsgd.train.meet.rendezvous import Rendezvous
-from swarmsgd.transport.gloo import open_group
+from swarmsgd.transport.group import open_group
 
 BEAT_S = 1.0
 LOST_S = 5.0

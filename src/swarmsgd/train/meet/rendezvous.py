@@ -1,5 +1,4 @@
-"""Where the nodes of a run meet: the place of this node, the store, and the check that all run the
-same thing.
+"""Where the nodes of a run meet: the store, and the check that all run the same thing.
 
 The store is a tracker, not a server: nodes that have their links train on without it.
 """
@@ -7,99 +6,33 @@ The store is a tracker, not a server: nodes that have their links train on witho
 from __future__ import annotations
 
 import json
-import os
+import logging
 import socket
+import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from torch.distributed import DistError, TCPStore
 
 from swarmsgd.core.messages import explain_difference
 from swarmsgd.errors import ConfigError, PeerError
 from swarmsgd.train.launch.hosts import DIED
-from swarmsgd.transport.gloo import route_address
+from swarmsgd.train.meet.place import Place
+from swarmsgd.transport.addresses import route_address
 
-STANDARD_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_log = logging.getLogger("swarmsgd")
+
 _STORE_CALL_S = 60.0
+_SAY_AFTER_S = 3.0
+"""A wait for the store that is longer is said."""
 
+T = TypeVar("T")
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Which node this is, and where the store is."""
-
-    rank: int
-    num_nodes: int
-    host: str
-    port: int
-    hosted: bool
-    """Whether somebody else (a launcher, torchrun's agent) hosts the store; else node 0 does."""
-    run_name: str = "run"
-    """Keeps runs apart that share one store."""
-
-    @classmethod
-    def find(
-        cls,
-        environment: Mapping[str, str],
-        *,
-        rank: int | None = None,
-        num_nodes: int | None = None,
-        master_addr: str | None = None,
-        master_port: int | None = None,
-    ) -> Place | None:
-        """From the arguments, else the standard variables; None if neither say anything: one node.
-
-        Raises ConfigError for a part that is missing or makes no sense.
-        """
-        given = (rank, num_nodes, master_addr, master_port)
-        values: dict[str, str] = {}
-        for name, value in zip(STANDARD_VARIABLES, given, strict=True):
-            text = environment.get(name) if value is None else str(value)
-            if text is not None:
-                values[name] = text
-        if "RANK" not in values and "WORLD_SIZE" not in values:
-            return None
-        if values.get("WORLD_SIZE") == "1" and "MASTER_ADDR" not in values:
-            return None
-        missing = [name for name in STANDARD_VARIABLES if name not in values]
-        if missing:
-            raise ConfigError(
-                f"{', '.join(missing)} not set, but {', '.join(values)} is: pass rank, num_nodes, "
-                "master_addr and master_port to join(), or start with `swarmsgd launch -n 4 "
-                "script.py`"
-            )
-        rank_, num_nodes_ = (_whole(name, values[name]) for name in ("RANK", "WORLD_SIZE"))
-        if not 0 <= rank_ < num_nodes_:
-            raise ConfigError(f"rank is {rank_}, wanted 0 to {num_nodes_ - 1} (num_nodes - 1)")
-        agent = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        names = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
-        return cls(
-            rank_,
-            num_nodes_,
-            values["MASTER_ADDR"],
-            _whole("MASTER_PORT", values["MASTER_PORT"]),
-            hosted=agent and master_addr is None,
-            run_name="/".join(environment.get(name, "0") for name in names),
-        )
-
-
-def own_place(rank: int | None = None, num_nodes: int | None = None) -> tuple[int, int]:
-    """Rank and number of nodes, from the arguments or the environment as for `join`; (0, 1) if
-    neither says anything. Raises ConfigError as `Place.find`.
-    """
-    place = Place.find(
-        os.environ, rank=rank, num_nodes=num_nodes, master_addr="not asked", master_port=0
-    )
-    return (0, 1) if place is None else (place.rank, place.num_nodes)
-
-
-def _whole(name: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ConfigError(f"{name} is {text!r}, wanted a whole number") from None
+_HOSTED: WeakValueDictionary[tuple[str, int], TCPStore] = WeakValueDictionary()
+"""Stores that this process hosts now, by address: swarms that it joins meanwhile meet there too."""
 
 
 class Rendezvous:
@@ -114,7 +47,9 @@ class Rendezvous:
         self._timeout_s = timeout_s
         self._host: TCPStore | None = None
         if place.rank == 0 and not place.hosted:
-            self._host = self._open(host=True)
+            at = (place.host, place.port)
+            self._host = _HOSTED.get(at) or self._open(host=True)
+            _HOSTED[at] = self._host
         self.store = self.connect()
         self._timeout_s = min(timeout_s, _STORE_CALL_S)  # who was there once answers soon, or never
         self.address = route_address(place.host, place.port)
@@ -133,7 +68,8 @@ class Rendezvous:
         else:
             _await_listener(place, self._timeout_s)
         where = f"{place.host}:{place.port}"
-        try:
+
+        def make() -> TCPStore:
             return TCPStore(
                 place.host,
                 place.port,
@@ -141,13 +77,15 @@ class Rendezvous:
                 timeout=timedelta(seconds=_STORE_CALL_S),
                 wait_for_workers=False,
             )
+
+        try:
+            return _interruptible(make, self._timeout_s)
+        except TimeoutError:
+            raise _no_store(place, self._timeout_s) from None
         except RuntimeError as error:  # torch's network and store errors are RuntimeErrors
             if host:
                 raise ConfigError(f"node 0 cannot host the store at {where}: {error}") from None
-            raise PeerError(
-                f"node {place.rank} reached {where}, but no store answers there within "
-                f"{_STORE_CALL_S:.0f} s. Is MASTER_PORT another program's port?"
-            ) from None
+            raise _no_store(place, _STORE_CALL_S) from None
 
     def _next_join(self) -> int:
         """How many times this node joined under this store: all nodes join equally often."""
@@ -251,16 +189,65 @@ def _check_free(host: str, port: int) -> None:
 
 def _await_listener(place: Place, timeout_s: float) -> None:
     """Wait until something listens at the store's address. Raises PeerError after `timeout_s`."""
-    give_up = time.monotonic() + timeout_s
+    begin = time.monotonic()
+    said = False
     while True:
         try:
             socket.create_connection((place.host, place.port), timeout=5.0).close()
             return
         except OSError as error:
-            if time.monotonic() > give_up:
-                raise PeerError(
-                    f"node {place.rank} cannot reach the store at {place.host}:{place.port} within "
-                    f"{timeout_s:.0f} s: {error.strerror or error}. "
-                    "Is node 0 (or the launcher) up, and the port open?"
-                ) from None
-            time.sleep(0.1)
+            why = f"{place.host}:{place.port}: {error.strerror or error}"
+        waited_s = time.monotonic() - begin
+        if waited_s > timeout_s:
+            raise PeerError(
+                f"node {place.rank} cannot reach the store at {why}, within {timeout_s:.0f} s. "
+                + _whose_store(place)
+            )
+        if waited_s > _SAY_AFTER_S and not said:
+            said = True
+            _log.warning(
+                "node %d waits for the store at %s; trying for %.0f s", place.rank, why, timeout_s
+            )
+        time.sleep(0.1)
+
+
+def _whose_store(place: Place) -> str:
+    if place.hosted:
+        return (
+            "TORCHELASTIC_USE_AGENT_STORE says that a launcher hosts it: is that up, and the port "
+            "open? Unset the variable if there is no launcher"
+        )
+    return "Is MASTER_ADDR the host of node 0, is that up, and the port open?"
+
+
+def _no_store(place: Place, timeout_s: float) -> PeerError:
+    return PeerError(
+        f"node {place.rank} reached {place.host}:{place.port}, but no store answers there within "
+        f"{timeout_s:.0f} s. Is MASTER_PORT another program's port?"
+    )
+
+
+def _interruptible(call: Callable[[], T], timeout_s: float) -> T:
+    """What `call` returns or raises. Torch's own calls to a store end at no signal, so it is made
+    in another thread; TimeoutError, with that thread left behind, if it takes too long.
+    """
+    outcome: list[Callable[[], T]] = []
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            value = call()
+        except BaseException as error:
+            outcome.append(lambda error=error: _raise(error))
+        else:
+            outcome.append(lambda: value)
+        done.set()
+
+    threading.Thread(target=run, name="swarmsgd-store", daemon=True).start()
+    if not done.wait(timeout_s):
+        raise TimeoutError
+    return outcome[0]()
+
+
+def _raise(error: BaseException) -> Any:
+    raise error

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import threading
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +23,24 @@ from swarmsgd.core.matching import Machine, Matching
 from swarmsgd.core.node import Node
 from swarmsgd.core.replica import ExchangedVector, Replica
 from swarmsgd.core.segments import Segments
-from swarmsgd.errors import ConfigError, ModelError
+from swarmsgd.errors import ConfigError
 from swarmsgd.graphs import Graph, random_partner, scheduled_partner
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import AGREED, SwarmSettings, with_settings
-from swarmsgd.train.checkpoint.resumed import (
-    FRESH,
-    LOADED,
-    OWN,
-    Resumed,
-    SwarmStreams,
-    first_parameter,
-)
+from swarmsgd.train.checkpoint.resumed import FRESH, LOADED, OWN, Resumed, SwarmStreams
 from swarmsgd.train.meet import collective
-from swarmsgd.train.meet.rendezvous import Place, Rendezvous
+from swarmsgd.train.meet.place import Place
+from swarmsgd.train.meet.rendezvous import Rendezvous
+from swarmsgd.train.node.fit import check_averaged_once, check_steps_on, optimizers_of
 from swarmsgd.train.node.staging import exchanged_vector
 from swarmsgd.train.node.state import OptimizerState
 from swarmsgd.train.node.swarm import JOINED, Connection, Swarm
 from swarmsgd.train.node.watch import Watch
 from swarmsgd.train.node.worker import Worker
-from swarmsgd.transport.gloo import GlooTransport
+from swarmsgd.transport.zmq import ZmqTransport
+
+MESSAGE_BYTES = 1 << 24
+"""What a message may be longer than the float32 vectors it carries, with a half as much again."""
 
 _log = logging.getLogger("swarmsgd")
 
@@ -50,7 +50,7 @@ ROUND = "round to go on with (a load() with step= chooses it)"
 
 def join(
     model: nn.Module,
-    optimizer: Optimizer,
+    optimizer: Optimizer | Sequence[Optimizer],
     *,
     record: str | os.PathLike[str] | None = None,
     rank: int | None = None,
@@ -64,9 +64,14 @@ def join(
     Every node calls it once, with equal settings (`local_steps` may differ). After each burst of
     local steps the node averages with a random neighbour on `graph`, in the background. The
     settings are those of `SwarmSettings`; `graph` is a Graph or a name like "ring".
-    Who this node is and where the others meet comes from the arguments, else from RANK,
-    WORLD_SIZE, MASTER_ADDR and MASTER_PORT; with none of them set the swarm has one node. `record`
-    names a file that gets this node's records (JSON lines).
+    Who this node is and where the others meet comes from the arguments, else from SWARMSGD_RANK,
+    SWARMSGD_WORLD_SIZE, SWARMSGD_MASTER_ADDR and SWARMSGD_MASTER_PORT, else from these without
+    SWARMSGD_; with none of them set the swarm has one node. `record` names a file that gets this
+    node's records (JSON lines).
+
+    A wrapper that keeps the optimizer it steps as its attribute `optimizer` does too. Several
+    optimizers of one model join as a list, in the order of their steps: a local step is one of the
+    last.
 
     Returns when all nodes have joined. Raises ConfigError (a setting), ModelError (a model that
     cannot be exchanged) or PeerError (nodes missing, or with other settings or another model).
@@ -91,12 +96,15 @@ def join(
     )
     count = 1 if place is None else place.num_nodes
     chosen = config.graph_of(count)
-    _check_optimizer(model, optimizer)
+    optimizers = optimizers_of(optimizer)
+    _check_free(optimizers)
+    check_steps_on(model, optimizers)
+    check_averaged_once(model)
     layout = Layout(model)
-    watch = Watch(model, optimizer, layout)
-    states = [OptimizerState(name, layout, optimizer) for name, _ in config.states()]
+    watch = Watch(model, optimizers[-1], layout)
+    states = [OptimizerState(name, layout, optimizers) for name, _ in config.states()]
     node = 0 if place is None else place.rank
-    resumed = LOADED.get(first_parameter(optimizer))
+    resumed = LOADED.get(optimizers[-1])
     streams = SwarmStreams.of(config, node)
     recorder = Recorder(None if record is None else Path(record), node)
     in_effect = config.in_effect() | {"graph": chosen.name}
@@ -115,10 +123,10 @@ def join(
         except BaseException:
             recorder.close()
             raise
-    LOADED.pop(first_parameter(optimizer), None)
+    LOADED.pop(optimizers[-1], None)
     return Swarm(
         model,
-        optimizer,
+        optimizers,
         config,
         chosen,
         node,
@@ -177,20 +185,7 @@ def connect(
         machine = _machine(graph, config, place.rank, streams)
         if resumed is not None:
             resumed.put_into(replica, machine, watch.layout, config)
-        neighbours = graph.neighbours(place.rank)
-        transport = GlooTransport(
-            place.rank,
-            neighbours,
-            rendezvous.connect,
-            address=rendezvous.address,
-            prefix=rendezvous.key("links"),
-            connect_timeout_s=timeout_s,
-        )
-        try:
-            transport.connect()
-        except BaseException:
-            transport.close()
-            raise
+        transport = _linked(rendezvous, graph, replica, timeout_s)
     except BaseException:
         collective.say_goodbye(rendezvous)
         raise
@@ -212,6 +207,26 @@ def connect(
         connection.close()
         raise
     return connection
+
+
+def _linked(
+    rendezvous: Rendezvous, graph: Graph, replica: Replica, timeout_s: float
+) -> ZmqTransport:
+    """The open links to all neighbours. Raises PeerError naming who has none, and why."""
+    rank = rendezvous.place.rank
+    floats = sum(vector.copy.size for vector in replica.vectors)
+    transport = ZmqTransport(
+        rank, address=rendezvous.address, max_message_bytes=MESSAGE_BYTES + 6 * floats
+    )
+    try:
+        mine = json.dumps([secrets.token_hex(8), transport.endpoint])
+        everyone = [json.loads(text) for text in rendezvous.get_all("listens", mine, timeout_s)]
+        endpoints = {peer: everyone[peer][1] for peer in graph.neighbours(rank)}
+        transport.open(everyone[0][0], endpoints, timeout_s, rendezvous.gone)
+    except BaseException:
+        transport.close()
+        raise
+    return transport
 
 
 def _machine(graph: Graph, config: SwarmSettings, rank: int, streams: SwarmStreams) -> Machine:
@@ -252,19 +267,8 @@ def _not_exchanged(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
     return sorted((frozen | dict(model.named_buffers())).items())
 
 
-def _check_optimizer(model: nn.Module, optimizer: Optimizer) -> None:
-    """The optimizer must step on this model, or the swarm would average what nobody trains; and for
-    one swarm alone.
-    """
-    if optimizer in JOINED:
+def _check_free(optimizers: list[Optimizer]) -> None:
+    if any(optimizer in JOINED for optimizer in optimizers):
         raise ConfigError(
             "this optimizer is part of a swarm already: leave() that one before it joins another"
-        )
-    mine = {id(p) for p in model.parameters()}
-    stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if not mine & stepped:
-        raise ModelError(
-            "the optimizer holds none of the model's parameters: nothing it does would be "
-            "exchanged. "
-            "Make the optimizer from this model's parameters, then join"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,8 +18,8 @@ _log = logging.getLogger("swarmsgd")
 
 
 def float_buffers(model: nn.Module) -> dict[str, Float]:
-    """The floating-point buffers of a model, by name. Those that belong to a parametrization, as
-    the vectors of spectral norm do, mean nothing when they are averaged.
+    """The floating-point buffers of a model, by name, to be averaged. Those that belong to a
+    parametrization, as the vectors of spectral norm do, mean nothing when they are averaged.
     """
     apart = {id(buffer) for module in model.modules() for buffer in _of_parametrization(module)}
     return {
@@ -27,6 +27,26 @@ def float_buffers(model: nn.Module) -> dict[str, Float]:
         for name, buffer in model.named_buffers()
         if buffer.is_floating_point()
     }
+
+
+def tell_of_buffers(model: nn.Module, averaged: Mapping[str, torch.Tensor], first: int) -> None:
+    """Log what the floating-point buffers of a mean model are that are not `averaged`, or are in
+    name alone: node `first`'s.
+    """
+    buffers = float_buffers(model)
+    alone = [name for name in buffers if name not in averaged]
+    if alone and averaged:
+        _log.warning("not alike on all nodes, so this node's own in the mean: %s", _few(alone))
+    elif alone:
+        _log.info("in the mean model these buffers are this node's own: %s", _few(alone))
+    kept = [name for name in averaged if name in buffers and not buffers[name].averaged]
+    if kept:
+        _log.info("buffers of a parametrization, in the mean node %d's: %s", first, _few(kept))
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - 5
+    return ", ".join(names[:5]) + (f" and {more} more" if more > 0 else "")
 
 
 def _of_parametrization(module: nn.Module) -> Iterator[torch.Tensor]:
@@ -50,8 +70,6 @@ def state_with(
     for name, buffer in model.named_buffers():
         if name in buffers:
             values[id(buffer)] = buffers[name]
-        elif buffer.is_floating_point():
-            _log.warning("buffer %s is not alike on all nodes: in the mean it is this one's", name)
     with _replaced(model, values):
         state = model.state_dict()
         return {

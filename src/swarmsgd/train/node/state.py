@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
@@ -20,17 +22,18 @@ several implementations, of averaged SGD."""
 
 
 class OptimizerState:
-    """State `name` of all parameters in `layout`, float32 [D], where `live` says.
+    """State `name` of all parameters in `layout`, float32 [D], where `live` says; each parameter's
+    is that of the first of `optimizers` that has some.
 
     An optimizer makes its state in its first step, parameter by parameter, and may be given another
     one (`load_state_dict`). `adopt` notices both. Until then `live` has zeros of ours and what
     exchanges brought, and a new state is added to that.
     """
 
-    def __init__(self, name: str, layout: Layout, optimizer: Optimizer) -> None:
+    def __init__(self, name: str, layout: Layout, optimizers: Sequence[Optimizer]) -> None:
         self.name = name
         self._layout = layout
-        self._optimizer = optimizer
+        self._optimizers = optimizers
         brought = torch.zeros(layout.dim, dtype=torch.float32, device=layout.parameters[0].device)
         self.live = Segments(f"{name} of", layout.slots, [s.of(brought) for s in layout.slots])
         self._made = [False] * len(layout.slots)
@@ -41,10 +44,9 @@ class OptimizerState:
 
         Raises ConfigError if its state is no tensor of the parameter's shape in float32.
         """
-        states, live, new = self._optimizer.state, self.live, False
+        live, new = self.live, False
         for at, parameter in enumerate(self._layout.parameters):
-            state = states.get(parameter)
-            found = state.get(self.name) if state else None
+            found = self._of(parameter)
             if found is None or found is live.tensors[at]:
                 continue
             self._check(found, parameter)
@@ -56,14 +58,21 @@ class OptimizerState:
         if new or live.moved():
             live.locate()
 
+    def _of(self, parameter: torch.Tensor) -> Any:
+        for optimizer in self._optimizers:
+            state = optimizer.state.get(parameter)
+            if state and self.name in state:
+                return state[self.name]
+        return None
+
     def check_found(self) -> None:
-        """Adopt; raise ConfigError if the optimizer, which has made a step, has no such state."""
+        """Adopt; raise ConfigError if no optimizer, after a step, has such state."""
         self.adopt()
         if not any(self._made):
-            names = state_names(self._optimizer)
+            names = state_names(self._optimizers)
             raise ConfigError(
                 f"exchange_state names {self.name!r}, but after a step this "
-                f"{type(self._optimizer).__name__} has "
+                f"{_kinds(self._optimizers)} has "
                 + (f"only {', '.join(names)}" if names else "no state at all")
                 + (": its momentum is 0, perhaps" if self.name == "momentum_buffer" else "")
             )
@@ -81,23 +90,27 @@ class OptimizerState:
             )
 
 
-def state_names(optimizer: Optimizer) -> list[str]:
-    """Names of what an optimizer remembers of its parameters."""
-    return sorted({str(name) for state in optimizer.state.values() for name in state})
+def state_names(optimizers: Iterable[Optimizer]) -> list[str]:
+    """Names of what optimizers remember of their parameters."""
+    return sorted({str(name) for o in optimizers for state in o.state.values() for name in state})
 
 
-def warn_of_iterates(optimizer: Optimizer, exchanged: set[str]) -> None:
-    """Log a warning if an optimizer, which has made a step, keeps weights of its own that are not
+def warn_of_iterates(optimizers: Iterable[Optimizer], exchanged: set[str]) -> None:
+    """Log a warning if optimizers, which have made a step, keep weights of their own that are not
     among the `exchanged` state: on each node these would go their own way.
     """
-    alone = [n for n in state_names(optimizer) if n in ITERATES and n not in exchanged]
+    alone = [n for n in state_names(optimizers) if n in ITERATES and n not in exchanged]
     if alone:
         names = ", ".join(repr(name) for name in [*sorted(exchanged), *alone])
         _log.warning(
             "%s keeps weights of its own in its state (%s), which are not averaged: they drift "
             "apart from node to node, and with them what it evaluates. Join with "
             "exchange_state=(%s,) to average them with the model",
-            type(optimizer).__name__,
+            _kinds(optimizers),
             ", ".join(alone),
             names,
         )
+
+
+def _kinds(optimizers: Iterable[Optimizer]) -> str:
+    return " and ".join(sorted(type(optimizer).__name__ for optimizer in optimizers))

@@ -9,10 +9,10 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -25,14 +25,17 @@ from swarmsgd.core.node import Burst, Counts
 from swarmsgd.core.replica import Replica
 from swarmsgd.errors import SwarmError
 from swarmsgd.graphs import Graph
+from swarmsgd.norms import running_norms
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import SwarmSettings, lengths_of
 from swarmsgd.train.checkpoint.resumed import PlaceInSwarm, Resumed, SwarmStreams
 from swarmsgd.train.checkpoint.save import Standing, Stateful, save
 from swarmsgd.train.meet import collective
-from swarmsgd.train.meet.mean import Mean, Means
+from swarmsgd.train.meet.mean import Float, Mean, Means
 from swarmsgd.train.meet.rendezvous import Rendezvous
-from swarmsgd.train.node.result import float_buffers, state_with
+from swarmsgd.train.node.fit import check_averaged_once, untraced
+from swarmsgd.train.node.recalibrate import Batches, as_buffers, statistics
+from swarmsgd.train.node.result import float_buffers, state_with, tell_of_buffers
 from swarmsgd.train.node.state import OptimizerState, warn_of_iterates
 from swarmsgd.train.node.watch import Others, Watch
 from swarmsgd.train.node.worker import Worker
@@ -111,7 +114,7 @@ class Swarm:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Optimizer,
+        optimizers: Sequence[Optimizer],
         config: SwarmSettings,
         graph: Graph,
         rank: int,
@@ -149,10 +152,10 @@ class Swarm:
         self._means = 0
         self._left = False
         self._process = os.getpid()
-        self._hook = optimizer.register_step_post_hook(self._after_step)
-        self._others = Others(optimizer)
-        self._optimizer = weakref.ref(optimizer)
-        JOINED.add(optimizer)
+        self._hook = optimizers[-1].register_step_post_hook(untraced(self._after_step))
+        self._others = Others(optimizers)
+        self._optimizers = [weakref.ref(optimizer) for optimizer in optimizers]
+        JOINED.update(optimizers)
         atexit.register(_leave, weakref.ref(self))
 
     # The training thread, once a step. Everything in here is counted as this package's time.
@@ -168,8 +171,9 @@ class Swarm:
             self._first_step = False
             for state in self._states:
                 state.check_found()
-            warn_of_iterates(optimizer, {state.name for state in self._states})
-        self._watch.look()
+            check_averaged_once(self._model)  # a framework may have wrapped it since
+            warn_of_iterates(self._live_optimizers(), {state.name for state in self._states})
+        self._watch.glance()
         if self._connection is not None:
             waited_s = self._step_boundary(self._connection)
             self._timing.add(time.perf_counter() - begin - waited_s, waited_s)
@@ -186,9 +190,10 @@ class Swarm:
         for state in self._states:
             state.adopt()
         if not ends:
+            self._watch.follow()
             self._missed += not replica.try_apply()
             return 0.0
-        self._watch.locate()
+        self._watch.look()
         if not replica.try_publish():
             self._missed += 1
             return 0.0
@@ -219,21 +224,28 @@ class Swarm:
 
     # What a user asks for.
 
-    def mean_model(self) -> dict[str, torch.Tensor]:
+    def mean_model(
+        self, recalibrate: Batches | Literal[False] | None = None
+    ) -> dict[str, torch.Tensor]:
         """The state dict of the exact mean of all live nodes' models, each tensor on the device of
         this node's own: a collective, all must call it.
 
         Stops this node's exchanges, waits until every node has called it or is dead (it answers
-        others meanwhile), then averages parameters and floating-point buffers. Buffers that other
-        nodes have in other shapes, frozen parameters and all else the state dict holds are this
-        node's own; the buffers of a parametrization, such as spectral norm's, are those of the
-        first node. Every node gets the same mean, and its own model stays as it is. Training may go
-        on afterwards. For a model with batch norm, estimate its statistics anew on a few batches:
-        `torch.optim.swa_utils.update_bn`.
+        others meanwhile), then averages the parameters. Frozen ones, buffers and all else that the
+        state dict holds are this node's own; with the setting ``buffers="average"`` floating-point
+        buffers are averaged as well, but for those of a parametrization, such as spectral norm's,
+        which are the first node's, and those that have other shapes elsewhere. Every node gets the
+        same averages, and its own model stays as it is. Training may go on afterwards.
+
+        `recalibrate` estimates batch norm's statistics anew: batches of this node's training data,
+        which go through the mean model (tensors; tuples or lists whose first item is the input;
+        mappings of keyword arguments), or a function that is given the model and runs it. All of
+        them are used. What the nodes find is averaged, also for nodes that give none. Without it
+        the statistics are those of a buffer, with a warning; False says that you see to them.
 
         Raises PeerError if this node had been silent for so long that the others went on without
         it, or if the store is gone; ModelError if what is trained is not what is exchanged;
-        SwarmError if this node has left.
+        ConfigError if `recalibrate` gives no batch; SwarmError if this node has left.
         """
         if self._left:
             raise SwarmError(
@@ -242,26 +254,58 @@ class Swarm:
             )
         self._watch.look()
         self._locate()
+        averaged = self.config.buffers == "average"
+        buffers = float_buffers(self._model) if averaged else {}
         connection = self._connection
-        if connection is None:
-            own = vectors.empty(self._watch.layout.dim)
-            self._watch.live.read(own)
-            buffers = {name: b.value for name, b in float_buffers(self._model).items()}
-            means = Means(torch.from_numpy(own), 0.0, buffers, [self.rank])
-        else:
+        if connection is not None:
             self._check(connection)
             connection.worker.pause()
-            try:
-                self._check(connection)
-                mean = Mean(connection.rendezvous, self._means)
-                self._means += 1
-                means = mean.of(
-                    lambda: torch.from_numpy(connection.replica.read()), float_buffers(self._model)
-                )
-            finally:
+        try:
+            means = self._mean(self._settled, buffers)
+            self.gamma, self.mean_of = means.gamma, means.nodes
+            values = self._watch.layout.by_identity(means.model)
+            tell_of_buffers(self._model, means.buffers, means.nodes[0])
+            if running_norms(self._model):
+                means.buffers.update(self._norms(values, means.buffers, recalibrate))
+        finally:
+            if connection is not None:
                 connection.worker.resume()
-        self.gamma, self.mean_of = means.gamma, means.nodes
-        return state_with(self._model, self._watch.layout.by_identity(means.model), means.buffers)
+        return state_with(self._model, values, means.buffers)
+
+    def _norms(
+        self,
+        values: dict[int, torch.Tensor],
+        buffers: dict[str, torch.Tensor],
+        recalibrate: Batches | Literal[False] | None,
+    ) -> dict[str, torch.Tensor]:
+        """Batch norm's buffers, for a mean model of these values; none if no node gave batches."""
+        found = statistics(self._model, values, buffers, recalibrate or None)
+        means = self._mean(lambda: found, {})
+        norms = as_buffers(self._model, means.model, len(means.nodes))
+        if not norms and recalibrate is None:
+            _log.warning(
+                "batch norm in the mean model has %s statistics, which belong to other weights: "
+                "mean_model(recalibrate=batches) estimates them anew, False is for those who do "
+                "that themselves",
+                "averaged" if self.config.buffers == "average" else "this node's own",
+            )
+        return norms
+
+    def _settled(self) -> torch.Tensor:
+        """x + p, [D]."""
+        if self._connection is not None:
+            self._check(self._connection)
+            return torch.from_numpy(self._connection.replica.read())
+        own = vectors.empty(self._watch.layout.dim)
+        self._watch.live.read(own)
+        return torch.from_numpy(own)
+
+    def _mean(self, settled: Callable[[], torch.Tensor], buffers: dict[str, Float]) -> Means:
+        """One exact mean over the nodes; all must take the same ones in the same order."""
+        if self._connection is None:
+            return Means(settled(), 0.0, {n: b.value for n, b in buffers.items()}, [self.rank])
+        self._means += 1
+        return Mean(self._connection.rendezvous, self._means - 1).of(settled, buffers)
 
     def settle(self) -> None:
         """Add what exchanges have brought so far to the model now, not at the next step.
@@ -278,6 +322,9 @@ class Swarm:
         self._watch.locate()
         for state in self._states:
             state.adopt()
+
+    def _live_optimizers(self) -> list[Optimizer]:
+        return [found for found in (each() for each in self._optimizers) if found is not None]
 
     def save(self, path: str | os.PathLike[str], **parts: Stateful | None) -> None:
         """Write this node's checkpoint into the folder `path` (or a URL that fsspec opens), between
@@ -296,8 +343,8 @@ class Swarm:
         """
         if self._left:
             raise SwarmError("save() after this node left the swarm: save before leave()")
-        optimizer = self._optimizer()
-        if optimizer is None:
+        optimizers = self._live_optimizers()
+        if len(optimizers) < len(self._optimizers):
             raise SwarmError("save() after the optimizer that joined is gone: keep it")
         self._watch.look()
         if self._connection is None:
@@ -309,7 +356,7 @@ class Swarm:
             self.settle()
             state = worker.ask(lambda: self._place.state(worker.replica, worker.machine))
         standing = Standing(
-            self._model, optimizer, self.config, self.rank, self.num_nodes, self.steps, state
+            self._model, optimizers, self.config, self.rank, self.num_nodes, self.steps, state
         )
         self._resumed = save(path, standing, self._resumed, parts)
 
@@ -343,10 +390,10 @@ class Swarm:
             return
         self._left = True
         self._hook.remove()
-        optimizer = self._optimizer()
-        if optimizer is not None:
+        for optimizer in self._live_optimizers():
             JOINED.discard(optimizer)
         self._others.close()
+        self._watch.close()
         try:
             if self._connection is not None:
                 self._connection.close(self._settle)

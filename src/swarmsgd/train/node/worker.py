@@ -1,7 +1,7 @@
 """The exchange side of one node: one thread that carries messages and bursts to its endpoint.
 
 The training thread talks to it through two things that never block: the flag `ready` and a queue of
-jobs. A transport's reader threads put messages on the same queue.
+jobs. The thread itself polls the transport: what it does not read yet waits there.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -20,7 +21,7 @@ from swarmsgd.core.replica import Replica
 from swarmsgd.core.wire_code import Bytes, Mixed
 from swarmsgd.errors import LinkClosed, SwarmError
 from swarmsgd.observe.records import Recorder
-from swarmsgd.transport.base import LinkBackedUp, Transport
+from swarmsgd.transport.base import Arrived, LinkBackedUp, Lost, Transport
 
 Answer = TypeVar("Answer")
 
@@ -28,9 +29,6 @@ _log = logging.getLogger("swarmsgd")
 
 LOOK_S = 0.001
 """How often the thread looks whether a published model has arrived from its device."""
-
-UNREAD_MESSAGES = 4
-"""Messages of one peer that may wait here; beyond, its link is not read until one was handled."""
 
 
 class Worker:
@@ -67,9 +65,8 @@ class Worker:
         """Whether a burst may end now: no exchange of this node is waited for."""
         self._recorder = recorder
         self._clock = clock
-        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        peers = machine.membership.open
-        self._unread = {peer: threading.Semaphore(UNREAD_MESSAGES) for peer in peers}
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._ended = False
         self._landing = False
         """A burst ended, and what it published is still on its way."""
         self._closing = False
@@ -85,16 +82,16 @@ class Worker:
     def start(self) -> None:
         """Begin to answer and to exchange, on a thread of its own."""
         self._thread.start()
-        self.attach()
 
-    def attach(self) -> None:
-        """Take messages of the transport; `start` does this too."""
-        self.transport.start(self._on_message, self._on_lost)
+    def do(self, job: Callable[[], None]) -> None:
+        """Let the thread run `job` soon; from any thread."""
+        self._jobs.append(job)
+        self.transport.wake()
 
     def burst_ended(self) -> None:
         """All was published: ask somebody. Returns at once."""
         self.released.clear()
-        self._queue.put(self._burst_ended)
+        self.do(self._burst_ended)
 
     def wait_released(self) -> None:
         """Return when no exchange of this node is waited for, or the thread has ended."""
@@ -105,7 +102,7 @@ class Worker:
     def ask(self, question: Callable[[], Answer]) -> Answer:
         """What `question` returns on the exchange thread, behind all that is queued there."""
         answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self._queue.put(lambda: answers.put(question()))
+        self.do(lambda: answers.put(question()))
         while True:
             try:
                 return answers.get(timeout=0.2)
@@ -115,12 +112,12 @@ class Worker:
 
     def pause(self) -> None:
         """Start no more exchanges, tell the peers; wait until none of ours is waited for."""
-        self._queue.put(lambda: self.endpoint.stop(self._clock()))
+        self.do(lambda: self.endpoint.stop(self._clock()))
         self.wait_released()
 
     def resume(self) -> None:
         """Start exchanges again."""
-        self._queue.put(self.endpoint.go_on)
+        self.do(self.endpoint.go_on)
 
     def close(self, drain_s: float = 5.0) -> None:
         """Finish or give up what is in flight, say goodbye, end the thread and the transport."""
@@ -131,39 +128,24 @@ class Worker:
                 self.pause()
         finally:  # even if a person does not want to wait that long
             self._closing = True
-            self._queue.put(self.endpoint.say_goodbye)
-            self._queue.put(None)
+            self.do(self._end)
             try:
                 if self._thread.is_alive():
                     self._thread.join()
             finally:
-                for semaphore in self._unread.values():
-                    semaphore.release(1 << 16)
                 self.transport.close(drain_s)
-
-    # Called by the transport's threads.
-
-    def _on_message(self, peer: int, buffer: Bytes) -> None:
-        self._unread[peer].acquire()
-        self._queue.put(partial(self._arrived, peer, buffer))
-
-    def _on_lost(self, peer: int, reason: str) -> None:
-        self._queue.put(lambda: self.endpoint.lost(peer, reason, self._clock()))
 
     # The thread.
 
     def _loop(self) -> None:
+        wait_s: float | None = 0.0
         try:
-            while True:
-                try:
-                    job = self._queue.get(timeout=self._wait_s())
-                except queue.Empty:
-                    job = self._nothing
-                if job is None:
-                    return
+            while not self._ended:
+                event = self.transport.poll(wait_s)
                 begin = time.perf_counter()
-                job()
-                self._look()
+                self._handle(event)
+                self._do_jobs()
+                wait_s = self._wait_s()
                 self.busy_s += time.perf_counter() - begin
         except BaseException as error:  # handed to the training thread, which raises it
             self.error = error
@@ -171,23 +153,31 @@ class Worker:
             self.released.set()
 
     def pump(self) -> None:
-        """Do what is queued, on the caller's thread: for a driver that steps a worker not
-        started.
+        """Do all that there is to do now, on the caller's thread: for a driver that steps a worker
+        not started.
         """
         self._look()
-        while not self._queue.empty():
-            job = self._queue.get()
-            if job is not None:
-                job()
-                self._look()
+        self._do_jobs()
+        while (event := self.transport.poll(0.0)) is not None:
+            self._handle(event)
+            self._do_jobs()
+
+    def _do_jobs(self) -> None:
+        while self._jobs:
+            self._jobs.popleft()()
+            self._look()
+
+    def _handle(self, event: Arrived | Lost | None) -> None:
+        if isinstance(event, Lost):
+            self.endpoint.lost(event.peer, event.reason, self._clock())
+        elif event is not None:
+            self.endpoint.received(event.peer, event.message, self._clock())
+        self._look()
 
     def _wait_s(self) -> float | None:
         deadline = self.endpoint.deadline
         wait_s = None if deadline is None else max(0.0, deadline - self._clock())
         return LOOK_S if self._landing and (wait_s is None or wait_s > LOOK_S) else wait_s
-
-    def _nothing(self) -> None:
-        """Time has passed."""
 
     def _look(self) -> None:
         """After every job: whether a deadline is over, or a published model has arrived."""
@@ -203,9 +193,9 @@ class Worker:
     def _burst_ended(self) -> None:
         self._landing = True
 
-    def _arrived(self, peer: int, buffer: Bytes) -> None:
-        self._unread[peer].release()
-        self.endpoint.received(peer, buffer, self._clock())
+    def _end(self) -> None:
+        self.endpoint.say_goodbye()
+        self._ended = True
 
     # What the endpoint asks for (`core.endpoint.Ports`).
 
@@ -215,7 +205,7 @@ class Worker:
         try:
             self.transport.send(peer, message)
         except LinkClosed as error:
-            self._on_lost(peer, str(error))
+            self.do(partial(self.endpoint.lost, peer, str(error), self._clock()))
             return 0
         except LinkBackedUp:  # a hung peer; its initiator counts an unanswered exchange as lost
             self.transport.give(message)

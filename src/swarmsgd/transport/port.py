@@ -1,0 +1,259 @@
+"""The one ZeroMQ socket of a node: it listens, dials, and says which connection ended.
+
+Learned about ZeroMQ 4.3, and relied on:
+
+* A ROUTER socket cannot close a connection that it accepted. So the connection itself is shut down,
+  and ZeroMQ sees it end, as if the peer had.
+* Two connections may not have one routing id, or the process aborts. So ours are random.
+* A dialled connection that ends takes what had come in and was not read with it. So who leaves in
+  order waits until the others have read all (`transport/zmq.py`).
+* The options that a socket has when it binds or connects are those of that connection for good. So
+  one socket is a CURVE server to those who dial it, and a client to those it dials.
+* It aborts when it finds no descriptor where it needs one. So there must be some to spare.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from swarmsgd.errors import ConfigError
+
+SILENT_S = 45
+"""A host that answers no heartbeat for so long has vanished; a process may be stopped as long."""
+BEAT_S = 5
+HANDSHAKE_S = 10
+"""Who connects and does not speak our language within this time is hung up on."""
+UNREAD = 4
+"""Messages of one peer that may wait here to be read; behind them the peer's own queue fills."""
+SPARE = 48
+"""Descriptors that must be free; a port needs about 20, and one a link."""
+
+_ENDED = (
+    zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CLOSED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+_WHY = {
+    zmq.EVENT_CLOSED: "nobody listens there, or a firewall is between",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "who listens there hung up or said nothing",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "who listens there speaks another language",
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "it does not take our key",
+    zmq.EVENT_DISCONNECTED: "the connection ended",
+}
+
+
+class Received(NamedTuple):
+    """One message of a connection."""
+
+    id: bytes
+    """Names the connection."""
+    fd: int
+    """Its descriptor."""
+    kind: bytes
+    body: zmq.Frame
+
+
+class Ended(NamedTuple):
+    """A connection ended, or could not be made."""
+
+    fd: int
+    endpoint: str
+    """Whom we dialled, if we did, else where we listen."""
+    reason: str
+
+
+class Full(Exception):
+    """A connection's queue is full."""
+
+
+class Gone(Exception):
+    """There is no such connection."""
+
+
+class Port:
+    """Listens at `address`, on a port of the system's choice. One thread at a time uses it, but for
+    `wake`. Raises ConfigError.
+    """
+
+    def __init__(self, address: str, *, message_bytes: int, queued_messages: int) -> None:
+        _check_descriptors()
+        self._context = zmq.Context()
+        self._router = router = self._context.socket(zmq.ROUTER)
+        for option, value in {
+            zmq.LINGER: 0,
+            zmq.ROUTER_MANDATORY: 1,
+            zmq.RECONNECT_IVL: -1,
+            zmq.BACKLOG: 1024,
+            zmq.IPV6: int(":" in address),
+            zmq.SNDHWM: queued_messages,
+            zmq.RCVHWM: UNREAD,
+            zmq.MAXMSGSIZE: message_bytes,
+            zmq.HANDSHAKE_IVL: 1000 * HANDSHAKE_S,
+            zmq.CONNECT_TIMEOUT: 1000 * HANDSHAKE_S,
+            zmq.HEARTBEAT_IVL: 1000 * BEAT_S,
+            zmq.HEARTBEAT_TIMEOUT: 1000 * SILENT_S,
+        }.items():
+            router.setsockopt(option, value)
+        self._monitor = self._context.socket(zmq.PAIR)
+        self._monitor.setsockopt(zmq.RCVHWM, 0)  # ZeroMQ's thread waits where there is no room
+        router.monitor("inproc://ended", _ENDED)
+        self._monitor.connect("inproc://ended")
+        self._woken, self._waker = socket.socketpair()
+        self._woken.setblocking(False)
+        self._waker.setblocking(False)
+        self._poller = zmq.Poller()
+        for readable in (router, self._monitor, self._woken):
+            self._poller.register(readable, zmq.POLLIN)
+        try:
+            router.bind(f"tcp://{f'[{address}]' if ':' in address else address}:*")
+        except zmq.ZMQError as error:
+            self.close()
+            raise ConfigError(
+                f"cannot listen on {address}: {os.strerror(error.errno or 0)}. Pass an address of "
+                "this machine that the other nodes reach"
+            ) from None
+        self.endpoint: str = router.getsockopt_string(zmq.LAST_ENDPOINT)
+        """Where others dial."""
+
+    def dial(self, endpoint: str) -> bytes:
+        """Begin to connect; the id of the connection. Raises ConfigError for no endpoint."""
+        routing_id = b"d" + secrets.token_bytes(8)
+        try:
+            self._router.setsockopt(zmq.CONNECT_ROUTING_ID, routing_id)
+            self._router.connect(endpoint)
+        except zmq.ZMQError as error:
+            raise ConfigError(
+                f"cannot dial {endpoint!r}: {os.strerror(error.errno or 0)}"
+            ) from None
+        return routing_id
+
+    def undial(self, endpoint: str) -> None:
+        """Close the connection to an endpoint that was dialled, if there is one."""
+        with contextlib.suppress(zmq.ZMQError):
+            self._router.disconnect(endpoint)
+
+    def hang_up(self, fd: int) -> None:
+        """Shut down a connection that was accepted."""
+        with _borrowed(fd) as sock:
+            if sock and sock.getsockname()[1] == port_of(self.endpoint):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def send(self, to: bytes, kind: bytes, body: object = b"") -> zmq.MessageTracker:
+        """Queue a message without copying a large one; the tracker tells when it was sent. Raises
+        Full, Gone.
+        """
+        try:
+            self._router.send(to, zmq.SNDMORE | zmq.NOBLOCK)
+            self._router.send(kind, zmq.SNDMORE | zmq.NOBLOCK)
+            return self._router.send(body, zmq.NOBLOCK, copy=False, track=True)
+        except zmq.Again:
+            raise Full from None
+        except zmq.ZMQError as error:
+            if error.errno != errno.EHOSTUNREACH:
+                raise
+            raise Gone from None
+
+    def receive(self) -> Received | None:
+        """The next message, if there is one; what is none of ours is let fall, and hung up on."""
+        while True:
+            try:
+                parts = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return None
+            try:
+                fd = int(parts[-1].get(zmq.SRCFD))
+            except zmq.ZMQError:
+                continue  # who speaks the first version of the protocol has none
+            if len(parts) == 3:
+                return Received(parts[0].bytes, fd, parts[1].bytes, parts[2])
+            self.hang_up(fd)
+
+    def ended(self) -> list[Ended]:
+        """Connections that ended since this was last asked."""
+        found: list[Ended] = []
+        while self._monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            event = recv_monitor_message(self._monitor)
+            reason = _WHY[event["event"]]
+            found.append(Ended(int(event["value"]), event["endpoint"].decode(), reason))
+        return found
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Until there may be something to receive, or a connection ended; whether `wake` was
+        called.
+        """
+        ready = dict(self._poller.poll(None if timeout_s is None else 1000 * timeout_s))
+        if self._woken.fileno() not in ready:
+            return False
+        with contextlib.suppress(BlockingIOError):
+            self._woken.recv(4096)
+        return True
+
+    def wake(self) -> None:
+        """End `wait`, now or when it is called next; from any thread."""
+        with contextlib.suppress(OSError):  # so many wakes wait already, or it is closed
+            self._waker.send(b"\0")
+
+    def close(self) -> None:
+        """Close all at once; no thread is left."""
+        self._router.disable_monitor()
+        self._monitor.close(0)
+        self._router.close(0)
+        self._context.term()
+        self._woken.close()
+        self._waker.close()
+
+
+def port_of(endpoint: str) -> int:
+    """The port of tcp://ADDRESS:PORT."""
+    return int(endpoint.rpartition(":")[2])
+
+
+def close_connections(fds: dict[int, int]) -> None:
+    """In a forked child: close its copies of connections, which would hold them open. `fds` maps
+    descriptors to a port that one end of the connection has.
+    """
+    for fd, port in fds.items():
+        with _borrowed(fd) as sock, contextlib.suppress(OSError):
+            ours = sock and port in (sock.getsockname()[1], sock.getpeername()[1])
+        if ours:
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def _borrowed(fd: int) -> Iterator[socket.socket | None]:
+    """A socket object on a descriptor of ZeroMQ's; None if it has closed it meanwhile."""
+    try:
+        sock = socket.socket(fileno=os.dup(fd))
+    except OSError:
+        yield None
+        return
+    with sock:
+        try:
+            yield sock
+        except OSError:
+            return
+
+
+def _check_descriptors() -> None:
+    taken: list[int] = []
+    try:
+        for _ in range(SPARE):
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        raise ConfigError(
+            f"no descriptors left to open links with ({error.strerror}): raise `ulimit -n`"
+        ) from None
+    finally:
+        for fd in taken:
+            os.close(fd)
