@@ -16,6 +16,7 @@ from torch import nn
 import swarmsgd
 from swarmsgd.errors import ConfigError, DataError, SwarmError
 from swarmsgd.train.checkpoint import container
+from swarmsgd.train.checkpoint import save as saving
 from swarmsgd.train.checkpoint.container import Checkpoint, Parcel
 from swarmsgd.train.checkpoint.folder import Entry, Folder
 from swarmsgd.train.checkpoint.resumed import LOADED, Resumed
@@ -157,8 +158,9 @@ def test_a_run_that_goes_back_to_an_earlier_step_gives_up_the_later_ones(tmp_pat
     assert [entry.steps for entry in Folder(tmp_path).entries()] == [10, 15]
 
 
-def test_checkpoints_of_another_run_are_not_replaced(tmp_path):
+def test_checkpoints_of_another_run_are_not_replaced(tmp_path, monkeypatch):
     one_node.write(tmp_path, 0, 1)
+    monkeypatch.setattr(saving, "_WRITTEN", {})  # as another process would find it
     before = files(tmp_path)
     model, optimizer = one_node.make()
     with swarmsgd.join(model, optimizer) as swarm:
@@ -166,6 +168,15 @@ def test_checkpoints_of_another_run_are_not_replaced(tmp_path):
         with pytest.raises(ConfigError, match=r"this run did not begin with.*load\(\) it before"):
             swarm.save(tmp_path)
     assert files(tmp_path) == before
+
+
+def test_a_process_that_joins_again_saves_on(tmp_path):
+    for _ in range(2):
+        model, optimizer = one_node.make()
+        with swarmsgd.join(model, optimizer) as swarm:
+            one_node.step(model, optimizer)
+            swarm.save(tmp_path)
+    assert [entry.steps for entry in Folder(tmp_path).entries()] == [1]
 
 
 def test_after_the_end_nothing_is_saved(tmp_path):

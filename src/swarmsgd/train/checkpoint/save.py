@@ -20,6 +20,11 @@ from swarmsgd.train.checkpoint.resumed import Resumed
 from swarmsgd.train.checkpoint.tree import Tensors, pack
 from swarmsgd.train.node.result import float_buffers
 
+_WRITTEN: dict[tuple[str, int], int] = {}
+"""Where this process has saved as which node, and in which era: there it may save on after it has
+left a swarm and joined again.
+"""
+
 
 class Stateful(Protocol):
     """A scheduler, sampler, GradScaler, ...: what else a training loop has to go on with."""
@@ -56,12 +61,16 @@ def save(
     """
     folder = Folder(path)
     if resumed is None or resumed.where != folder.where:
-        _refuse_anothers(folder, node.rank)
-        resumed = Resumed(folder.where, era=0 if resumed is None else resumed.era)
+        key = folder.where, node.rank
+        if key not in _WRITTEN:
+            _refuse_anothers(folder, node.rank)
+        era = 0 if resumed is None else resumed.era
+        resumed = Resumed(folder.where, era=_WRITTEN.get(key, era))
     parcel = _parcel(node, parts)
     entry = Entry(resumed.era, node.num_nodes, node.rank, node.steps)
     # In matching mode a kill can come between two nodes' saves of one round.
     folder.put(entry, parcel.write, keep=2 if node.config.mode == "matching" else 1)
+    _WRITTEN[folder.where, node.rank] = resumed.era
     return resumed
 
 
