@@ -16,8 +16,8 @@ Read = Callable[[str], torch.Tensor]
 
 
 def mean_model(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
-    """The state dict of the mean of these nodes' models. What cannot be averaged is the first
-    one's: integers, and buffers of a parametrization or of other shapes.
+    """The state dict of the mean of these nodes' models. What is not averaged is the first one's:
+    integers, local buffers, those of a parametrization or of other shapes.
     """
     first = checkpoints[0]
     apart = {f"model/{name}" for name in first.about["not_averaged"]}

@@ -11,7 +11,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from swarmsgd.errors import ConfigError
+from swarmsgd.errors import ConfigError, SwarmError
+from swarmsgd.norms import running_norms
+from swarmsgd.optim import ScheduleFreeAdamW
 from swarmsgd.settings.swarm import SwarmSettings
 from swarmsgd.train.checkpoint.container import Parcel
 from swarmsgd.train.checkpoint.folder import Entry, Folder
@@ -56,9 +58,16 @@ def save(
 ) -> Resumed:
     """Write the node's checkpoint; what its next one replaces. `resumed` is that of the last.
 
-    Raises ConfigError for what cannot be written, or for a folder with another run's checkpoints,
-    DataError where there is no room. The former checkpoint is then as it was.
+    Raises ConfigError for what cannot be written, or for a folder with another run's checkpoints;
+    DataError where there is no room; SwarmError while the parameters hold what an optimizer
+    reports. The former checkpoint is then as it was.
     """
+    for optimizer in node.optimizers:
+        if isinstance(optimizer, ScheduleFreeAdamW) and optimizer.reports:
+            raise SwarmError(
+                "save() after the optimizer's eval(): the parameters hold its average, from which "
+                "training cannot go on. Call its train() first, or save outside `reporting`"
+            )
     folder = Folder(path)
     if resumed is None or resumed.where != folder.where:
         key = folder.where, node.rank
@@ -94,15 +103,28 @@ def _parcel(node: Standing, parts: Mapping[str, Stateful | None]) -> Parcel:
         "swarm": dict(node.swarm),
     }
     tree = {name: pack(state, name, tensors) for name, state in states.items()}
-    apart = [n for n, buffer in float_buffers(node.model).items() if not buffer.averaged]
     about = {
         "steps": node.steps,
         "optimizers": [type(optimizer).__name__ for optimizer in node.optimizers],
-        "not_averaged": apart,
+        "not_averaged": _not_averaged(node.model, node.config),
         "exchanged": [name for name, _ in node.config.states()],
         "tree": tree,
     }
     return Parcel(about, tensors)
+
+
+def _not_averaged(model: nn.Module, config: SwarmSettings) -> list[str]:
+    """Floating-point buffers that are one node's own in a mean of checkpoints: of those that are
+    local, all but batch norm's statistics, for which an average is the better beginning.
+    """
+    norms = running_norms(model).values()
+    statistics = {id(buffer) for norm in norms for buffer in norm.buffers(recurse=False)}
+    average = config.buffers == "average"
+    return [
+        name
+        for name, buffer in float_buffers(model).items()
+        if not (buffer.averaged and (average or id(buffer.value) in statistics))
+    ]
 
 
 def given(parts: Mapping[str, Stateful | None]) -> dict[str, Stateful]:

@@ -37,7 +37,7 @@ def run_export(path: str, out: Path, step: int | None = None) -> int:
         if any(name.endswith("running_mean") for name in exported.state):
             notice(
                 "batch norm has the average of the nodes' statistics: estimate them anew with "
-                "swarmsgd.export(path, model, loader)"
+                "swarmsgd.export(path, model, recalibrate=loader)"
             )
     about = {**task_name, "nodes": str(exported.nodes), "steps": exported.steps}
     write_model(out, exported.state, about)

@@ -7,7 +7,7 @@ count like those of one place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,12 +47,25 @@ def statistics(
             for count, norm in zip(counts, norms.values(), strict=True)
             for value in (norm.running_mean, norm.running_var, torch.ones(1))
         ]
-    if not any(counts):
+    _check_ran(counts)
+    return torch.cat(sums)
+
+
+def recalibrate(model: nn.Module, batches: Batches) -> None:
+    """Estimate batch norm's statistics of a model anew, in place. Raises ConfigError if no batch
+    went through it.
+    """
+    with estimating(model):
+        _run(model, batches)
+    _check_ran([float(_tensor(n.num_batches_tracked)) for n in running_norms(model).values()])
+
+
+def _check_ran(counts: Sequence[float]) -> None:
+    if counts and not any(counts):
         raise ConfigError(
             "recalibrate ran no batch through the model's batch norm, wanted at least one: a "
             "generator that is used up gives none"
         )
-    return torch.cat(sums)
 
 
 def as_buffers(model: nn.Module, sums: torch.Tensor, nodes: int) -> dict[str, torch.Tensor]:
