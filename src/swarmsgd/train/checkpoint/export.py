@@ -15,8 +15,7 @@ from swarmsgd.train.checkpoint.folder import Folder
 from swarmsgd.train.checkpoint.load import check_model, opened
 from swarmsgd.train.checkpoint.mean import mean_model
 from swarmsgd.train.checkpoint.save import tensors_of
-from swarmsgd.train.node.recalibrate import Batches
-from swarmsgd.train.node.recalibrate import recalibrate as estimate
+from swarmsgd.train.node.recalibrate import Batches, estimate
 
 
 class Exported(NamedTuple):
@@ -31,28 +30,28 @@ class Exported(NamedTuple):
 def export(
     path: str | os.PathLike[str],
     model: nn.Module | None = None,
+    loader: Batches | None = None,
     *,
-    recalibrate: Batches | None = None,
     step: int | None = None,
 ) -> dict[str, torch.Tensor]:
     """The state dict of the mean of all nodes' models, from the checkpoints in `path`.
 
-    Batch norm's statistics are the nodes' averages; with a `model`, which gets the mean, and
-    batches to `recalibrate`, as for `mean_model`, they are estimated anew. Other floating-point
-    buffers are node 0's, or averages if the run was joined with `buffers="average"`. Raises
-    DataError unless all nodes' checkpoints are there, ConfigError for another model.
+    Floating-point buffers are node 0's, or averages if the nodes joined with ``buffers="average"``;
+    batch norm's among them, unless `model` and a `loader` of training batches are given: then the
+    mean is loaded into the model, and they are estimated anew there, as by
+    `Swarm.mean_model(recalibrate=loader)`. Raises DataError unless all nodes' checkpoints are
+    there, ConfigError for another model or a loader that gives no batch.
     """
-    if (model is None) != (recalibrate is None):
+    if (model is None) != (loader is None):
         raise ConfigError(
-            "export() was given one of model and recalibrate: batch norm is estimated anew with "
-            "both"
+            "export() was given one of model and loader: batch norm is estimated anew with both"
         )
     exported = mean_of_run(path, step)
-    if model is None or recalibrate is None:
+    if model is None or loader is None:
         return exported.state
     check_model(str(path), exported.state, model)
     model.load_state_dict(exported.state, strict=False)  # without what is no tensor
-    estimate(model, recalibrate)
+    estimate(model, loader)
     return {name: value.clone() for name, value in tensors_of(model.state_dict()).items()}
 
 

@@ -17,7 +17,8 @@ Read = Callable[[str], torch.Tensor]
 
 def mean_model(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     """The state dict of the mean of these nodes' models. What is not averaged is the first one's:
-    integers, local buffers, those of a parametrization or of other shapes.
+    integers, floating-point buffers unless the nodes joined with ``buffers="average"``, and then
+    still those of a parametrization or of other shapes.
     """
     first = checkpoints[0]
     apart = {f"model/{name}" for name in first.about["not_averaged"]}

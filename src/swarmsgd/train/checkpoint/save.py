@@ -12,7 +12,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from swarmsgd.errors import ConfigError, SwarmError
-from swarmsgd.norms import running_norms
 from swarmsgd.optim import ScheduleFreeAdamW
 from swarmsgd.settings.swarm import SwarmSettings
 from swarmsgd.train.checkpoint.container import Parcel
@@ -103,28 +102,16 @@ def _parcel(node: Standing, parts: Mapping[str, Stateful | None]) -> Parcel:
         "swarm": dict(node.swarm),
     }
     tree = {name: pack(state, name, tensors) for name, state in states.items()}
+    local = node.config.buffers == "local"
+    apart = [n for n, b in float_buffers(node.model).items() if local or not b.averaged]
     about = {
         "steps": node.steps,
         "optimizers": [type(optimizer).__name__ for optimizer in node.optimizers],
-        "not_averaged": _not_averaged(node.model, node.config),
+        "not_averaged": apart,
         "exchanged": [name for name, _ in node.config.states()],
         "tree": tree,
     }
     return Parcel(about, tensors)
-
-
-def _not_averaged(model: nn.Module, config: SwarmSettings) -> list[str]:
-    """Floating-point buffers that are one node's own in a mean of checkpoints: of those that are
-    local, all but batch norm's statistics, for which an average is the better beginning.
-    """
-    norms = running_norms(model).values()
-    statistics = {id(buffer) for norm in norms for buffer in norm.buffers(recurse=False)}
-    average = config.buffers == "average"
-    return [
-        name
-        for name, buffer in float_buffers(model).items()
-        if not (buffer.averaged and (average or id(buffer.value) in statistics))
-    ]
 
 
 def given(parts: Mapping[str, Stateful | None]) -> dict[str, Stateful]:

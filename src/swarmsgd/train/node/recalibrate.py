@@ -7,7 +7,7 @@ count like those of one place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,33 +39,15 @@ def statistics(
     if batches is None:
         sizes = [2 * norm.num_features + 1 for norm in norms.values()]
         return torch.zeros(sum(sizes), dtype=torch.float64)
-    with _holding(model, parameters, buffers), estimating(model):
-        _run(model, batches)
+    with _holding(model, parameters, buffers):
+        estimate(model, batches)
         counts = [float(_tensor(norm.num_batches_tracked)) for norm in norms.values()]
         sums = [
             count * _tensor(value).double().cpu()
             for count, norm in zip(counts, norms.values(), strict=True)
             for value in (norm.running_mean, norm.running_var, torch.ones(1))
         ]
-    _check_ran(counts)
     return torch.cat(sums)
-
-
-def recalibrate(model: nn.Module, batches: Batches) -> None:
-    """Estimate batch norm's statistics of a model anew, in place. Raises ConfigError if no batch
-    went through it.
-    """
-    with estimating(model):
-        _run(model, batches)
-    _check_ran([float(_tensor(n.num_batches_tracked)) for n in running_norms(model).values()])
-
-
-def _check_ran(counts: Sequence[float]) -> None:
-    if counts and not any(counts):
-        raise ConfigError(
-            "recalibrate ran no batch through the model's batch norm, wanted at least one: a "
-            "generator that is used up gives none"
-        )
 
 
 def as_buffers(model: nn.Module, sums: torch.Tensor, nodes: int) -> dict[str, torch.Tensor]:
@@ -83,6 +65,22 @@ def as_buffers(model: nn.Module, sums: torch.Tensor, nodes: int) -> dict[str, to
             found[f"{prefix}running_var"] = var / count
             found[f"{prefix}num_batches_tracked"] = (count * nodes).round().long()[0]
     return found
+
+
+def estimate(model: nn.Module, batches: Batches) -> None:
+    """Set batch norm's statistics to those over these batches. Leaves a model without batch norm as
+    it is; raises ConfigError if no batch went through it.
+    """
+    norms = running_norms(model).values()
+    if not norms:
+        return
+    with estimating(model):
+        _run(model, batches)
+    if not any(bool(_tensor(norm.num_batches_tracked)) for norm in norms):
+        raise ConfigError(
+            "recalibrate ran no batch through the model's batch norm, wanted at least one: a "
+            "generator that is used up gives none"
+        )
 
 
 def _run(model: nn.Module, batches: Batches) -> None:
