@@ -15,6 +15,7 @@ from torch import nn
 
 import swarmsgd
 from swarmsgd.errors import ConfigError, DataError, SwarmError
+from swarmsgd.optim import ScheduleFreeAdamW, reporting
 from swarmsgd.train.checkpoint import container
 from swarmsgd.train.checkpoint import save as saving
 from swarmsgd.train.checkpoint.container import Checkpoint, Parcel
@@ -186,6 +187,19 @@ def test_after_the_end_nothing_is_saved(tmp_path):
     with pytest.raises(SwarmError, match="save before leave"):
         swarm.save(tmp_path)
     assert not files(tmp_path)
+
+
+def test_what_an_optimizer_reports_is_no_checkpoint(tmp_path):
+    model, _ = one_node.make()
+    optimizer = ScheduleFreeAdamW(model.parameters())
+    with swarmsgd.join(model, optimizer) as swarm:
+        one_node.step(model, optimizer)
+        with reporting(optimizer), pytest.raises(SwarmError, match=r"Call its train\(\) first"):
+            swarm.save(tmp_path)
+        swarm.save(tmp_path)
+    other = ScheduleFreeAdamW(one_node.make()[0].parameters())
+    assert swarmsgd.load(tmp_path, model, other).steps == 1
+    assert same(other.state_dict(), optimizer.state_dict())
 
 
 def test_a_place_that_no_package_opens_is_named():
@@ -385,6 +399,49 @@ def test_the_vectors_of_spectral_norm_are_not_averaged(tmp_path):
     swarmsgd.load(tmp_path, model, optimizer, rank=0, num_nodes=1)
     norms = [b.norm().item() for n, b in model.named_buffers() if n[-2:] in ("_u", "_v")]
     assert norms == pytest.approx([1.0, 1.0], abs=1e-5)
+
+
+def with_buffers(rank):
+    """A model with batch norm and a buffer that is no statistic, after a step."""
+    torch.manual_seed(rank)
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    model.register_buffer("own", torch.full((2,), float(rank)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    one_node.step(model, optimizer)
+    return model, optimizer
+
+
+@pytest.mark.parametrize("buffers", ["local", "average"])
+def test_an_export_has_the_mean_and_buffers_as_the_run_was_asked(buffers, tmp_path):
+    models = [
+        one_node.write(tmp_path, rank, 2, make=with_buffers, settings={"buffers": buffers})
+        for rank in range(2)
+    ]
+    first, second = (dict(model.state_dict()) for model in models)
+    state = swarmsgd.export(tmp_path)
+    for name in first:
+        mean = (first[name].double() + second[name].double()) / 2
+        trained = name.endswith(("weight", "bias"))
+        expected = mean if trained or buffers == "average" else first[name].double()
+        assert torch.allclose(state[name].double(), expected), name
+
+
+def test_an_export_estimates_batch_norm_anew_on_batches(tmp_path):
+    for rank in range(2):
+        one_node.write(tmp_path, rank, 2, make=with_buffers)
+    model, _ = with_buffers(5)
+    batches = [torch.randn(16, 4) for _ in range(3)]
+    state = swarmsgd.export(tmp_path, model, batches)
+    features = [model[0](batch).detach() for batch in batches]
+    assert torch.allclose(state["1.running_mean"], sum(f.mean(0) for f in features) / 3)
+    assert torch.allclose(state["1.running_var"], sum(f.var(0) for f in features) / 3)
+    assert torch.equal(state["0.weight"], swarmsgd.export(tmp_path)["0.weight"])
+    with pytest.raises(ConfigError, match="ran no batch"):
+        swarmsgd.export(tmp_path, model, [])
+    with pytest.raises(ConfigError, match="one of model and loader"):
+        swarmsgd.export(tmp_path, model)
+    with pytest.raises(ConfigError, match="is of another model"):
+        swarmsgd.export(tmp_path, nn.Linear(2, 2), batches)
 
 
 def test_files_of_some_nodes_alone_are_not_enough_for_others(tmp_path):

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from swarmsgd.errors import ConfigError
+from swarmsgd.errors import ConfigError, SwarmError
+from swarmsgd.optim import ScheduleFreeAdamW
 from swarmsgd.settings.swarm import SwarmSettings
 from swarmsgd.train.checkpoint.container import Parcel
 from swarmsgd.train.checkpoint.folder import Entry, Folder
@@ -56,9 +57,16 @@ def save(
 ) -> Resumed:
     """Write the node's checkpoint; what its next one replaces. `resumed` is that of the last.
 
-    Raises ConfigError for what cannot be written, or for a folder with another run's checkpoints,
-    DataError where there is no room. The former checkpoint is then as it was.
+    Raises ConfigError for what cannot be written, or for a folder with another run's checkpoints;
+    DataError where there is no room; SwarmError while the parameters hold what an optimizer
+    reports. The former checkpoint is then as it was.
     """
+    for optimizer in node.optimizers:
+        if isinstance(optimizer, ScheduleFreeAdamW) and optimizer.reports:
+            raise SwarmError(
+                "save() after the optimizer's eval(): the parameters hold its average, from which "
+                "training cannot go on. Call its train() first, or save outside `reporting`"
+            )
     folder = Folder(path)
     if resumed is None or resumed.where != folder.where:
         key = folder.where, node.rank
