@@ -56,6 +56,8 @@ examples:
   swarmsgd launch -n 1 --hosts 4 --host-index 2 --master-addr 10.0.0.1 --master-port 29500 train.py
                              on each of four hosts, each with its own index; the store is open to
                              the network, so keep that network to yourself
+  swarmsgd keygen swarm.key; swarmsgd launch --key swarm.key -n 4 train.py
+                             with encrypted links; copy the key to all hosts
 """
 TRAIN_EPILOG = """\
 The run's folder gets config.json, a node-<i>.jsonl of records for each node, the mean model as
@@ -183,13 +185,17 @@ def _launch(arguments: list[str]) -> int:
         help="set RANK, WORLD_SIZE, ... beside SWARMSGD_RANK, ...; not for scripts whose framework "
         "would start a DDP then (default: set)",
     )
+    add("--key", type=Path, help="key file of the swarm, as SWARMSGD_KEY (default: no encryption)")
     add("-m", dest="module", action="store_true", help="run a module, as python -m does")
     add("script", metavar="SCRIPT", help="the script, or with -m the module")
     add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments, untouched")
     given = parser.parse_args(arguments)
     from swarmsgd.train.launch.launch import launch
+    from swarmsgd.train.meet.key import use_key
 
     _check_exists(given.script, module=given.module)
+    if given.key is not None:
+        use_key(given.key)
     option = ["-m"] if given.module else []
     outcome = launch(
         [sys.executable, *option, given.script, *given.arguments],
@@ -202,6 +208,21 @@ def _launch(arguments: list[str]) -> int:
         grace_s=given.grace,
     )
     return outcome.exit_code
+
+
+def _keygen(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "swarmsgd keygen",
+        description="Draw the key of a swarm. Copy the file to all hosts, and let nobody else have "
+        "it: who has it can join the swarm and read all that it sends.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="where to write it; a new file")
+    given = parser.parse_args(arguments)
+    from swarmsgd.train.meet.key import make_key
+
+    key = make_key(given.file)
+    print(f"key {key.fingerprint} written to {given.file}")
+    return 0
 
 
 def _check_exists(script: str, *, module: bool) -> None:
@@ -359,6 +380,7 @@ class Command(NamedTuple):
 
 COMMANDS: Mapping[str, Command] = {
     "launch": Command("run your own script as several nodes", _launch),
+    "keygen": Command("draw the key of a swarm, for encrypted links", _keygen),
     "bench": Command("measure the wire code on this machine", _bench),
     "compare": Command("compare algorithms in one simulated world", _compare),
     "export": Command("make one model of the nodes' checkpoints", _export),

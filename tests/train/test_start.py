@@ -8,44 +8,22 @@ from nodes import Nodes, run
 pytestmark = pytest.mark.slow
 
 SLOW = """
-from swarmsgd.train.meet import collective
+from swarmsgd.train.meet.tree import Tree
 
-class Slow(torch.distributed.Store):
-    "A store whose first answer comes only when one of `keys` is there: somebody has gone on."
-    def __init__(self, store, keys):
-        super().__init__()
-        self.store, self.keys = store, keys
-    def hold(self):
-        while self.keys and not any(self.store.check([key]) for key in self.keys):
-            time.sleep(0.01)  # between two looks at another process
-        self.keys = []
-    def get(self, key):
-        self.hold()
-        return self.store.get(key)
-    def wait(self, keys, *timeout):
-        self.hold()
-        return self.store.wait(keys, *timeout)
-    def multi_get(self, keys):
-        self.hold()
-        return self.store.multi_get(keys)
-    def set(self, key, value): self.store.set(key, value)
-    def add(self, key, value): return self.store.add(key, value)
-    def check(self, keys): return self.store.check(keys)
-    def multi_set(self, keys, values): self.store.multi_set(keys, values)
-    def has_extended_api(self): return True
+def slowly(tree, values, broadcast=Tree.broadcast):
+    name = swarm_store.key("started/2")
+    while RANK == 1 and not swarm_store.store.check([name]):
+        time.sleep(0.01)  # between two looks at another process
+    broadcast(tree, values)
 
-open_group = collective.open_group
-
-def slowly(name, store, *arguments, address, **options):
-    # Gloo lets the higher address connect: node 1 only needs to listen, until it looks itself.
-    if RANK != 1:
-        return open_group(name, store, *arguments, address="127.0.0.2", **options)
-    run = name.rpartition("/")[0]
-    node_2_is_done = [f"{run}/started/2", f"{run}/links/link/0-2/card/2"]
-    slow = Slow(store, node_2_is_done)
-    return open_group(name, slow, *arguments, address="127.0.0.1", **options)
-
-collective.open_group = slowly
+from swarmsgd.train.meet.rendezvous import Rendezvous
+listen = Rendezvous.listen
+def listens(rendezvous, *limits):
+    global swarm_store
+    swarm_store = rendezvous
+    return listen(rendezvous, *limits)
+Rendezvous.listen = listens
+Tree.broadcast = slowly
 """
 
 

@@ -1,16 +1,12 @@
-"""Which address a node is reached at, and what is found out about sockets."""
+"""Which address a node is reached at."""
 
 import socket
-import sys
 
 import pytest
 
 from swarmsgd.errors import ConfigError
 from swarmsgd.transport import addresses
 from swarmsgd.transport.addresses import route_address
-from swarmsgd.transport.sockets import descriptors, hang_up, set_deaf, watch_listener
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 
 @pytest.mark.parametrize(
@@ -54,46 +50,3 @@ def test_a_name_that_only_this_machine_takes_for_loopback_gives_an_address_other
 def test_a_name_that_does_not_resolve_is_the_users_fault():
     with pytest.raises(ConfigError, match=r"cannot resolve 'no-such-host\.invalid'"):
         route_address("no-such-host.invalid", 29500)
-
-
-@linux
-def test_a_listener_is_found_can_be_deaf_and_hear_again():
-    server, fd, endpoint = watch_listener(lambda: socket.create_server(("127.0.0.1", 0)))
-    with server:
-        assert (fd, endpoint) == (server.fileno(), server.getsockname())
-        assert fd is not None
-        set_deaf(fd, True)
-        with pytest.raises(TimeoutError):
-            socket.create_connection(endpoint, timeout=0.1)
-        set_deaf(fd, False)
-        set_deaf(fd, False)  # no filter is there: nothing to do
-        with socket.create_connection(endpoint, timeout=600) as client:
-            stranger, _ = server.accept()
-            with stranger:
-                set_deaf(fd, True)
-                client.sendall(b"open ones go on")
-                assert stranger.recv(100) == b"open ones go on"
-
-
-@linux
-def test_two_listeners_at_once_cannot_be_told_apart():
-    servers, fd, endpoint = watch_listener(
-        lambda: [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-    )
-    for server in servers:
-        server.close()
-    assert fd is None and endpoint == ("", 0)
-
-
-@linux
-def test_the_sockets_of_an_endpoint_are_found_and_strangers_hung_up_on():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        endpoint = server.getsockname()
-        with socket.create_connection(endpoint) as client:
-            stranger, _ = server.accept()
-            with stranger:
-                own = {server.fileno(), stranger.fileno()}
-                assert set(descriptors({endpoint}, set())) == own
-                assert set(descriptors(set(), {endpoint})) == {client.fileno()}
-                assert hang_up(endpoint) == 1
-                assert client.recv(1) == b""

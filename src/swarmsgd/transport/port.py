@@ -23,9 +23,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import zmq
+import zmq.utils.z85
 from zmq.utils.monitor import recv_monitor_message
 
 from swarmsgd.errors import ConfigError
+from swarmsgd.transport.keys import SwarmKey
 
 SILENT_S = 45
 """A host that answers no heartbeat for so long has vanished; a process may be stopped as long."""
@@ -86,7 +88,14 @@ class Port:
     `wake`. Raises ConfigError.
     """
 
-    def __init__(self, address: str, *, message_bytes: int, queued_messages: int) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        message_bytes: int,
+        queued_messages: int,
+        key: SwarmKey | None = None,
+    ) -> None:
         _check_descriptors()
         self._context = zmq.Context()
         self._router = router = self._context.socket(zmq.ROUTER)
@@ -115,6 +124,17 @@ class Port:
         self._poller = zmq.Poller()
         for readable in (router, self._monitor, self._woken):
             self._poller.register(readable, zmq.POLLIN)
+        self._gate: zmq.Socket[bytes] | None = None
+        """Where ZeroMQ asks whether it may let in who has proved to hold a key."""
+        if key is not None:
+            self._public = zmq.utils.z85.decode(key.public)
+            self._gate = self._context.socket(zmq.REP)
+            self._gate.bind("inproc://zeromq.zap.01")
+            self._poller.register(self._gate, zmq.POLLIN)
+            router.setsockopt(zmq.CURVE_PUBLICKEY, key.public)
+            router.setsockopt(zmq.CURVE_SECRETKEY, key.secret)
+            router.setsockopt(zmq.ZAP_DOMAIN, b"swarmsgd")
+            router.setsockopt(zmq.CURVE_SERVER, 1)
         try:
             router.bind(f"tcp://{f'[{address}]' if ':' in address else address}:*")
         except zmq.ZMQError as error:
@@ -123,6 +143,9 @@ class Port:
                 f"cannot listen on {address}: {os.strerror(error.errno or 0)}. Pass an address of "
                 "this machine that the other nodes reach"
             ) from None
+        if key is not None:
+            router.setsockopt(zmq.CURVE_SERVER, 0)
+            router.setsockopt(zmq.CURVE_SERVERKEY, key.public)
         self.endpoint: str = router.getsockopt_string(zmq.LAST_ENDPOINT)
         """Where others dial."""
 
@@ -166,6 +189,7 @@ class Port:
 
     def receive(self) -> Received | None:
         """The next message, if there is one; what is none of ours is let fall, and hung up on."""
+        self._let_in()
         while True:
             try:
                 parts = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
@@ -182,7 +206,7 @@ class Port:
     def ended(self) -> list[Ended]:
         """Connections that ended since this was last asked."""
         found: list[Ended] = []
-        while self._monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             event = recv_monitor_message(self._monitor)
             reason = _WHY[event["event"]]
             found.append(Ended(int(event["value"]), event["endpoint"].decode(), reason))
@@ -199,6 +223,14 @@ class Port:
             self._woken.recv(4096)
         return True
 
+    def _let_in(self) -> None:
+        """Answer ZeroMQ's questions (RFC 27, ZAP): who holds the key of this swarm may come in."""
+        gate = self._gate
+        while gate is not None and int(gate.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            version, request, _, _, _, mechanism, *credentials = gate.recv_multipart()
+            member = mechanism == b"CURVE" and credentials == [self._public]
+            gate.send_multipart([version, request, b"200" if member else b"400", b"", b"", b""])
+
     def wake(self) -> None:
         """End `wait`, now or when it is called next; from any thread."""
         with contextlib.suppress(OSError):  # so many wakes wait already, or it is closed
@@ -207,6 +239,8 @@ class Port:
     def close(self) -> None:
         """Close all at once; no thread is left."""
         self._router.disable_monitor()
+        if self._gate is not None:
+            self._gate.close(0)
         self._monitor.close(0)
         self._router.close(0)
         self._context.term()

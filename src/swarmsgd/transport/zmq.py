@@ -24,6 +24,7 @@ import zmq
 
 from swarmsgd.errors import ConfigError, LinkClosed, PeerError, ProtocolError
 from swarmsgd.transport.base import Arrived, Buffer, LinkBackedUp, Lost
+from swarmsgd.transport.keys import SwarmKey
 from swarmsgd.transport.pool import BufferPool
 from swarmsgd.transport.port import Full, Gone, Port, Received, close_connections, port_of
 
@@ -60,7 +61,8 @@ class _Link:
 
 
 class ZmqTransport:
-    """The links of node `rank`, which listens at `address`. See Transport.
+    """The links of node `rank`, which listens at `address`. See Transport. With a `key` only who
+    holds it too can have a link, and all is encrypted.
 
     `run` and where the others listen is told to `open`, or `run` set and `dial` called.
     """
@@ -70,6 +72,7 @@ class ZmqTransport:
         rank: int,
         *,
         address: str,
+        key: SwarmKey | None = None,
         max_message_bytes: int = 1 << 32,
         max_queued_bytes: int = 1 << 28,
         max_queued_messages: int = 1000,
@@ -94,7 +97,10 @@ class ZmqTransport:
         """Held by who polls."""
         self._closed = False
         self._port = Port(
-            address, message_bytes=max_message_bytes, queued_messages=max_queued_messages
+            address,
+            key=key,
+            message_bytes=max_message_bytes,
+            queued_messages=max_queued_messages,
         )
         self.endpoint = self._port.endpoint
         """Where the others dial."""

@@ -10,15 +10,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
-from datetime import timedelta
-from typing import cast
 
 import torch
-from torch.distributed import ProcessGroup
 
 from swarmsgd.errors import ModelError, PeerError
 from swarmsgd.train.meet.rendezvous import Rendezvous
-from swarmsgd.transport.group import open_group
+from swarmsgd.train.meet.tree import MESSAGE_BYTES, Tree, TreeBroken
 
 BEAT_S = 1.0
 LOST_S = 5.0
@@ -124,24 +121,41 @@ def broadcast(
 
     Raises PeerError if not all take part, ModelError for a tensor that cannot be overwritten.
     """
-    num_nodes = rendezvous.place.num_nodes
-    rendezvous.get_all("starts", "", timeout_s)  # names who died since; a group would only wait
+    order = [root, *(r for r in range(rendezvous.place.num_nodes) if r != root)]
+
+    def meet(endpoint: str) -> list[str]:
+        told = rendezvous.get_all("starts", endpoint, timeout_s)
+        return [told[rank] for rank in order]
+
     received = [tensor.detach().to("cpu").contiguous() for tensor in tensors]
     if not take and rendezvous.place.rank != root:  # these may be the node's own memory
         received = [torch.empty_like(host) for host in received]
     try:
-        group = group_of(rendezvous, rendezvous.key("start"), range(num_nodes), timeout_s)
+        tree = Tree.open(
+            rendezvous.key("start"),
+            order,
+            rendezvous.listen(MESSAGE_BYTES),
+            meet=meet,
+            gone=rendezvous.gone,
+            timeout_s=timeout_s,
+        )
+    except TreeBroken as error:
+        raise _lost(root, error) from None
+    try:
         for host in received:
-            group.broadcast(host.reshape(-1).view(torch.uint8), root=root).wait()
-    except RuntimeError as error:
-        raise PeerError(
-            f"a node was lost while others took over node {root}'s model: {error}"
-        ) from None
-    for tensor, host in zip(tensors, received, strict=True):
-        if take:
-            _take_over(tensor, host)
-    rendezvous.get_all("started", "", timeout_s)
-    del group  # not before: a slow node may still have been about to connect to this one
+            tree.broadcast(host.reshape(-1).view(torch.uint8).numpy())
+        for tensor, host in zip(tensors, received, strict=True):
+            if take:
+                _take_over(tensor, host)
+        rendezvous.get_all("started", "", timeout_s)
+    except TreeBroken as error:
+        raise _lost(root, error) from None
+    finally:
+        tree.close()  # when all have all of it, or nobody will
+
+
+def _lost(root: int, error: TreeBroken) -> PeerError:
+    return PeerError(f"a node was lost while others took over node {root}'s model: {error}")
 
 
 def _take_over(tensor: torch.Tensor, values: torch.Tensor) -> None:
@@ -153,18 +167,3 @@ def _take_over(tensor: torch.Tensor, values: torch.Tensor) -> None:
             f"a tensor of shape {list(tensor.shape)} and strides {list(tensor.stride())} "
             f"cannot take over node 0's values: {error}. If it was expanded, clone() it"
         ) from None
-
-
-def group_of(
-    rendezvous: Rendezvous, name: str, members: Iterable[int], timeout_s: float
-) -> ProcessGroup:
-    ranks = list(members)
-    group = open_group(
-        name,
-        rendezvous.connect(),
-        ranks.index(rendezvous.place.rank),
-        len(ranks),
-        address=rendezvous.address,
-        timeout=timedelta(seconds=timeout_s),
-    )
-    return cast(ProcessGroup, group)  # torch's stubs say nothing of a backend's collectives

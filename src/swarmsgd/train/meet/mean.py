@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
-from torch.distributed import DistError, ProcessGroup
+from torch.distributed import DistError
 
 from swarmsgd.errors import PeerError
-from swarmsgd.train.meet.collective import BEAT_S, LOST_S, Watch, group_of
+from swarmsgd.train.meet.collective import BEAT_S, LOST_S, Watch
 from swarmsgd.train.meet.rendezvous import Rendezvous
+from swarmsgd.train.meet.tree import MESSAGE_BYTES, Tree
 
-GROUP_TIMEOUT_S = 60.0
+TREE_TIMEOUT_S = 60.0
 TRIES = 3
 """A mean that the same nodes have tried this often is given up: no death explains it, since the
 next try leaves the dead out.
@@ -103,14 +104,13 @@ class Mean:
                 )
             name = f"{self._name}/{attempt}"
             model, why = settled(), "another node says why"
-            group = None
+            tree = None
             try:
-                alike = self._meet(name, members, watch, buffers)
-                group = group_of(self._rendezvous, name, members, GROUP_TIMEOUT_S)
-                mean, gamma = _mean_and_spread(group, len(members), model)
+                tree, alike = self._tree(name, members, watch, buffers)
+                mean, gamma = _mean_and_spread(tree, len(members), model)
                 means = Means(mean, gamma, {}, members)
                 for each in alike:
-                    means.buffers[each] = _of_buffer(group, members, rank, buffers[each])
+                    means.buffers[each] = _of_buffer(tree, members, rank, buffers[each])
             except RuntimeError as error:  # a member died meanwhile
                 why = str(error)
                 self._rendezvous.store.set(f"{name}/failed", "1")
@@ -118,7 +118,9 @@ class Mean:
                 self._rendezvous.store.set(f"{name}/done/{rank}", "1")
                 if self._all_succeeded(name, members, watch):
                     return means
-            del group  # not before: a slow member may not have heard all that this one sent
+            finally:
+                if tree is not None:
+                    tree.close()  # when all have all of it, or this attempt has failed
             attempt += 1
             tried, before = (tried + 1 if members == before else 1), members
             if tried == TRIES:
@@ -152,23 +154,40 @@ class Mean:
             time.sleep(0.05)
         return json.loads(store.get(decided))
 
-    def _meet(
+    def _tree(
         self, name: str, members: list[int], watch: Watch, buffers: Mapping[str, Float]
-    ) -> list[str]:
-        """Wait until all members are here; the names of the buffers that are alike on all of them.
-        Raises RuntimeError if one died since, or never comes: a group would only wait.
+    ) -> tuple[Tree, list[str]]:
+        """A tree of all members, and the names of the buffers that are alike on all of them.
+        Raises RuntimeError if one died since, or never comes.
         """
         store = self._rendezvous.store
         mine = {each: buffer.kind for each, buffer in buffers.items()}
-        store.set(f"{name}/here/{self._rendezvous.place.rank}", json.dumps(mine))
-        waiting = set(members)
-        give_up = time.monotonic() + GROUP_TIMEOUT_S
-        while waiting := {r for r in waiting if not store.check([f"{name}/here/{r}"])}:
-            if time.monotonic() > give_up or any(watch.is_dead(r) for r in waiting):
-                raise RuntimeError(f"nodes {sorted(waiting)} did not come")
-            time.sleep(0.02)
-        kinds = [json.loads(store.get(f"{name}/here/{r}")) for r in members]
-        return sorted(n for n, kind in mine.items() if all(k.get(n) == kind for k in kinds))
+        alike: list[str] = []
+
+        def meet(endpoint: str) -> list[str]:
+            here = f"{name}/here/{self._rendezvous.place.rank}"
+            store.set(here, json.dumps([endpoint, mine]))
+            waiting = set(members)
+            give_up = time.monotonic() + TREE_TIMEOUT_S
+            while waiting := {r for r in waiting if not store.check([f"{name}/here/{r}"])}:
+                if time.monotonic() > give_up or any(watch.is_dead(r) for r in waiting):
+                    raise RuntimeError(f"nodes {sorted(waiting)} did not come")
+                time.sleep(0.02)
+            told = [json.loads(store.get(f"{name}/here/{r}")) for r in members]
+            alike[:] = sorted(
+                n for n, kind in mine.items() if all(kinds.get(n) == kind for _, kinds in told)
+            )
+            return [at for at, _ in told]
+
+        tree = Tree.open(
+            name,
+            members,
+            self._rendezvous.listen(MESSAGE_BYTES),
+            meet=meet,
+            gone=watch.is_dead,
+            timeout_s=TREE_TIMEOUT_S,
+        )
+        return tree, alike
 
     def _all_succeeded(self, name: str, members: list[int], watch: Watch) -> bool:
         """Wait; False if a member failed, True if each member has the result or is dead."""
@@ -181,33 +200,27 @@ class Mean:
             time.sleep(0.02)
 
 
-def _mean_and_spread(
-    group: ProcessGroup, count: int, vector: torch.Tensor
-) -> tuple[torch.Tensor, float]:
-    whole = _mean(group, count, vector)
+def _mean_and_spread(tree: Tree, count: int, vector: torch.Tensor) -> tuple[torch.Tensor, float]:
+    whole = _mean(tree, count, vector)
     spread = torch.zeros(1, dtype=torch.float64)
     for mine, mean in zip(vector.split(CHUNK), whole.split(CHUNK), strict=True):
         spread += (mine.double() - mean.double()).square().sum()
-    _sum(group, spread)
+    tree.sum(spread.numpy())
     return whole, float(spread)
 
 
-def _of_buffer(group: ProcessGroup, members: list[int], rank: int, buffer: Float) -> torch.Tensor:
+def _of_buffer(tree: Tree, members: list[int], rank: int, buffer: Float) -> torch.Tensor:
     value = buffer.value.detach().flatten()
     if not buffer.averaged and rank != members[0]:
         value = torch.zeros_like(value)
-    mean = _mean(group, len(members) if buffer.averaged else 1, value)
+    mean = _mean(tree, len(members) if buffer.averaged else 1, value)
     return mean.view(buffer.value.shape)
 
 
-def _mean(group: ProcessGroup, count: int, vector: torch.Tensor) -> torch.Tensor:
+def _mean(tree: Tree, count: int, vector: torch.Tensor) -> torch.Tensor:
     mean = torch.empty(vector.shape, dtype=vector.dtype)
     for mine, out in zip(vector.split(CHUNK), mean.split(CHUNK), strict=True):
         total = mine.to("cpu", torch.float64, copy=True)  # may be a part of the node's own model
-        _sum(group, total)
+        tree.sum(total.numpy())
         out.copy_(total / count)
     return mean
-
-
-def _sum(group: ProcessGroup, values: torch.Tensor) -> None:
-    group.allreduce(values).wait()  # a sum, by default

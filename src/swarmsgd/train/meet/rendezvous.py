@@ -22,6 +22,8 @@ from swarmsgd.errors import ConfigError, PeerError
 from swarmsgd.train.launch.hosts import DIED
 from swarmsgd.train.meet.place import Place
 from swarmsgd.transport.addresses import route_address
+from swarmsgd.transport.keys import SwarmKey
+from swarmsgd.transport.zmq import ZmqTransport
 
 _log = logging.getLogger("swarmsgd")
 
@@ -42,8 +44,9 @@ class Rendezvous:
     reached.
     """
 
-    def __init__(self, place: Place, timeout_s: float) -> None:
+    def __init__(self, place: Place, timeout_s: float, key: SwarmKey | None = None) -> None:
         self.place = place
+        self.swarm_key = key
         self._timeout_s = timeout_s
         self._host: TCPStore | None = None
         if place.rank == 0 and not place.hosted:
@@ -60,6 +63,15 @@ class Rendezvous:
         thread.
         """
         return self._open(host=False)
+
+    def listen(self, max_message_bytes: int) -> ZmqTransport:
+        """A transport of this node, without links, on a port of its own."""
+        return ZmqTransport(
+            self.place.rank,
+            address=self.address,
+            key=self.swarm_key,
+            max_message_bytes=max_message_bytes,
+        )
 
     def _open(self, *, host: bool) -> TCPStore:
         place = self.place

@@ -29,6 +29,7 @@ from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import AGREED, SwarmSettings, with_settings
 from swarmsgd.train.checkpoint.resumed import FRESH, LOADED, OWN, Resumed, SwarmStreams
 from swarmsgd.train.meet import collective
+from swarmsgd.train.meet.key import find_key, warn_if_open
 from swarmsgd.train.meet.place import Place
 from swarmsgd.train.meet.rendezvous import Rendezvous
 from swarmsgd.train.node.fit import check_averaged_once, check_steps_on, optimizers_of
@@ -37,6 +38,7 @@ from swarmsgd.train.node.state import OptimizerState
 from swarmsgd.train.node.swarm import JOINED, Connection, Swarm
 from swarmsgd.train.node.watch import Watch
 from swarmsgd.train.node.worker import Worker
+from swarmsgd.transport.keys import SwarmKey
 from swarmsgd.transport.zmq import ZmqTransport
 
 MESSAGE_BYTES = 1 << 24
@@ -47,12 +49,15 @@ _log = logging.getLogger("swarmsgd")
 ROUND = "round to go on with (a load() with step= chooses it)"
 """Nodes in matching mode must agree on it."""
 
+KEY = "key of the swarm (SWARMSGD_KEY), by fingerprint"
+
 
 def join(
     model: nn.Module,
     optimizer: Optimizer | Sequence[Optimizer],
     *,
     record: str | os.PathLike[str] | None = None,
+    key: str | os.PathLike[str] | None = None,
     rank: int | None = None,
     num_nodes: int | None = None,
     master_addr: str | None = None,
@@ -67,7 +72,8 @@ def join(
     Who this node is and where the others meet comes from the arguments, else from SWARMSGD_RANK,
     SWARMSGD_WORLD_SIZE, SWARMSGD_MASTER_ADDR and SWARMSGD_MASTER_PORT, else from these without
     SWARMSGD_; with none of them set the swarm has one node. `record` names a file that gets this
-    node's records (JSON lines).
+    node's records (JSON lines). `key`, else SWARMSGD_KEY, names the key file of the swarm
+    (`swarmsgd keygen` makes one): with it all between nodes is encrypted, and nobody else gets in.
 
     A wrapper that keeps the optimizer it steps as its attribute `optimizer` does too. Several
     optimizers of one model join as a list, in the order of their steps: a local step is one of the
@@ -94,6 +100,7 @@ def join(
         master_addr=master_addr,
         master_port=master_port,
     )
+    swarm_key = find_key(key)
     count = 1 if place is None else place.num_nodes
     chosen = config.graph_of(count)
     optimizers = optimizers_of(optimizer)
@@ -118,7 +125,7 @@ def join(
     else:
         try:
             connection = connect(
-                model, watch, states, config, chosen, place, recorder, streams, resumed
+                model, watch, states, config, chosen, place, recorder, streams, resumed, swarm_key
             )
         except BaseException:
             recorder.close()
@@ -152,6 +159,7 @@ def connect(
     recorder: Recorder,
     streams: SwarmStreams,
     resumed: Resumed | None,
+    key: SwarmKey | None,
 ) -> Connection:
     """Meet the other nodes, make sure all run the same thing, take the common start, open the
     links.
@@ -159,9 +167,10 @@ def connect(
     start = FRESH if resumed is None else resumed.start
     timeout_s = config.join_timeout_s
     kernels.prepare()
-    rendezvous = Rendezvous(place, timeout_s)
+    rendezvous = Rendezvous(place, timeout_s, key)
     try:
         settings = _settings(model, watch.layout, config, graph)
+        settings[KEY] = "none" if key is None else key.fingerprint
         if config.mode == "matching":
             settings[ROUND] = resumed.round(config) if resumed is not None else 0
         rendezvous.agree(settings, timeout_s)
@@ -214,10 +223,9 @@ def _linked(
 ) -> ZmqTransport:
     """The open links to all neighbours. Raises PeerError naming who has none, and why."""
     rank = rendezvous.place.rank
+    warn_if_open(rendezvous.swarm_key, rendezvous.address)
     floats = sum(vector.copy.size for vector in replica.vectors)
-    transport = ZmqTransport(
-        rank, address=rendezvous.address, max_message_bytes=MESSAGE_BYTES + 6 * floats
-    )
+    transport = rendezvous.listen(MESSAGE_BYTES + 6 * floats)
     try:
         mine = json.dumps([secrets.token_hex(8), transport.endpoint])
         everyone = [json.loads(text) for text in rendezvous.get_all("listens", mine, timeout_s)]

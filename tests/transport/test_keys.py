@@ -1,0 +1,134 @@
+"""The key of a swarm: who has it not learns nothing and changes nothing."""
+
+import contextlib
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+from test_zmq import LOOPBACK, exchange, linked, until
+
+from swarmsgd.errors import ConfigError, PeerError
+from swarmsgd.transport.keys import SwarmKey, make_key, read_key
+from swarmsgd.transport.port import port_of
+from swarmsgd.transport.zmq import ZmqTransport
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> SwarmKey:
+    return make_key(tmp_path / "swarm.key")
+
+
+def test_a_key_comes_back_from_its_file_which_only_its_owner_can_read(tmp_path: Path):
+    made = make_key(tmp_path / "one")
+    assert read_key(tmp_path / "one") == made != make_key(tmp_path / "other")
+    assert (tmp_path / "one").stat().st_mode & 0o777 == 0o600
+    assert len(made.fingerprint) == 16 and made.fingerprint.encode() not in made.public
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda path: path.unlink(), "cannot read the key .*keygen"),
+        (lambda path: path.chmod(0o640), "can be read by others than its owner: chmod 600"),
+        (
+            lambda path: path.write_text(path.read_text()[:-10]),
+            "not the key of a swarm, or is torn",
+        ),
+        (lambda path: path.write_text(""), "not the key of a swarm, or is torn"),
+        (lambda path: path.write_text("public = 1\nsecret = 2"), "not the key of a swarm"),
+        (lambda path: path.write_bytes(b"\xff" * 100), "not the key of a swarm"),
+    ],
+)
+def test_a_bad_key_file_is_one_clear_error(spoil, why, tmp_path: Path):
+    path = tmp_path / "swarm.key"
+    make_key(path)
+    spoil(path)
+    with pytest.raises(ConfigError, match=why):
+        read_key(path)
+
+
+def test_a_key_is_never_overwritten(tmp_path: Path):
+    made = make_key(tmp_path / "one")
+    with pytest.raises(ConfigError, match="is there already"):
+        make_key(tmp_path / "one")
+    assert read_key(tmp_path / "one") == made
+    with pytest.raises(ConfigError, match="cannot write the key"):
+        make_key(tmp_path / "no" / "folder")
+
+
+def test_links_with_a_key_carry_messages_both_ways(key: SwarmKey):
+    with linked([(0, 1), (1, 2)], key=key) as nodes:
+        exchange(nodes, 0, 1)
+        exchange(nodes, 1, 2)
+
+
+def test_who_has_no_key_or_another_one_has_no_link(key: SwarmKey, tmp_path: Path):
+    other = make_key(tmp_path / "other")
+    half = SwarmKey(key.public, other.secret)  # somebody who has learned the public half alone
+    with linked([(0, 1)], key=key) as nodes:
+        for theirs in (None, other):
+            stranger = ZmqTransport(0, address=LOOPBACK, key=theirs)
+            stranger.run = "run"
+            stranger.dial(1, nodes[1].endpoint)
+            assert not until(lambda s=stranger: s.refusal(1), stranger, nodes[1])
+            assert "could not be reached" in str(stranger.refusal(1))
+            nodes[0].dial(7, stranger.endpoint)  # nor do we talk to it
+            assert not until(lambda: nodes[0].refusal(7), stranger, nodes[0])
+            stranger.close()
+        exchange(nodes, 0, 1)
+    with pytest.raises(PeerError):
+        ZmqTransport(0, address=LOOPBACK, key=half).open("run", {1: nodes[1].endpoint}, 1.0)
+
+
+def test_what_passes_on_the_wire_shows_nothing_of_a_message(key: SwarmKey):
+    """A proxy between two nodes records all bytes."""
+    secret = os.urandom(1 << 17)
+    seen = {False: bytearray(), True: bytearray()}
+    for encrypted in (False, True):
+        one, other = (
+            ZmqTransport(r, address=LOOPBACK, key=key if encrypted else None) for r in (0, 1)
+        )
+        with socket.create_server((LOOPBACK, 0)) as server:
+            proxy = threading.Thread(
+                target=_pass_on, args=(server, port_of(other.endpoint), seen[encrypted])
+            )
+            proxy.start()
+            one.run = other.run = "run"
+            one.dial(1, f"tcp://{LOOPBACK}:{server.getsockname()[1]}")
+            assert not until(lambda a=one, b=other: a.peers and b.peers, one, other)
+            message = one.take(len(secret))
+            message.data[:] = secret
+            one.send(1, message)
+            arrived = other.poll(600.0)
+            assert arrived is not None and bytes(arrived[1]) == secret
+            one.close()
+            other.close()
+            proxy.join()
+    parts = [secret[start : start + 64] for start in range(0, len(secret), 64)]
+    assert any(part in seen[False] for part in parts)
+    assert not any(part in seen[True] for part in parts)
+
+
+def _pass_on(server: socket.socket, port: int, seen: bytearray) -> None:
+    here, _ = server.accept()
+    there = socket.create_connection((LOOPBACK, port))
+
+    def one_way(source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(1 << 16):
+                seen.extend(data)
+                target.sendall(data)
+        except OSError:
+            pass
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    back = threading.Thread(target=one_way, args=(there, here))
+    back.start()
+    one_way(here, there)
+    back.join()
+    here.close()
+    there.close()
