@@ -257,7 +257,7 @@ def test_a_foreign_file_is_refused(tmp_path):
 
 
 def test_another_version_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(container, "VERSION", 2)
+    monkeypatch.setattr(container, "FORMAT_VERSION", 2)
     one_node.write(tmp_path, 0, 1)
     monkeypatch.undo()
     refused(tmp_path, *one_node.make(5), DataError, r"is a checkpoint of version 2.*version 1")

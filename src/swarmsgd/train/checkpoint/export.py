@@ -12,7 +12,7 @@ from torch import nn
 from swarmsgd.errors import ConfigError
 from swarmsgd.train.checkpoint.choice import whole_run
 from swarmsgd.train.checkpoint.folder import Folder
-from swarmsgd.train.checkpoint.load import check_model, opened
+from swarmsgd.train.checkpoint.load import check_alike, opened
 from swarmsgd.train.checkpoint.mean import mean_model
 from swarmsgd.train.checkpoint.save import tensors_of
 from swarmsgd.train.node.recalibrate import Batches, estimate
@@ -49,7 +49,7 @@ def export(
     exported = mean_of_run(path, step)
     if model is None or loader is None:
         return exported.state
-    check_model(str(path), exported.state, model)
+    check_alike(str(path), exported.state, model)
     model.load_state_dict(exported.state, strict=False)  # without what is no tensor
     estimate(model, loader)
     return {name: value.clone() for name, value in tensors_of(model.state_dict()).items()}
