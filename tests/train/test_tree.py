@@ -38,6 +38,7 @@ def on_all(network: MemoryNetwork, members: list[int], act: Callable[[Tree], obj
 @pytest.mark.parametrize("members", [[0], [1, 0], [4, 2, 3, 0, 1, 6, 5]])
 def test_a_sum_has_the_same_bits_on_all_members(members):
     def act(tree: Tree) -> bytes:
+        values = np.empty(0)
         for _ in range(3):
             values = np.random.default_rng(tree._transport.rank).normal(size=1001)
             tree.sum(values)

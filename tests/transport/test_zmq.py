@@ -273,17 +273,14 @@ def test_a_slow_reader_gets_all_and_holds_back_who_writes():
         sent = got = refused = 0
         while got < 300:
             try:
-                if sent < 300:
+                while sent < 300:
                     send(nodes[0], 1, sent.to_bytes(4, "big") * 250_000)
                     sent += 1
             except LinkBackedUp:
                 refused += 1
-                event = nodes[1].poll(600.0)
-                assert event is not None and bytes(event[1][:4]) == got.to_bytes(4, "big")
-                got += 1
-            if sent == 300 and got < 300:
-                event = nodes[1].poll(600.0)
-                assert event is not None and bytes(event[1][:4]) == got.to_bytes(4, "big")
+            event = nodes[1].poll(0.01)
+            if event is not None:
+                assert bytes(event[1][:4]) == got.to_bytes(4, "big")
                 got += 1
         assert refused > 100
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import secrets
 import socket
@@ -27,6 +28,7 @@ import zmq.utils.z85
 from zmq.utils.monitor import recv_monitor_message
 
 from swarmsgd.errors import ConfigError
+from swarmsgd.transport.base import Buffer
 from swarmsgd.transport.keys import SwarmKey
 
 SILENT_S = 45
@@ -46,7 +48,7 @@ _ENDED = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
-_WHY = {
+_WHY: dict[int, str] = {
     zmq.EVENT_CLOSED: "nobody listens there, or a firewall is between",
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "who listens there hung up or said nothing",
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "who listens there speaks another language",
@@ -172,14 +174,16 @@ class Port:
             if sock and sock.getsockname()[1] == port_of(self.endpoint):
                 sock.shutdown(socket.SHUT_RDWR)
 
-    def send(self, to: bytes, kind: bytes, body: object = b"") -> zmq.MessageTracker:
+    def send(self, to: bytes, kind: bytes, body: bytes | Buffer = b"") -> zmq.MessageTracker:
         """Queue a message without copying a large one; the tracker tells when it was sent. Raises
         Full, Gone.
         """
         try:
             self._router.send(to, zmq.SNDMORE | zmq.NOBLOCK)
             self._router.send(kind, zmq.SNDMORE | zmq.NOBLOCK)
-            return self._router.send(body, zmq.NOBLOCK, copy=False, track=True)
+            return self._router.send(
+                zmq.Frame(body, track=True, copy=False), zmq.NOBLOCK, track=True
+            )
         except zmq.Again:
             raise Full from None
         except zmq.ZMQError as error:
@@ -216,7 +220,8 @@ class Port:
         """Until there may be something to receive, or a connection ended; whether `wake` was
         called.
         """
-        ready = dict(self._poller.poll(None if timeout_s is None else 1000 * timeout_s))
+        wait_ms = None if timeout_s is None else math.ceil(1000 * timeout_s)
+        ready = dict(self._poller.poll(wait_ms))
         if self._woken.fileno() not in ready:
             return False
         with contextlib.suppress(BlockingIOError):
@@ -258,8 +263,9 @@ def close_connections(fds: dict[int, int]) -> None:
     descriptors to a port that one end of the connection has.
     """
     for fd, port in fds.items():
-        with _borrowed(fd) as sock, contextlib.suppress(OSError):
-            ours = sock and port in (sock.getsockname()[1], sock.getpeername()[1])
+        ours = False
+        with _borrowed(fd) as sock:
+            ours = sock is not None and port in (sock.getsockname()[1], sock.getpeername()[1])
         if ours:
             os.close(fd)
 
