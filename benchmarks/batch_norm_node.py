@@ -30,7 +30,7 @@ def main() -> None:
         ),
         nodes,
     )
-    model = task.make_model(int(seed)).to(memory_format=torch.channels_last)
+    model = task.make_model(int(seed)).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     steps = round(float(passes) * task.samples_per_epoch / (nodes * batch))
     trained: nn.Module = model
@@ -80,7 +80,7 @@ def _scores(
     task: VisionTask, seed: int, averaged: dict[str, torch.Tensor], own: dict[str, torch.Tensor]
 ) -> dict[str, float | None]:
     """Of the mean model, by whose statistics."""
-    mean = task.make_model(seed).to(memory_format=torch.channels_last)
+    mean = task.make_model(seed).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     mean.load_state_dict(averaged)
     scores = {"averaged": task.evaluate(mean).accuracy}
     mean.load_state_dict(averaged | {name: own[name] for name in own})

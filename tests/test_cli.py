@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -179,6 +180,37 @@ def test_an_option_that_does_not_exist_is_told_with_one_that_does(
     assert told(capsys) == "nodes is 'many', wanted a whole number"
     assert exit_of("train", "vision", "--nodes") == 2
     assert "argument --nodes: expected one argument" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "-n 4 --hosts 2 --host-index 1 --master-addr a --master-port 9",
+        "--nproc-per-node 4 --nnodes 2 --node-rank 1 --master-addr a --master-port 9",
+        "--nproc_per_node=4 --nnodes=2 --node_rank=1 --master_addr=a --master_port=9",
+    ],
+)
+def test_launch_takes_torchruns_names_too(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from swarmsgd.train.launch import launch as launching
+    from swarmsgd.train.launch.processes import Outcome
+
+    seen: list[dict[str, Any]] = []
+
+    def launch(_argv: list[str], nodes: int, **given: Any) -> Outcome:
+        seen.append({"nodes": nodes, **given})
+        return Outcome((), None)
+
+    monkeypatch.setattr(launching, "launch", launch)
+    (tmp_path / "train.py").touch()
+    assert main(["launch", *words.split(), "--grace", "8", str(tmp_path / "train.py")]) == 0
+    assert seen == [
+        {
+            "nodes": 4, "hosts": 2, "host_index": 1, "master_addr": "a", "master_port": 9,
+            "standard_env": True, "grace_s": 8.0,
+        }
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", ["train", "simulate"])

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from swarmsgd.errors import ConfigError
 
-Choice = TypeVar("Choice")
+Chosen = TypeVar("Chosen")
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -34,7 +34,7 @@ def choices_of(table: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def one_of(name: str, got: Any, table: Mapping[str, Choice], *, text: str | None = None) -> Choice:
+def one_of(name: str, got: Any, table: Mapping[str, Chosen], *, text: str | None = None) -> Chosen:
     """`table[got]`, if there is one; `text` is what `got` was a part of.
 
     >>> one_of("mode", "bloking", {"blocking": "waits", "matching": "waits too"})

@@ -10,7 +10,7 @@ import importlib.machinery
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from swarmsgd.checks import one_of, whole
 from swarmsgd.errors import ConfigError, DataError, SwarmError
@@ -161,11 +161,23 @@ def _launch(arguments: list[str]) -> int:
         "       swarmsgd launch [options] -m MODULE [ARGUMENTS ...]",
     )
     add = parser.add_argument
-    add("-n", "--nodes", type=int, required=True, help="nodes on this host")
-    add("--hosts", type=int, default=1, help="hosts of the run, with -n nodes each (default: 1)")
-    add("--host-index", type=int, default=0, help="which host this is, from 0 (default: 0)")
-    add("--master-addr", default="127.0.0.1", help="address of host 0 (default: 127.0.0.1)")
-    add("--master-port", type=int, default=0, help="port of the store (default: a free one)")
+
+    def named(*names: str, **shape: Any) -> None:
+        """An option, by torchrun's names too, and these as torchrun also has them, with _."""
+        also = {f"--{name[2:].replace('-', '_')}" for name in names if name.startswith("--")}
+        add(*names, *sorted(also - set(names)), **shape)
+
+    from swarmsgd.train.launch.launcher import GRACE_S
+
+    named("-n", "--nodes", "--nproc-per-node", type=int, required=True, help="nodes on this host")
+    named("--hosts", "--nnodes", type=int, default=1,
+          help="hosts of the run, with -n nodes each (default: 1)")  # fmt: skip
+    named("--host-index", "--node-rank", type=int, default=0,
+          help="which host this is, from 0 (default: 0)")  # fmt: skip
+    named("--master-addr", default="127.0.0.1", help="address of host 0 (default: 127.0.0.1)")
+    named("--master-port", type=int, default=0, help="port of the store (default: a free one)")
+    add("--grace", type=float, default=GRACE_S, metavar="S",
+        help="seconds from SIGTERM to SIGKILL when the run is ended (default: 30)")  # fmt: skip
     add(
         "--standard-env",
         action=argparse.BooleanOptionalAction,
@@ -193,6 +205,7 @@ def _launch(arguments: list[str]) -> int:
         master_addr=given.master_addr,
         master_port=given.master_port,
         standard_env=given.standard_env,
+        grace_s=given.grace,
     )
     return outcome.exit_code
 

@@ -63,6 +63,11 @@ class ScheduleFreeAdamW(Optimizer):
                     _step(parameter, parameter.grad, self.state[parameter], group)
         return loss
 
+    @property
+    def reports(self) -> bool:
+        """Whether the parameters hold x now."""
+        return self._reports
+
     def eval(self) -> None:
         """Let the parameters hold x."""
         self._move(True)

@@ -15,7 +15,9 @@ from torch import nn
 
 import swarmsgd
 from swarmsgd.errors import ConfigError, DataError, SwarmError
+from swarmsgd.optim import ScheduleFreeAdamW, reporting
 from swarmsgd.train.checkpoint import container
+from swarmsgd.train.checkpoint import save as saving
 from swarmsgd.train.checkpoint.container import Checkpoint, Parcel
 from swarmsgd.train.checkpoint.folder import Entry, Folder
 from swarmsgd.train.checkpoint.resumed import LOADED, Resumed
@@ -157,8 +159,9 @@ def test_a_run_that_goes_back_to_an_earlier_step_gives_up_the_later_ones(tmp_pat
     assert [entry.steps for entry in Folder(tmp_path).entries()] == [10, 15]
 
 
-def test_checkpoints_of_another_run_are_not_replaced(tmp_path):
+def test_checkpoints_of_another_run_are_not_replaced(tmp_path, monkeypatch):
     one_node.write(tmp_path, 0, 1)
+    monkeypatch.setattr(saving, "_WRITTEN", {})  # as another process would find it
     before = files(tmp_path)
     model, optimizer = one_node.make()
     with swarmsgd.join(model, optimizer) as swarm:
@@ -168,6 +171,15 @@ def test_checkpoints_of_another_run_are_not_replaced(tmp_path):
     assert files(tmp_path) == before
 
 
+def test_a_process_that_joins_again_saves_on(tmp_path):
+    for _ in range(2):
+        model, optimizer = one_node.make()
+        with swarmsgd.join(model, optimizer) as swarm:
+            one_node.step(model, optimizer)
+            swarm.save(tmp_path)
+    assert [entry.steps for entry in Folder(tmp_path).entries()] == [1]
+
+
 def test_after_the_end_nothing_is_saved(tmp_path):
     model, optimizer = one_node.make()
     swarm = swarmsgd.join(model, optimizer)
@@ -175,6 +187,19 @@ def test_after_the_end_nothing_is_saved(tmp_path):
     with pytest.raises(SwarmError, match="save before leave"):
         swarm.save(tmp_path)
     assert not files(tmp_path)
+
+
+def test_what_an_optimizer_reports_is_no_checkpoint(tmp_path):
+    model, _ = one_node.make()
+    optimizer = ScheduleFreeAdamW(model.parameters())
+    with swarmsgd.join(model, optimizer) as swarm:
+        one_node.step(model, optimizer)
+        with reporting(optimizer), pytest.raises(SwarmError, match=r"Call its train\(\) first"):
+            swarm.save(tmp_path)
+        swarm.save(tmp_path)
+    other = ScheduleFreeAdamW(one_node.make()[0].parameters())
+    assert swarmsgd.load(tmp_path, model, other).steps == 1
+    assert same(other.state_dict(), optimizer.state_dict())
 
 
 def test_a_place_that_no_package_opens_is_named():
@@ -232,7 +257,7 @@ def test_a_foreign_file_is_refused(tmp_path):
 
 
 def test_another_version_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(container, "VERSION", 2)
+    monkeypatch.setattr(container, "FORMAT_VERSION", 2)
     one_node.write(tmp_path, 0, 1)
     monkeypatch.undo()
     refused(tmp_path, *one_node.make(5), DataError, r"is a checkpoint of version 2.*version 1")
@@ -335,16 +360,18 @@ def test_without_such_a_step_each_takes_its_own_latest(tmp_path):
     assert [begin(tmp_path, rank, 3)[0].steps for rank in range(3)] == [10, 30, 20]
 
 
-@pytest.mark.parametrize(("old", "new"), [(4, 6), (8, 3)])
-def test_other_nodes_begin_with_the_mean_of_the_old_ones(old, new, tmp_path):
-    models = [one_node.write(tmp_path, rank, old, steps=50 - rank) for rank in range(old)]
+@pytest.mark.parametrize(("old", "new", "buffers"), [(4, 6, "local"), (8, 3, "average")])
+def test_other_nodes_begin_with_the_mean_of_the_old_ones(old, new, buffers, tmp_path):
+    given = {"settings": {"buffers": buffers}}
+    models = [one_node.write(tmp_path, rank, old, steps=50 - rank, **given) for rank in range(old)]
     states = [dict(model.state_dict()) for model in models]
     for rank in range(new):
         begun, model, optimizer = begin(tmp_path, rank, new)
         assert (begun.nodes, begun.steps) == (old, 50 - (old - 1))
         for name, value in model.state_dict().items():
             mean = torch.stack([s[name].double() for s in states]).mean(0).to(value.dtype)
-            assert torch.equal(value, mean), name
+            local = buffers == "local" and name in dict(model.named_buffers())
+            assert torch.equal(value, states[0][name] if local else mean), name
         momentum = optimizer.state_dict()["state"][0]["momentum_buffer"]
         source = one_node.make(seed=rank % old)[1].state_dict()["state"][0]["momentum_buffer"]
         assert torch.equal(momentum, source)
@@ -372,6 +399,49 @@ def test_the_vectors_of_spectral_norm_are_not_averaged(tmp_path):
     swarmsgd.load(tmp_path, model, optimizer, rank=0, num_nodes=1)
     norms = [b.norm().item() for n, b in model.named_buffers() if n[-2:] in ("_u", "_v")]
     assert norms == pytest.approx([1.0, 1.0], abs=1e-5)
+
+
+def with_buffers(rank):
+    """A model with batch norm and a buffer that is no statistic, after a step."""
+    torch.manual_seed(rank)
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    model.register_buffer("own", torch.full((2,), float(rank)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    one_node.step(model, optimizer)
+    return model, optimizer
+
+
+@pytest.mark.parametrize("buffers", ["local", "average"])
+def test_an_export_has_the_mean_and_buffers_as_the_run_was_asked(buffers, tmp_path):
+    models = [
+        one_node.write(tmp_path, rank, 2, make=with_buffers, settings={"buffers": buffers})
+        for rank in range(2)
+    ]
+    first, second = (dict(model.state_dict()) for model in models)
+    state = swarmsgd.export(tmp_path)
+    for name in first:
+        mean = (first[name].double() + second[name].double()) / 2
+        trained = name.endswith(("weight", "bias"))
+        expected = mean if trained or buffers == "average" else first[name].double()
+        assert torch.allclose(state[name].double(), expected), name
+
+
+def test_an_export_estimates_batch_norm_anew_on_batches(tmp_path):
+    for rank in range(2):
+        one_node.write(tmp_path, rank, 2, make=with_buffers)
+    model, _ = with_buffers(5)
+    batches = [torch.randn(16, 4) for _ in range(3)]
+    state = swarmsgd.export(tmp_path, model, batches)
+    features = [model[0](batch).detach() for batch in batches]
+    assert torch.allclose(state["1.running_mean"], sum(f.mean(0) for f in features) / 3)
+    assert torch.allclose(state["1.running_var"], sum(f.var(0) for f in features) / 3)
+    assert torch.equal(state["0.weight"], swarmsgd.export(tmp_path)["0.weight"])
+    with pytest.raises(ConfigError, match="ran no batch"):
+        swarmsgd.export(tmp_path, model, [])
+    with pytest.raises(ConfigError, match="one of model and loader"):
+        swarmsgd.export(tmp_path, model)
+    with pytest.raises(ConfigError, match="is of another model"):
+        swarmsgd.export(tmp_path, nn.Linear(2, 2), batches)
 
 
 def test_files_of_some_nodes_alone_are_not_enough_for_others(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from nodes import run
 
 from swarmsgd.errors import ConfigError
-from swarmsgd.integrations import SIZES, check_alone, hide_place
+from swarmsgd.integrations import CLUSTER_SIZES, check_alone, hide_place
 from swarmsgd.train.launch.variables import OWN
 from swarmsgd.train.meet.place import Place
 
@@ -127,4 +127,4 @@ def test_the_place_is_hidden_and_handed_over(
     assert hide_place() == ((1, 3) if starter else (0, 1))
     assert hide_place() == ((1, 3) if starter else (0, 1))
     assert Place.find(environment) == before and environment["HOME"] == "/"
-    assert not {*OWN, *SIZES} & set(environment)
+    assert not {*OWN, *CLUSTER_SIZES} & set(environment)

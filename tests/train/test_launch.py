@@ -316,12 +316,20 @@ def test_signals_that_were_ignored_from_the_start_stay_ignored(script, alive: Al
 
 
 def test_nodes_that_do_not_end_in_time_are_killed(script, alive: Alive) -> None:
-    with Launcher(script(STUBBORN, str(alive.path), "stubborn"), 1) as launcher:
+    with Launcher(script(STUBBORN, str(alive.path), "stubborn"), 1, grace_s=0.2) as launcher:
         alive.read_word()
-        launcher.stop(grace_s=0.2)
-        ends = [event for event in launcher.events() if isinstance(event, NodeEnd)]
-    assert [end.how for end in ends] == ["SIGKILL"]
+        launcher.stop()
+        events = list(launcher.events())
+    assert [event.how for event in events if isinstance(event, NodeEnd)] == ["SIGKILL"]
+    (note,) = [event for event in events if isinstance(event, Note)]
+    assert note.text.startswith("node 0 had not ended 0.2 s after SIGTERM: killed")
     alive.await_end()
+
+
+def test_a_node_has_half_a_minute_to_end_in_order_unless_told_otherwise(script) -> None:
+    assert Launcher(["true"], 1)._grace_s == 30
+    with pytest.raises(ConfigError, match="the grace is -1"):
+        Launcher(["true"], 1, grace_s=-1)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from swarmsgd.errors import ConfigError
 from swarmsgd.train.launch import variables
 from swarmsgd.train.meet.place import Place
 
-SIZES = (
+CLUSTER_SIZES = (
     "SLURM_NTASKS",
     "SLURM_STEP_NUM_TASKS",
     "OMPI_COMM_WORLD_SIZE",
@@ -40,7 +40,7 @@ def hide_place() -> tuple[int, int]:
         )
     alone = variables.own_alone(os.environ)
     place = Place.find(alone)
-    for name in (*variables.OWN, *SIZES):
+    for name in (*variables.OWN, *CLUSTER_SIZES):
         os.environ.pop(name, None)
     if place is None:
         return 0, 1

@@ -7,6 +7,8 @@ the dataclass. A field's metadata says more of it:
 * `offered`: whether `swarmsgd train` and `simulate` have it as an option;
 * `decided`: makes its value in records, with what was left to the package decided (`rotation=None`
   by the bits); without it they hold the value as given;
+* `resumes`: what of a checkpoint goes on only if it is the same: the random `streams` with the
+  places in bursts and rounds, or what was learned of the `code`'s cells;
 * `words`: makes its words in the title of a run; without it the title has name and value, if that
   is not the default.
 """
@@ -84,31 +86,38 @@ class SwarmSettings:
     Graph."""
 
     local_steps: int | str = setting(
-        4, agreed=False, words="H {}".format, decided=lambda s: str(s.local_steps)
+        4,
+        agreed=False,
+        resumes="streams",
+        words="H {}".format,
+        decided=lambda s: str(s.local_steps),
     )
     """Optimizer steps between two exchanges; geometric:4 draws their number, with mean 4."""
 
-    mode: str = setting("non-blocking", agreed=True, words=str, table=MODES)
+    mode: str = setting("non-blocking", agreed=True, resumes="streams", words=str, table=MODES)
     """non-blocking never waits for a peer; blocking and matching do."""
 
     bits: int | None = setting(
-        8, agreed=True, words=lambda bits: "float32" if bits is None else f"{bits} bits"
+        8,
+        agreed=True,
+        resumes="code",
+        words=lambda bits: "float32" if bits is None else f"{bits} bits",
     )
     """Bits a parameter on the wire, 3 to 8 or 16; none sends float32."""
 
     rotation: bool | None = setting(
-        None, agreed=True, decided=lambda s: rotates(s.bits, s.rotation)
+        None, agreed=True, resumes="code", decided=lambda s: rotates(s.bits, s.rotation)
     )
     """Rotate blocks before they are coded: more time, less noise where few parameters change
     much; auto (None) does at 6 bits and less."""
 
     exchange_state: tuple[str, ...] = setting(
-        (), agreed=True, decided=lambda s: list(s.exchange_state)
+        (), agreed=True, resumes="code", decided=lambda s: list(s.exchange_state)
     )
     """Names of optimizer state that is averaged with the model, for instance momentum_buffer, or
     momentum_buffer:4 for 4 bits a number of its own."""
 
-    seed: int = setting(0, agreed=True)
+    seed: int = setting(0, agreed=True, resumes="streams")
     """Seeds the choice of partners and, for random graphs, the graph. Not the model."""
 
     broadcast_start: bool = setting(True, agreed=True, offered=False)
@@ -185,6 +194,11 @@ class SwarmSettings:
 
 AGREED = tuple(field.name for field in fields(SwarmSettings) if field.metadata["agreed"])
 """The settings that all nodes must have alike."""
+
+
+def resuming(what: str) -> tuple[str, ...]:
+    """The settings on which `what` of a checkpoint hangs."""
+    return tuple(f.name for f in fields(SwarmSettings) if f.metadata.get("resumes") == what)
 
 
 def _check_bits(name: str, got: Any) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from swarmsgd.checks import whole
+from swarmsgd.cores import usable_cores
 from swarmsgd.errors import ConfigError, ModelError, SwarmError
 from swarmsgd.observe import output
 from swarmsgd.observe.curves import read_run
@@ -73,7 +74,7 @@ def compare(
     _fetch(comparison)
     config = json.dumps(vars(comparison), indent=2, default=str)
     with planned.owned(config, (*OWN_FILES, TABLE, TUNING, CHOSEN)) as folder:
-        return Comparing(comparison, folder, jobs or os.cpu_count() or 1, file or sys.stdout).all()
+        return Comparing(comparison, folder, jobs or usable_cores(), file or sys.stdout).all()
 
 
 def _fetch(comparison: Comparison) -> None:

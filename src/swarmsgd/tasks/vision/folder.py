@@ -16,7 +16,7 @@ from swarmsgd.tasks.vision.listing import Listing, list_folder
 from swarmsgd.tasks.vision.loading import Key, Samples, load
 
 FOLDER = "folder"
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+MEANS, DEVIATIONS = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """Of ImageNet's training pixels, each channel, in bytes."""
 
 SCORE_PIXELS = 1 << 22
@@ -83,7 +83,7 @@ class FolderImages:
         return load(Samples(listing, self._size), parts, self._loaders)
 
     def normalised(self, images: Tensor) -> Tensor:
-        return normalise(images, MEAN, STD)
+        return normalise(images, MEANS, DEVIATIONS)
 
 
 def _keys(count: int, batch_size: int, seed: int, node: int) -> Iterator[list[Key]]:

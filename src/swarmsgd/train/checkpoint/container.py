@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from swarmsgd.errors import ConfigError, DataError
 
-VERSION = 1
+FORMAT_VERSION = 1
 """Of what is in the JSON. A reader refuses any other."""
 
 _KEY = "swarmsgd"
@@ -47,7 +47,7 @@ class Parcel:
         order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
         self._bytes = [_bytes(tensors[name]) for name in order]
         checks = {n: zlib.crc32(b) for n, b in zip(order, self._bytes, strict=True)}
-        text = json.dumps({"version": VERSION, "crc32": checks, **about})
+        text = json.dumps({"version": FORMAT_VERSION, "crc32": checks, **about})
         header: dict[str, Any] = {"__metadata__": {"format": "pt", _KEY: text}}
         end = 0
         for name, part in zip(order, self._bytes, strict=True):
@@ -90,10 +90,10 @@ class Checkpoint:
             self._checks: dict[str, int] = self.about["crc32"]
         except (ValueError, KeyError, TypeError):
             raise self._unusable("has a description that cannot be read") from None
-        if version != VERSION:
+        if version != FORMAT_VERSION:
             raise DataError(
                 f"{where} is a checkpoint of version {version}, this swarmsgd reads version "
-                f"{VERSION}: load it with the swarmsgd that wrote it"
+                f"{FORMAT_VERSION}: load it with the swarmsgd that wrote it"
             )
 
     def __contains__(self, name: str) -> bool:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import update_bn
 
 from swarmsgd.errors import ConfigError
 from swarmsgd.train.checkpoint.choice import whole_run
 from swarmsgd.train.checkpoint.folder import Folder
-from swarmsgd.train.checkpoint.load import check_model, opened
+from swarmsgd.train.checkpoint.load import check_alike, opened
 from swarmsgd.train.checkpoint.mean import mean_model
 from swarmsgd.train.checkpoint.save import tensors_of
+from swarmsgd.train.node.recalibrate import Batches, estimate
 
 
 class Exported(NamedTuple):
@@ -31,16 +30,17 @@ class Exported(NamedTuple):
 def export(
     path: str | os.PathLike[str],
     model: nn.Module | None = None,
-    loader: Iterable[Any] | None = None,
+    loader: Batches | None = None,
     *,
     step: int | None = None,
 ) -> dict[str, torch.Tensor]:
     """The state dict of the mean of all nodes' models, from the checkpoints in `path`.
 
-    Batch norm's statistics are the nodes' averages, unless `model` and a `loader` of training
-    batches are given: then the mean is loaded into the model, and they are estimated anew there
-    (`torch.optim.swa_utils.update_bn`). Raises DataError unless all nodes' checkpoints are there,
-    ConfigError for another model.
+    Floating-point buffers are node 0's, or averages if the nodes joined with ``buffers="average"``;
+    batch norm's among them, unless `model` and a `loader` of training batches are given: then the
+    mean is loaded into the model, and they are estimated anew there, as by
+    `Swarm.mean_model(recalibrate=loader)`. Raises DataError unless all nodes' checkpoints are
+    there, ConfigError for another model or a loader that gives no batch.
     """
     if (model is None) != (loader is None):
         raise ConfigError(
@@ -49,9 +49,9 @@ def export(
     exported = mean_of_run(path, step)
     if model is None or loader is None:
         return exported.state
-    check_model(str(path), exported.state, model)
+    check_alike(str(path), exported.state, model)
     model.load_state_dict(exported.state, strict=False)  # without what is no tensor
-    update_bn(loader, model, device=next(model.parameters()).device)
+    estimate(model, loader)
     return {name: value.clone() for name, value in tensors_of(model.state_dict()).items()}
 
 

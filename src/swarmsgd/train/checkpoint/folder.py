@@ -51,7 +51,7 @@ class Entry(NamedTuple):
         return None if match is None else cls(*map(int, match.groups()))
 
 
-class Files(Protocol):
+class FileStore(Protocol):
     """A place for files. Every method may raise OSError."""
 
     where: str
@@ -76,7 +76,7 @@ class Folder:
     """The checkpoints of one run."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._files: Files = _files(path)
+        self._files: FileStore = _files(path)
         self.where = self._files.where
 
     def entries(self) -> list[Entry]:
@@ -121,7 +121,7 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
-def _files(path: str | os.PathLike[str]) -> Files:
+def _files(path: str | os.PathLike[str]) -> FileStore:
     text = os.fspath(path)
     if "://" in text and not text.startswith("file://"):
         return _Remote(text)

@@ -19,7 +19,7 @@ from swarmsgd.train.checkpoint.container import Checkpoint
 from swarmsgd.train.checkpoint.folder import Entry, Folder
 from swarmsgd.train.checkpoint.mean import mean_model, mean_optimizers
 from swarmsgd.train.checkpoint.random_states import set_random_states
-from swarmsgd.train.checkpoint.resumed import LOADED, MEAN, OWN, Resumed
+from swarmsgd.train.checkpoint.resumed import ITS_OWN, LOADED, OF_ALL, Resumed
 from swarmsgd.train.checkpoint.save import Stateful, given, tensors_of
 from swarmsgd.train.checkpoint.tree import unpack
 from swarmsgd.train.meet.place import own_place
@@ -119,7 +119,7 @@ def load(
         if rngs is not None:
             set_random_states(rngs, next(model.parameters()).device)
         steps = found.source.about["steps"]
-    start = OWN if choice.own else MEAN
+    start = ITS_OWN if choice.own else OF_ALL
     LOADED[optimizers[-1]] = Resumed(folder.where, choice.era, start, steps, state)
     return Loaded(steps, (choice.own or choice.all[0]).nodes)
 
@@ -148,7 +148,7 @@ def _check(
 ) -> None:
     """Raise ConfigError unless all of it fits."""
     where = found.source.where
-    check_model(where, found.model, model)
+    check_alike(where, found.model, model)
     _check_optimizers(found, optimizers)
     names = set(found.source.about["tree"]["parts"]["map"])
     if names - set(parts) or {n for n, part in parts.items() if part is not None} - names:
@@ -159,7 +159,7 @@ def _check(
         )
 
 
-def check_model(where: str, state: Mapping[str, Any], model: nn.Module) -> None:
+def check_alike(where: str, state: Mapping[str, Any], model: nn.Module) -> None:
     """Raise ConfigError unless a state dict has the names, shapes and dtypes of a model's."""
     there = {in_words(*each) for each in tensors_of(state).items()}
     here = {in_words(*each) for each in tensors_of(model.state_dict()).items()}

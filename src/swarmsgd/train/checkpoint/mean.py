@@ -16,12 +16,13 @@ Read = Callable[[str], torch.Tensor]
 
 
 def mean_model(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
-    """The state dict of the mean of these nodes' models. What cannot be averaged is the first
-    one's: integers, and buffers of a parametrization or of other shapes.
+    """The state dict of the mean of these nodes' models. What is not averaged is the first one's:
+    integers, floating-point buffers unless the nodes joined with ``buffers="average"``, and then
+    still those of a parametrization or of other shapes.
     """
     first = checkpoints[0]
     apart = {f"model/{name}" for name in first.about["not_averaged"]}
-    mean = mean_of(checkpoints)
+    mean = averaged(checkpoints)
     read: Read = lambda name: first.tensor(name) if name in apart else mean(name)  # noqa: E731
     return unpack(first.about["tree"]["model"], read)
 
@@ -31,7 +32,7 @@ def mean_optimizers(source: Checkpoint, checkpoints: Sequence[Checkpoint]) -> li
     that, the mean of all.
     """
     states = source.about["exchanged"]
-    mean = mean_of([source, *(c for c in checkpoints if c is not source)])
+    mean = averaged([source, *(c for c in checkpoints if c is not source)])
 
     def read(name: str) -> torch.Tensor:
         exchanged = re.match(r"optimizers/\d+/state/", name) and name.rpartition("/")[2] in states
@@ -40,7 +41,7 @@ def mean_optimizers(source: Checkpoint, checkpoints: Sequence[Checkpoint]) -> li
     return unpack(source.about["tree"]["optimizers"], read)
 
 
-def mean_of(checkpoints: Sequence[Checkpoint]) -> Read:
+def averaged(checkpoints: Sequence[Checkpoint]) -> Read:
     """Reads a tensor's mean over these, computed in float64; the first one's where that is not
     floating, or not all have it in this shape.
     """

@@ -17,16 +17,11 @@ from swarmsgd.core.matching import Machine, Matching
 from swarmsgd.core.node import Burst
 from swarmsgd.core.replica import Replica
 from swarmsgd.seeds import stream
-from swarmsgd.settings.swarm import SwarmSettings, lengths_stream
+from swarmsgd.settings.swarm import SwarmSettings, lengths_stream, resuming
 
 _log = logging.getLogger("swarmsgd")
 
-GO_ON = ("seed", "local_steps", "mode")
-"""Settings on which a node's random streams and the places in its bursts and rounds hang."""
-CODED = ("bits", "rotation", "exchange_state")
-"""Settings on which the meaning of what a node learned of its cells hangs."""
-
-FRESH, OWN, MEAN = "fresh", "own", "mean"
+FRESH, ITS_OWN, OF_ALL = "fresh", "own", "mean"
 """How a node begins: anew; with what it had saved; as all others, with the mean of what all had."""
 
 
@@ -60,7 +55,7 @@ class Resumed:
 
     def goes_on(self, config: SwarmSettings) -> bool:
         """Whether streams, burst and round are those of a run with these settings."""
-        return self._alike(GO_ON, config)
+        return self._alike(resuming("streams"), config)
 
     def _alike(self, names: tuple[str, ...], config: SwarmSettings) -> bool:
         now, then = config.in_effect(), self.state.get("settings", {})
@@ -73,7 +68,7 @@ class Resumed:
                 _log.warning(
                     "the checkpoint is of a run with other settings (one of %s): partners and "
                     "bursts begin anew",
-                    ", ".join(GO_ON),
+                    ", ".join(resuming("streams")),
                 )
             return
         burst.made, burst.length = self.state["burst"]
@@ -90,7 +85,7 @@ class Resumed:
         """Copies, codes and rounds go on where they were."""
         if isinstance(machine, Matching):
             machine.begin_at(self.round(config))
-        if not self._alike(CODED, config):
+        if not self._alike(resuming("code"), config):
             return
         for vector in replica.vectors:
             learned = self.state["learned"].get(vector.name)

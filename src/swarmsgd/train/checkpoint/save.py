@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from swarmsgd.errors import ConfigError
+from swarmsgd.errors import ConfigError, SwarmError
+from swarmsgd.optim import ScheduleFreeAdamW
 from swarmsgd.settings.swarm import SwarmSettings
 from swarmsgd.train.checkpoint.container import Parcel
 from swarmsgd.train.checkpoint.folder import Entry, Folder
@@ -19,6 +20,11 @@ from swarmsgd.train.checkpoint.random_states import random_states
 from swarmsgd.train.checkpoint.resumed import Resumed
 from swarmsgd.train.checkpoint.tree import Tensors, pack
 from swarmsgd.train.node.result import float_buffers
+
+_WRITTEN: dict[tuple[str, int], int] = {}
+"""Where this process has saved as which node, and in which era: there it may save on after it has
+left a swarm and joined again.
+"""
 
 
 class Stateful(Protocol):
@@ -51,17 +57,28 @@ def save(
 ) -> Resumed:
     """Write the node's checkpoint; what its next one replaces. `resumed` is that of the last.
 
-    Raises ConfigError for what cannot be written, or for a folder with another run's checkpoints,
-    DataError where there is no room. The former checkpoint is then as it was.
+    Raises ConfigError for what cannot be written, or for a folder with another run's checkpoints;
+    DataError where there is no room; SwarmError while the parameters hold what an optimizer
+    reports. The former checkpoint is then as it was.
     """
+    for optimizer in node.optimizers:
+        if isinstance(optimizer, ScheduleFreeAdamW) and optimizer.reports:
+            raise SwarmError(
+                "save() after the optimizer's eval(): the parameters hold its average, from which "
+                "training cannot go on. Call its train() first, or save outside `reporting`"
+            )
     folder = Folder(path)
     if resumed is None or resumed.where != folder.where:
-        _refuse_anothers(folder, node.rank)
-        resumed = Resumed(folder.where, era=0 if resumed is None else resumed.era)
+        key = folder.where, node.rank
+        if key not in _WRITTEN:
+            _refuse_anothers(folder, node.rank)
+        era = 0 if resumed is None else resumed.era
+        resumed = Resumed(folder.where, era=_WRITTEN.get(key, era))
     parcel = _parcel(node, parts)
     entry = Entry(resumed.era, node.num_nodes, node.rank, node.steps)
     # In matching mode a kill can come between two nodes' saves of one round.
     folder.put(entry, parcel.write, keep=2 if node.config.mode == "matching" else 1)
+    _WRITTEN[folder.where, node.rank] = resumed.era
     return resumed
 
 
@@ -85,7 +102,8 @@ def _parcel(node: Standing, parts: Mapping[str, Stateful | None]) -> Parcel:
         "swarm": dict(node.swarm),
     }
     tree = {name: pack(state, name, tensors) for name, state in states.items()}
-    apart = [n for n, buffer in float_buffers(node.model).items() if not buffer.averaged]
+    local = node.config.buffers == "local"
+    apart = [n for n, b in float_buffers(node.model).items() if local or not b.averaged]
     about = {
         "steps": node.steps,
         "optimizers": [type(optimizer).__name__ for optimizer in node.optimizers],

@@ -36,7 +36,7 @@ def run_export(path: str, out: Path, step: int | None = None) -> int:
         exported = mean_of_run(path, step)
         if any(name.endswith("running_mean") for name in exported.state):
             notice(
-                "batch norm has the average of the nodes' statistics: estimate them anew with "
+                "batch norm's statistics belong to the nodes' own weights: estimate them anew with "
                 "swarmsgd.export(path, model, loader)"
             )
     about = {**task_name, "nodes": str(exported.nodes), "steps": exported.steps}

@@ -27,6 +27,8 @@ from swarmsgd.train.launch.launch import describe, prefix
 from swarmsgd.train.launch.launcher import Launcher
 from swarmsgd.train.launch.processes import Interrupts, Line, NodeEnd, Note, Outcome
 
+END_S = 5.0
+"""A node that is told to end has nothing left to save."""
 SLOW_S = 3.0
 STILL_S = 20.0
 """A node that makes no step for so long, when others have ended, is told of."""
@@ -58,7 +60,7 @@ def run_training(config: TrainConfig, *, file: TextIO | None = None) -> int:
 def _train(config: TrainConfig, task: Task, folder: Path, file: TextIO | None) -> int:
     argv = [sys.executable, "-m", "swarmsgd.train.command.trainee", str(folder.absolute())]
     view, silences = RunView(folder, config.nodes), Silences()
-    launcher = Launcher(argv, config.nodes)
+    launcher = Launcher(argv, config.nodes, grace_s=END_S)
     with (
         Interrupts() as interrupts,
         Console(view, config.title(), epochs=config.epochs, file=file) as console,

@@ -13,7 +13,7 @@ from swarmsgd.errors import ConfigError
 from swarmsgd.seeds import seed_for
 from swarmsgd.train.data.walk import Walk
 
-CHUNK = 4096
+OWNERS_AT_ONCE = 4096
 """Places whose owners are computed at a time."""
 
 Words = npt.NDArray[np.uint64]
@@ -72,7 +72,7 @@ class OpenSampler(Walk):
     def _places(self) -> Iterator[int]:
         at = self._next
         while at < self.size:
-            nodes, end = self._nodes, min(at + CHUNK, self.size)
+            nodes, end = self._nodes, min(at + OWNERS_AT_ONCE, self.size)
             for place in self._owned(at, end):
                 if self._nodes is not nodes:
                     break

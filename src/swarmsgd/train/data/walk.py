@@ -47,9 +47,11 @@ class Walk(Sampler[int]):
 
         `loader` must have this sampler and a `batch_size`. Raises ConfigError otherwise.
         """
-        if loader.sampler is not self or (loader.batch_size is None and loader.batch_sampler):
+        own_batches = loader.batch_size is None and loader.batch_sampler is not None
+        in_order = getattr(loader, "in_order", True)  # new in torch 2.6
+        if loader.sampler is not self or own_batches or not in_order:
             raise ConfigError(
-                "this loader has another sampler or a batch_sampler: make it with "
+                "this loader has another sampler, a batch_sampler, or in_order=False: make it with "
                 "DataLoader(data, batch_size=32, sampler=sampler), whose batches can be counted"
             )
         self._counts = True

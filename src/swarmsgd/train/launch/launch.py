@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from swarmsgd.observe.output import unhindered
-from swarmsgd.train.launch.launcher import Launcher
+from swarmsgd.train.launch.launcher import GRACE_S, Launcher
 from swarmsgd.train.launch.processes import Interrupts, Line, NodeEnd, Note, Outcome
 
 
@@ -20,6 +20,7 @@ def launch(
     master_addr: str = "127.0.0.1",
     master_port: int = 0,
     standard_env: bool = True,
+    grace_s: float = GRACE_S,
     env: Mapping[str, str] | None = None,
     on_line: Callable[[int, str, str], None] | None = None,
     say: Callable[[str], None] | None = None,
@@ -40,6 +41,7 @@ def launch(
         master_addr=master_addr,
         master_port=master_port,
         standard_env=standard_env,
+        grace_s=grace_s,
         env=env,
     )
     with unhindered():

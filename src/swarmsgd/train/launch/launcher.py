@@ -27,6 +27,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from swarmsgd.checks import number
+from swarmsgd.cores import usable_cores
 from swarmsgd.errors import ConfigError
 from swarmsgd.train.launch import hosts as other_hosts
 from swarmsgd.train.launch import variables
@@ -44,8 +46,8 @@ if TYPE_CHECKING:
     from torch.distributed import TCPStore
 
 TICK_S = 0.1
-GRACE_S = 5.0
-"""From SIGTERM to SIGKILL for a node that does not end."""
+GRACE_S = 30.0
+"""From SIGTERM to SIGKILL for a node that does not end; as long as Slurm and Kubernetes wait."""
 
 
 class Launcher:
@@ -55,8 +57,9 @@ class Launcher:
     Every node gets RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT,
     TORCHELASTIC_USE_AGENT_STORE (the launcher hosts the store) and, unless set, OMP_NUM_THREADS;
     and the same under our own names (`variables.OWN`), or without `standard_env` under these alone.
-    A `master_port` of 0 takes a free one. Raises ConfigError, with nothing started, for numbers
-    that make no sense and for an address or port that cannot be had.
+    When they are to end early they get SIGTERM, and after `grace_s` SIGKILL. A `master_port` of 0
+    takes a free one. Raises ConfigError, with nothing started, for numbers that make no sense and
+    for an address or port that cannot be had.
     """
 
     def __init__(
@@ -69,8 +72,10 @@ class Launcher:
         master_addr: str = "127.0.0.1",
         master_port: int = 0,
         standard_env: bool = True,
+        grace_s: float = GRACE_S,
         env: Mapping[str, str] | None = None,
     ) -> None:
+        number("the grace", grace_s, least=0)
         _check_numbers(nodes, hosts, host_index, master_addr, master_port)
         self.argv = tuple(argv)
         self.nodes = nodes
@@ -81,6 +86,7 @@ class Launcher:
         self.interrupted: int | None = None
         """The signal that ended the run early, if one did."""
         self._standard_env = standard_env
+        self._grace_s = grace_s
         self._env = dict(os.environ if env is None else env)
         self._running: dict[int, Process] = {}
         self._ends: list[NodeEnd] = []
@@ -90,6 +96,7 @@ class Launcher:
         self._beat: other_hosts.LauncherBeat | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._kill_at: float | None = None
+        self._told_late = False
 
     @property
     def pids(self) -> dict[int, int]:
@@ -136,16 +143,16 @@ class Launcher:
         while self._running:
             yield from self._poll(TICK_S)
             yield None
-            self._obey(interrupts)
+            yield from self._obey(interrupts)
             if self._beat is not None and self._beat.problem:
                 raise ConfigError(self._beat.problem)
         yield from self._part(interrupts)
 
-    def stop(self, grace_s: float = GRACE_S) -> None:
+    def stop(self) -> None:
         """Ask all nodes to end (SIGTERM); those that have not after `grace_s` are killed."""
         for process in self._running.values():
             process.signal_group(signal.SIGTERM)
-        self._kill_at = time.monotonic() + grace_s
+        self._kill_at = time.monotonic() + self._grace_s
 
     def close(self) -> None:
         """End whatever still runs, at once. May be called twice."""
@@ -192,7 +199,7 @@ class Launcher:
             node, self.hosts * self.nodes, local, self.nodes, self.master_addr, self.master_port
         )
         env = {
-            "OMP_NUM_THREADS": str(max(1, _cores() // self.nodes)),
+            "OMP_NUM_THREADS": str(max(1, usable_cores() // self.nodes)),
             **self._env,
             **place,
             "PYTHONUNBUFFERED": "1",
@@ -260,12 +267,19 @@ class Launcher:
             self._store.set(f"{other_hosts.DIED}/{end.node}", "1")
         return [*events, end]
 
-    def _obey(self, interrupts: Interrupts) -> None:
+    def _obey(self, interrupts: Interrupts) -> Iterator[Note]:
         if interrupts.first is not None and self.interrupted is None:
             self.interrupted = interrupts.first
             self.stop()
-        killing = self._kill_at is not None and time.monotonic() >= self._kill_at
-        if killing or interrupts.count > 1:
+        late = self._kill_at is not None and time.monotonic() >= self._kill_at
+        if late and self._running and not self._told_late:
+            self._told_late = True
+            nodes = ", ".join(map(str, sorted(self._running)))
+            yield Note(
+                f"node {nodes} had not ended {self._grace_s:g} s after SIGTERM: killed. "
+                "`swarmsgd launch --grace` gives more time"
+            )
+        if late or interrupts.count > 1:
             for process in self._running.values():
                 process.signal_group(signal.SIGKILL)
 
@@ -317,12 +331,6 @@ def _check_numbers(
             f"several hosts cannot meet at {master_addr}: as --master-addr give each of them the "
             "address at which the others reach host 0"
         )
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _start_guard() -> subprocess.Popen[bytes]:

@@ -81,7 +81,7 @@ def check_steps_on(model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
             "exchanged. Make the optimizer from this model's parameters, then join"
         )
     if alone:
-        _log.info(
+        _log.warning(
             "%d of %d trainable parameters are exchanged though no optimizer that joined steps "
             "them (%s): if none does, requires_grad_(False) before join() spares their bytes; if "
             "another one does, join(model, [one, another])",

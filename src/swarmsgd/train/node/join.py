@@ -27,7 +27,7 @@ from swarmsgd.errors import ConfigError
 from swarmsgd.graphs import Graph, random_partner, scheduled_partner
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import AGREED, SwarmSettings, with_settings
-from swarmsgd.train.checkpoint.resumed import FRESH, LOADED, OWN, Resumed, SwarmStreams
+from swarmsgd.train.checkpoint.resumed import FRESH, ITS_OWN, LOADED, Resumed, SwarmStreams
 from swarmsgd.train.meet import collective
 from swarmsgd.train.meet.key import find_key, warn_if_open
 from swarmsgd.train.meet.place import Place
@@ -181,13 +181,13 @@ def connect(
         watch.layout.order(json.loads(first))
         for live in lives:
             live.order(watch.layout.slots)
-        alike = config.broadcast_start and OWN not in starts
+        alike = config.broadcast_start and ITS_OWN not in starts
         replica = _replica(lives, config, common_start=alike)
-        if config.broadcast_start and place.num_nodes > 1 and not all(s == OWN for s in starts):
+        if config.broadcast_start and place.num_nodes > 1 and not all(s == ITS_OWN for s in starts):
             copies = [vector.copy for vector in replica.vectors]
             others = [tensor for _, tensor in _not_exchanged(model)]
             tensors = [*map(torch.from_numpy, copies), *others]
-            root, take = (0, True) if alike else (starts.index(OWN), start == FRESH)
+            root, take = (0, True) if alike else (starts.index(ITS_OWN), start == FRESH)
             collective.broadcast(rendezvous, tensors, timeout_s, root=root, take=take)
             for live, copy in zip(lives, copies, strict=True) if take else ():
                 live.write(copy)

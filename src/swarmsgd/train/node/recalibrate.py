@@ -39,19 +39,14 @@ def statistics(
     if batches is None:
         sizes = [2 * norm.num_features + 1 for norm in norms.values()]
         return torch.zeros(sum(sizes), dtype=torch.float64)
-    with _holding(model, parameters, buffers), estimating(model):
-        _run(model, batches)
+    with _holding(model, parameters, buffers):
+        estimate(model, batches)
         counts = [float(_tensor(norm.num_batches_tracked)) for norm in norms.values()]
         sums = [
             count * _tensor(value).double().cpu()
             for count, norm in zip(counts, norms.values(), strict=True)
             for value in (norm.running_mean, norm.running_var, torch.ones(1))
         ]
-    if not any(counts):
-        raise ConfigError(
-            "recalibrate ran no batch through the model's batch norm, wanted at least one: a "
-            "generator that is used up gives none"
-        )
     return torch.cat(sums)
 
 
@@ -70,6 +65,22 @@ def as_buffers(model: nn.Module, sums: torch.Tensor, nodes: int) -> dict[str, to
             found[f"{prefix}running_var"] = var / count
             found[f"{prefix}num_batches_tracked"] = (count * nodes).round().long()[0]
     return found
+
+
+def estimate(model: nn.Module, batches: Batches) -> None:
+    """Set batch norm's statistics to those over these batches. Leaves a model without batch norm as
+    it is; raises ConfigError if no batch went through it.
+    """
+    norms = running_norms(model).values()
+    if not norms:
+        return
+    with estimating(model):
+        _run(model, batches)
+    if not any(bool(_tensor(norm.num_batches_tracked)) for norm in norms):
+        raise ConfigError(
+            "recalibrate ran no batch through the model's batch norm, wanted at least one: a "
+            "generator that is used up gives none"
+        )
 
 
 def _run(model: nn.Module, batches: Batches) -> None:

@@ -3,18 +3,52 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.spectral_norm import SpectralNorm
 
-from swarmsgd.train.meet.mean import Float
+from swarmsgd.core.layout import Layout
+from swarmsgd.norms import running_norms
+from swarmsgd.train.meet.mean import Float, Means
+from swarmsgd.train.node.recalibrate import Batches, as_buffers, statistics
 
 _log = logging.getLogger("swarmsgd")
+
+
+def mean_state(
+    model: nn.Module,
+    layout: Layout,
+    mean: Callable[[Mapping[str, Float]], Means],
+    mean_of: Callable[[torch.Tensor], Means],
+    *,
+    averaged: bool,
+    recalibrate: Batches | Literal[False] | None,
+) -> tuple[dict[str, Any], Means]:
+    """The state dict of the mean model, and the mean; see `Swarm.mean_model`.
+
+    `mean` takes the mean of all nodes' parameters and of those buffers, `mean_of` that of a vector.
+    Floating-point buffers are the nodes' averages if these are `averaged`, else this node's.
+    """
+    means = mean(float_buffers(model) if averaged else {})
+    values = layout.by_identity(means.model)
+    tell_of_buffers(model, means.buffers, means.nodes[0])
+    if running_norms(model):  # on all nodes: their buffers are alike
+        found = mean_of(statistics(model, values, means.buffers, recalibrate or None))
+        norms = as_buffers(model, found.model, len(found.nodes))
+        means.buffers.update(norms)
+        if not norms and recalibrate is None:
+            _log.warning(
+                "batch norm in the mean model has %s statistics, which belong to other weights: "
+                "mean_model(recalibrate=batches) estimates them anew, False is for those who do "
+                "that themselves",
+                "averaged" if averaged else "this node's own",
+            )
+    return state_with(model, values, means.buffers), means
 
 
 def float_buffers(model: nn.Module) -> dict[str, Float]:

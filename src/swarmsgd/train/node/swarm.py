@@ -9,12 +9,11 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -25,7 +24,6 @@ from swarmsgd.core.node import Burst, Counts
 from swarmsgd.core.replica import Replica
 from swarmsgd.errors import SwarmError
 from swarmsgd.graphs import Graph
-from swarmsgd.norms import running_norms
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import SwarmSettings, lengths_of
 from swarmsgd.train.checkpoint.resumed import PlaceInSwarm, Resumed, SwarmStreams
@@ -34,9 +32,10 @@ from swarmsgd.train.meet import collective
 from swarmsgd.train.meet.mean import Float, Mean, Means
 from swarmsgd.train.meet.rendezvous import Rendezvous
 from swarmsgd.train.node.fit import check_averaged_once, untraced
-from swarmsgd.train.node.recalibrate import Batches, as_buffers, statistics
-from swarmsgd.train.node.result import float_buffers, state_with, tell_of_buffers
+from swarmsgd.train.node.recalibrate import Batches
+from swarmsgd.train.node.result import mean_state
 from swarmsgd.train.node.state import OptimizerState, warn_of_iterates
+from swarmsgd.train.node.step_times import StepTimes
 from swarmsgd.train.node.watch import Others, Watch
 from swarmsgd.train.node.worker import Worker
 
@@ -62,46 +61,6 @@ class Connection:
             finally:
                 self.beat.stop()
                 collective.say_goodbye(self.rendezvous)
-
-
-KEPT = 1 << 16
-"""Steps whose times are kept for the percentiles; the longest and the sums cover all."""
-
-
-class StepTimes:
-    """Seconds per step: work done in the hook, and waiting for an exchange (blocking modes
-    only).
-    """
-
-    def __init__(self) -> None:
-        self._work_s = np.zeros(KEPT, np.float32)
-        self._count = 0
-        self._longest_s = 0.0
-        self._total_s = 0.0
-        self.blocked_s = 0.0
-        self.last_s = 0.0
-        """The last step's work."""
-
-    def add(self, work_s: float, waited_s: float) -> None:
-        """One step's times."""
-        self.last_s = work_s
-        self._work_s[self._count % KEPT] = work_s
-        self._count += 1
-        self._total_s += work_s
-        self._longest_s = max(self._longest_s, work_s)
-        self.blocked_s += waited_s
-
-    def figures(self) -> dict[str, float]:
-        """Median, 99th percentile (of the last 65,536 steps), longest and sum, in seconds."""
-        kept = self._work_s[: min(self._count, KEPT)]
-        p50, p99 = np.percentile(kept, [50, 99]) if len(kept) else (0.0, 0.0)
-        return {
-            "hook_s_p50": float(p50),
-            "hook_s_p99": float(p99),
-            "hook_s_max": self._longest_s,
-            "hook_s_total": self._total_s,
-            "blocked_s": self.blocked_s,
-        }
 
 
 JOINED: weakref.WeakSet[Optimizer] = weakref.WeakSet()
@@ -254,42 +213,24 @@ class Swarm:
             )
         self._watch.look()
         self._locate()
-        averaged = self.config.buffers == "average"
-        buffers = float_buffers(self._model) if averaged else {}
         connection = self._connection
         if connection is not None:
             self._check(connection)
             connection.worker.pause()
         try:
-            means = self._mean(self._settled, buffers)
-            self.gamma, self.mean_of = means.gamma, means.nodes
-            values = self._watch.layout.by_identity(means.model)
-            tell_of_buffers(self._model, means.buffers, means.nodes[0])
-            if running_norms(self._model):
-                means.buffers.update(self._norms(values, means.buffers, recalibrate))
+            state, means = mean_state(
+                self._model,
+                self._watch.layout,
+                lambda buffers: self._mean(self._settled, buffers),
+                lambda vector: self._mean(lambda: vector, {}),
+                averaged=self.config.buffers == "average",
+                recalibrate=recalibrate,
+            )
         finally:
             if connection is not None:
                 connection.worker.resume()
-        return state_with(self._model, values, means.buffers)
-
-    def _norms(
-        self,
-        values: dict[int, torch.Tensor],
-        buffers: dict[str, torch.Tensor],
-        recalibrate: Batches | Literal[False] | None,
-    ) -> dict[str, torch.Tensor]:
-        """Batch norm's buffers, for a mean model of these values; none if no node gave batches."""
-        found = statistics(self._model, values, buffers, recalibrate or None)
-        means = self._mean(lambda: found, {})
-        norms = as_buffers(self._model, means.model, len(means.nodes))
-        if not norms and recalibrate is None:
-            _log.warning(
-                "batch norm in the mean model has %s statistics, which belong to other weights: "
-                "mean_model(recalibrate=batches) estimates them anew, False is for those who do "
-                "that themselves",
-                "averaged" if self.config.buffers == "average" else "this node's own",
-            )
-        return norms
+        self.gamma, self.mean_of = means.gamma, means.nodes
+        return state
 
     def _settled(self) -> torch.Tensor:
         """x + p, [D]."""
@@ -300,7 +241,7 @@ class Swarm:
         self._watch.live.read(own)
         return torch.from_numpy(own)
 
-    def _mean(self, settled: Callable[[], torch.Tensor], buffers: dict[str, Float]) -> Means:
+    def _mean(self, settled: Callable[[], torch.Tensor], buffers: Mapping[str, Float]) -> Means:
         """One exact mean over the nodes; all must take the same ones in the same order."""
         if self._connection is None:
             return Means(settled(), 0.0, {n: b.value for n, b in buffers.items()}, [self.rank])

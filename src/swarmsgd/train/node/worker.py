@@ -23,7 +23,7 @@ from swarmsgd.errors import LinkClosed, SwarmError
 from swarmsgd.observe.records import Recorder
 from swarmsgd.transport.base import Arrived, LinkBackedUp, Lost, Transport
 
-Answer = TypeVar("Answer")
+R = TypeVar("R")
 
 _log = logging.getLogger("swarmsgd")
 
@@ -99,9 +99,9 @@ class Worker:
             if not self._thread.is_alive():
                 return
 
-    def ask(self, question: Callable[[], Answer]) -> Answer:
+    def ask(self, question: Callable[[], R]) -> R:
         """What `question` returns on the exchange thread, behind all that is queued there."""
-        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        answers: queue.SimpleQueue[R] = queue.SimpleQueue()
         self.do(lambda: answers.put(question()))
         while True:
             try:
