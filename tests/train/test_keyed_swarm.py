@@ -1,0 +1,43 @@
+"""A swarm with a key: it trains, and who has another key, or none, is named at the start."""
+
+import pytest
+from nodes import Nodes, run
+
+from swarmsgd.transport.keys import make_key
+
+pytestmark = pytest.mark.slow
+
+BODY = """
+model = Vector(20_000, seed=RANK)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+model.x.grad = torch.zeros(20_000)
+try:
+    with swarmsgd.join(model, optimizer, mode="blocking", local_steps=1, join_timeout_s=600,
+                       key=os.environ[f"KEY{RANK}"] or None) as swarm:
+        for _ in range(5):
+            optimizer.step()
+        mean = swarm.mean_model()["x"]
+    say(sum=float(mean.double().sum()), of=swarm.mean_of, completed=swarm.stats()["completed"] > 0)
+except swarmsgd.errors.PeerError as error:
+    say(error=str(error))
+"""
+
+
+def test_nodes_with_one_key_start_exchange_and_take_their_mean(tmp_path):
+    make_key(tmp_path / "key")
+    said = run(
+        BODY, 3, KEY0=str(tmp_path / "key"), KEY1=str(tmp_path / "key"), KEY2=str(tmp_path / "key")
+    )
+    assert said[0] == said[1] == said[2]
+    assert said[0]["of"] == [0, 1, 2] and said[0]["completed"]
+
+
+def test_a_node_without_the_key_is_named_to_all(tmp_path):
+    key = make_key(tmp_path / "key")
+    with Nodes(BODY, 2, KEY0=str(tmp_path / "key"), KEY1="") as nodes:
+        assert nodes.wait() == [0, 0], nodes.everything()
+        here, there = (nodes.said(rank)[-1]["error"] for rank in (0, 1))
+    what = "key of the swarm (SWARMSGD_KEY), by fingerprint"
+    assert f"node 1 has other settings than node 0: {what}: {key.fingerprint} here, none" in here
+    assert f"{what}: none here, {key.fingerprint} there" in there
+    assert key.public.decode() not in here + there
