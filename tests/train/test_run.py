@@ -176,14 +176,7 @@ def test_a_run_trains_and_leaves_all_its_figures(algorithm: str, tmp_path: Path)
     assert run_training(wanted, file=out) == 0
     summary = finished(tmp_path / "run")
     nulls = {name for name, value in summary.items() if value is None}
-    not_set = {
-        "interrupted",
-        "clip_norm",
-        "score_about",
-        "beta1",
-        "beta2",
-        "eps",
-    }  # the last are AdamW's
+    not_set = {"interrupted", "score_about", "beta1", "beta2", "eps"}  # the last are AdamW's
     not_real = {name for name, figure in FIGURES.items() if figure.runs == "simulated"}
     swarms = set(ALGORITHMS["swarm"].uses) - set(ALGORITHMS[algorithm].uses) - {"seed"}
     assert nulls == not_set | not_real | swarms
