@@ -22,9 +22,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import zmq
 
-from swarmsgd.errors import ConfigError, LinkClosed, PeerError, ProtocolError
+from swarmsgd.errors import ConfigError, LinkClosed, PeerError
 from swarmsgd.transport.base import Arrived, Buffer, LinkBackedUp, Lost
 from swarmsgd.transport.keys import SwarmKey
+from swarmsgd.transport.link import Link, check_message
 from swarmsgd.transport.pool import BufferPool
 from swarmsgd.transport.port import Full, Gone, Port, Received, close_connections, port_of
 
@@ -36,28 +37,6 @@ _SHORT = 4096
 _LARGE = 1 << 16
 """A message of so many bytes stays where ZeroMQ received it; a shorter one is copied, aligned."""
 _LOOK_S = 0.2
-
-
-class _Link:
-    """One end of a link: open, or dialled and not answered yet."""
-
-    __slots__ = ("endpoint", "fd", "heard", "id", "is_open", "peer", "waiting")
-
-    def __init__(self, peer: int, id: bytes, fd: int | None, endpoint: str | None) -> None:
-        self.peer = peer
-        self.id = id
-        """Names the connection."""
-        self.fd = fd
-        self.endpoint = endpoint
-        """Whom we dialled, if we did."""
-        self.is_open = endpoint is None
-        self.heard = False
-        """The peer has read our goodbye."""
-        self.waiting: deque[tuple[zmq.MessageTracker, Buffer]] = deque()
-        """What was not sent yet."""
-
-    def waiting_bytes(self) -> int:
-        return sum(len(message) for _, message in self.waiting)
 
 
 class ZmqTransport:
@@ -85,11 +64,11 @@ class ZmqTransport:
         self._pool = BufferPool()
         self.take = self._pool.take
         self.give = self._pool.give
-        self._links: dict[int, _Link] = {}
-        self._by_id: dict[bytes, _Link] = {}
+        self._links: dict[int, Link] = {}
+        self._by_id: dict[bytes, Link] = {}
         self._happened: deque[Arrived | Lost] = deque()
         """To be told before anything else."""
-        self._ended: deque[tuple[_Link, str]] = deque()
+        self._ended: deque[tuple[Link, str]] = deque()
         """Connections that ended: to be told once all that came over them was read."""
         self._refused: dict[int, str] = {}
         """Whom we could not dial, and why."""
@@ -166,7 +145,7 @@ class ZmqTransport:
         if peer in self._links:
             return
         self._refused.pop(peer, None)
-        link = _Link(peer, self._port.dial(endpoint), None, endpoint)
+        link = Link(peer, self._port.dial(endpoint), None, endpoint)
         self._add(link)
         hello = {"version": LINK_VERSION, "run": self.run, "from": self.rank, "to": peer}
         self._say(link.id, _HELLO, json.dumps(hello).encode())
@@ -175,10 +154,10 @@ class ZmqTransport:
         """Why `peer` could not be dialled, if so."""
         return self._refused.get(peer)
 
-    def _add(self, link: _Link) -> None:
+    def _add(self, link: Link) -> None:
         self._links[link.peer] = self._by_id[link.id] = link
 
-    def _forget(self, link: _Link) -> None:
+    def _forget(self, link: Link) -> None:
         self._by_id.pop(link.id, None)
         if self._links.get(link.peer) is link:
             del self._links[link.peer]
@@ -219,7 +198,7 @@ class ZmqTransport:
             return
         elif before is not None:
             return  # ours stays: they will see it
-        self._add(_Link(sender, got.id, got.fd, None))
+        self._add(Link(sender, got.id, got.fd, None))
         self._say(got.id, _WELCOME)
 
     # Messages.
@@ -231,7 +210,7 @@ class ZmqTransport:
             raise LinkClosed(
                 f"node {self.rank} has no link to node {peer}, only to {sorted(self.peers)}"
             )
-        _check(peer, message, self._max_message_bytes)
+        check_message(peer, message, self._max_message_bytes)
         self._sweep(link)
         waiting = link.waiting_bytes() if link.waiting else 0
         # One message may always wait, however long it is, and behind it short ones.
@@ -251,7 +230,7 @@ class ZmqTransport:
         else:
             link.waiting.append((tracker, message))
 
-    def _sweep(self, link: _Link) -> None:
+    def _sweep(self, link: Link) -> None:
         """Give back what was sent."""
         while link.waiting and link.waiting[0][0].done:
             self.give(link.waiting.popleft()[1])
@@ -292,7 +271,7 @@ class ZmqTransport:
                 if link.endpoint == endpoint or (link.endpoint is None and link.fd == fd):
                     self._ended.append((link, reason))
 
-    def _lose(self, link: _Link, reason: str) -> None:
+    def _lose(self, link: Link, reason: str) -> None:
         if self._links.get(link.peer) is not link:
             return  # told already, or our own doing
         if link.is_open:
@@ -338,7 +317,7 @@ class ZmqTransport:
         if link is not None:
             self._close(link)
 
-    def _close(self, link: _Link) -> None:
+    def _close(self, link: Link) -> None:
         self._forget(link)
         if link.endpoint is not None:
             self._port.undial(link.endpoint)
@@ -382,19 +361,6 @@ class ZmqTransport:
         self._closed = True
         self._links.clear()
         self._turn = threading.Lock()
-
-
-def _check(peer: int, message: Buffer, most: int) -> None:
-    if message.dtype != np.uint8 or message.ndim != 1 or not message.flags.c_contiguous:
-        raise ProtocolError(
-            f"message to node {peer} is {message.dtype} of shape {message.shape}, "
-            "wanted contiguous 1-d uint8: take() one"
-        )
-    if len(message) > most:
-        raise ProtocolError(
-            f"message to node {peer} has {len(message)} bytes, the limit is {most}; raise "
-            "max_message_bytes on all nodes"
-        )
 
 
 _live: set[ZmqTransport] = set()
