@@ -8,7 +8,8 @@ import pytest
 
 from swarmsgd.codec import host_way, make_code
 from swarmsgd.core import messages
-from swarmsgd.core.endpoint import PARTING_S, Endpoint, Exchange
+from swarmsgd.core.endpoint import PARTING_S, Endpoint
+from swarmsgd.core.traffic import Exchange
 from swarmsgd.core.matching import Matching
 from swarmsgd.core.messages import Draft, ExchangeId, Kind
 from swarmsgd.core.node import Node
