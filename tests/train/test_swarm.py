@@ -11,8 +11,6 @@ from nodes import Nodes, free_port, run
 
 import swarmsgd
 from swarmsgd.core import messages
-from swarmsgd.train.meet import collective
-from swarmsgd.train.meet.mean import Mean
 
 pytestmark = pytest.mark.slow
 

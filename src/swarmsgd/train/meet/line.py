@@ -77,6 +77,8 @@ class Line:
         self.at = f"{address}:{port}"
         self.lost = False
         """Whether the meeting place was reached once and cannot be now."""
+        self.hung_up = 0
+        """How often whoever listens there ended the connection before a word was said."""
         self.refused: str | None = None
         self.waits: str | None = None
         """What the meeting place waits for, if it said so."""
@@ -296,6 +298,7 @@ class Line:
             self._connected = True
             self._send(self._who_i_am())
         else:
+            self.hung_up += event == zmq.EVENT_DISCONNECTED and not self._connected
             self._fds.clear()
             self._connected = False
             if self._welcomed.is_set():

@@ -34,6 +34,9 @@ _SAY_AFTER_S = 3.0
 UNSEEN_S = 5.0
 """How long the host of a tracker that nobody hears any more stays for those who are there."""
 
+HUNG_UP = 3
+"""So many connections that end before a word is said are no accident."""
+
 _joins: dict[tuple[str, int], int] = {}
 """How many swarms this process joined, by address: all nodes join them in the same order."""
 _standing: list[Rendezvous] = []
@@ -103,6 +106,13 @@ class Rendezvous:
             except TimeoutError:
                 waited_s = time.monotonic() - begin
             waits = self.line.waits
+            if self.line.hung_up >= HUNG_UP:
+                mine = "no key" if self.swarm_key is None else f"key {self.swarm_key.fingerprint}"
+                raise PeerError(
+                    f"the store at {self.line.at} hangs up on this node, which has {mine}: the "
+                    "swarm has another, or another program listens there. Give all nodes one key "
+                    "file (SWARMSGD_KEY), or none"
+                )
             if waits is None and waited_s > timeout_s:
                 raise no_store(self.place, timeout_s)
             if waits is not None and waited_s > self._timeout_s:
