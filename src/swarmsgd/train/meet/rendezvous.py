@@ -17,7 +17,7 @@ from typing import Any
 from swarmsgd.core.messages import explain_difference
 from swarmsgd.errors import PeerError
 from swarmsgd.train.meet.finding import AgentStore, Finder, host_at, hosted, no_store
-from swarmsgd.train.meet.line import Line, LineLost
+from swarmsgd.train.meet.line import HUNG_UP, Line, LineLost
 from swarmsgd.train.meet.place import Place
 from swarmsgd.train.meet.session import Message
 from swarmsgd.train.meet.tracker import Tracker
@@ -33,9 +33,6 @@ _SAY_AFTER_S = 3.0
 """A wait for the meeting place that is longer is said."""
 UNSEEN_S = 5.0
 """How long the host of a tracker that nobody hears any more stays for those who are there."""
-
-HUNG_UP = 3
-"""So many connections that end before a word is said are no accident."""
 
 _joins: dict[tuple[str, int], int] = {}
 """How many swarms this process joined, by address: all nodes join them in the same order."""
