@@ -45,4 +45,5 @@ def test_a_node_without_the_key_gets_no_further_than_the_store(tmp_path, theirs)
         printed = nodes.output(0)
     assert "hangs up on this node, which has " + ("no key" if not other else "key ") in there
     assert "1 of 2 nodes did not appear within 15 s: node 1" in here
-    assert "somebody who is no node of this swarm was refused at its store" in printed
+    if other:  # without any the other end may find out first, and hang up
+        assert "somebody who is no node of this swarm was refused at its store" in printed
