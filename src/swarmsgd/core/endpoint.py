@@ -20,6 +20,8 @@ from swarmsgd.core.replica import Replica
 from swarmsgd.core.wire_code import Bytes, Mixed
 from swarmsgd.errors import ProtocolError
 
+RECENT = 1 / 16
+"""The weight of the newest exchange in `Traffic.recent_sq`."""
 PARTING_S = 0.5
 """How long a link whose peer broke the protocol stays open, so that the peer can be told why."""
 
@@ -69,6 +71,8 @@ class Traffic:
     """Sum of ||Q_i - Q_j||^2 over the exchanges this node mixed, of the model."""
     noise_sq: float = 0.0
     """The part of it that the code's own error is expected to make up, of what came in."""
+    recent_sq: float = 0.0
+    """Running mean of the squared distance over the last exchanges, without the code's error."""
     mixes: int = 0
     distrusted: int = 0
     """Peers dropped because of what they sent."""
@@ -78,6 +82,8 @@ class Traffic:
         self.mixes += 1
         self.distance_sq += mixed.distance_sq
         self.noise_sq += mixed.noise_sq
+        true_sq = max(0.0, mixed.distance_sq - 2 * mixed.noise_sq)  # both ends were rounded
+        self.recent_sq += max(1 / self.mixes, RECENT) * (true_sq - self.recent_sq)
         self.mixed_blocks += mixed.blocks - mixed.left_out
         self.left_out_blocks += mixed.left_out
         self.float32_blocks += mixed.float32_blocks

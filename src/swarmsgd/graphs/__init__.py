@@ -24,7 +24,7 @@ from swarmsgd.graphs.builders import (
     star,
     torus,
 )
-from swarmsgd.graphs.graph import Edge, Graph, matching_schedule
+from swarmsgd.graphs.graph import Edge, Graph, gamma_of, matching_schedule
 from swarmsgd.graphs.kinds import GRAPHS, GraphKind, parse
 from swarmsgd.graphs.partners import random_partner, scheduled_partner
 
@@ -38,6 +38,7 @@ __all__ = [
     "exponential",
     "from_edges",
     "from_networkx",
+    "gamma_of",
     "hypercube",
     "matching_schedule",
     "one_peer_exponential",

@@ -139,6 +139,7 @@ class _Run:
                 "exchanges": int(self.ledger.initiated_N.sum()),
                 "bytes_sent": int(self.ledger.bytes_sent_N.sum()),
                 "gamma": gamma,
+                "gamma_estimate": self.ledger.gamma_estimate,
                 "loss": score.loss,
                 "accuracy": score.accuracy,
                 "scores": dict(score.extra),

@@ -32,6 +32,8 @@ class Ledger:
         """Virtual seconds spent waiting for others."""
         self.compute_s_N = np.zeros(num_nodes)
         """Virtual seconds spent in local steps."""
+        self.gamma_estimate: float | None = None
+        """Mean over the live nodes of Gamma as each one's exchanges show it."""
         self.events = 0
         """Entries of an agenda that were carried out."""
         self.stopped: str | None = None

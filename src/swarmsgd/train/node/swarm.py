@@ -23,7 +23,7 @@ from swarmsgd.core.endpoint import Traffic
 from swarmsgd.core.node import Burst, Counts
 from swarmsgd.core.replica import Replica
 from swarmsgd.errors import SwarmError
-from swarmsgd.graphs import Graph
+from swarmsgd.graphs import Graph, gamma_of
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import SwarmSettings, lengths_of
 from swarmsgd.train.checkpoint.resumed import PlaceInSwarm, Resumed, SwarmStreams
@@ -306,7 +306,7 @@ class Swarm:
 
         `hook_s_*` is the time per step inside this package, waiting excluded; `blocked_s` the time
         spent waiting for exchanges, 0 in non-blocking mode. `lost` exchanges are those that may
-        have shifted the sum of models.
+        have shifted the sum of models. `gamma_estimate` is Gamma as this node's exchanges show it.
         """
         figures: dict[str, Any] = {"rank": self.rank, "steps": self.steps}
         if self._connection is None:
@@ -318,6 +318,7 @@ class Swarm:
             figures["busy_s"] = worker.busy_s
             figures["open_peers"] = len(worker.machine.membership.open)
             figures["lost_peers"] = dict(worker.lost_peers)
+        figures["gamma_estimate"] = gamma_of(self.graph, figures["recent_sq"], figures["mixes"])
         return figures | {"lock_missed": self._missed} | self._timing.figures()
 
     def leave(self) -> None:
