@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from swarmsgd.checks import one_of, whole
 from swarmsgd.errors import ConfigError, DataError, SwarmError
+from swarmsgd.observe.folder import REPORT
 from swarmsgd.observe.output import unhindered
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ examples:
   swarmsgd launch -n 4 train.py --lr 0.1       your own script, which calls swarmsgd.join()
   swarmsgd simulate vision --nodes 64          the same in virtual time, on any network you like
   swarmsgd compare digits                      several algorithms in one simulated world
+  swarmsgd report runs/a runs/b                one page of what runs did, side by side
 
 `swarmsgd COMMAND --help` tells more.
 """
@@ -371,6 +373,26 @@ def _export(arguments: list[str]) -> int:
     return run_export(given.path, given.out, given.step)
 
 
+def _report(arguments: list[str]) -> int:
+    from swarmsgd.flags import Parser
+
+    parser = Parser(
+        "report",
+        arguments,
+        description="Make one HTML file of a run, or of several side by side. It needs no network.",
+        epilog="exit code: 0; 2 if a folder is no run's, or its files are damaged",
+    )
+    add = parser.add_argument
+    add("folders", metavar="DIR", nargs="+", type=Path, help="folder of a train or simulate run")
+    add("--out", type=Path, help=f"file (default: {REPORT} in DIR, or {REPORT} here if several)")
+    given = parser.parse()
+    from swarmsgd.observe.run_page import report_of
+
+    one = given.folders[0] / REPORT if len(given.folders) == 1 else Path(REPORT)
+    print(f"written to {report_of(given.folders, given.out or one)}")
+    return 0
+
+
 class Command(NamedTuple):
     """A line of `COMMANDS`."""
 
@@ -383,6 +405,7 @@ COMMANDS: Mapping[str, Command] = {
     "keygen": Command("draw the key of a swarm, for encrypted links", _keygen),
     "bench": Command("measure the wire code on this machine", _bench),
     "compare": Command("compare algorithms in one simulated world", _compare),
+    "report": Command("make a page of what runs did", _report),
     "export": Command("make one model of the nodes' checkpoints", _export),
     "train": Command("train a task that comes with the package", _train),
     "simulate": Command("train it in virtual time, with as many nodes as you like", _simulate),

@@ -213,7 +213,7 @@ def test_a_folder_is_read_as_one_table(tmp_path: Path) -> None:
             recorder.write("event", what="lost", peer=1 - node, text="")
     assert [(r["node"], r["peer"]) for r in read_records(tmp_path, "event")] == [(0, 1), (1, 0)]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no records in the folder .*empty"):
+    with pytest.raises(DataError, match=r"no records in the folder .*empty"):
         read_records(tmp_path / "empty")
 
 

@@ -20,7 +20,7 @@ from swarmsgd.core.replica import Replica
 from swarmsgd.core.wire_code import Bytes, Mixed
 from swarmsgd.errors import ProtocolError
 
-RECENT = 1 / 16
+RECENT = 1 / 8
 """The weight of the newest exchange in `Traffic.recent_sq`."""
 PARTING_S = 0.5
 """How long a link whose peer broke the protocol stays open, so that the peer can be told why."""

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of texts below `columns`; a cell may hold Markdown (`**best**`). `note` explains it."""
+    """Rows of texts below `columns`; a cell may hold Markdown (`**best**`). `note` explains it. A
+    `folded` one is opened by a click.
+    """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,15 +144,26 @@ def _table(table: Table) -> str:
     head = "".join(f'<th scope="col">{_inline(column)}</th>' for column in table.columns)
     rows = "".join(
         f'<tr><th scope="row">{_inline(row[0])}</th>'
-        + "".join(f"<td>{_inline(cell)}</td>" for cell in row[1:])
+        + "".join(_cell(cell) for cell in row[1:])
         + "</tr>"
         for row in table.rows
     )
     note = f'<p class="note">{_inline(table.note)}</p>' if table.note else ""
-    return (
-        f'<section><h2>{escape(table.title)}</h2><div class="wide"><table><thead><tr>{head}</tr>'
-        f"</thead><tbody>{rows}</tbody></table></div>{note}</section>"
+    body = (
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        f"</div>{note}"
     )
+    if table.folded:
+        return f"<details><summary>{escape(table.title)}</summary>{body}</details>"
+    return f"<section><h2>{escape(table.title)}</h2>{body}</section>"
+
+
+LONG = 40
+"""Letters beyond which a cell is broken into lines."""
+
+
+def _cell(text: str) -> str:
+    return f"<td{' class=words' * (len(text) > LONG)}>{_inline(text)}</td>"
 
 
 def _markdown(text: str) -> str:

@@ -131,10 +131,10 @@ KINDS: Mapping[str, RecordKind] = {
         },
     ),
     "result": RecordKind(
-        "Training is done on this node (`swarmsgd train`).",
+        "Training is done on this node (`swarmsgd train`, or a simulated one).",
         {
             **_PROGRESS,
-            "wall_s": ("s", "time in the training loop, the mean included"),
+            "wall_s": ("s", "time in the training loop; in real runs the mean included"),
             "step_ms_p50": ("ms", "wall time of a training step: median"),
             "step_ms_p99": ("ms", "the same, 99th percentile"),
             "step_ms_max": ("ms", "the same, longest"),
@@ -180,7 +180,10 @@ KINDS: Mapping[str, RecordKind] = {
             "noise_sq": ("number", "expected part of the code's error in distance_sq"),
             "mixed_blocks": ("count", "blocks mixed"),
             "distance_sq": ("number", "sum of the squared distances over all exchanges mixed here"),
-            "recent_sq": ("number", "mean of the last squared distances, the code's error taken off"),
+            "recent_sq": (
+                "number",
+                "mean of the last squared distances, the code's error taken off",
+            ),
             "gamma_estimate": _ESTIMATE,
             "mixes": ("count", "exchanges mixed here"),
             "distrusted": ("count", "peers dropped for what they sent"),

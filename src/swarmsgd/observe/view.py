@@ -46,7 +46,7 @@ class NodeView:
                 self.state = "training" if kind == "progress" else "done"
                 self._progress(record)
             case "exchange":
-                self.initiated += record.get("role") == "initiator"
+                self.initiated += (record.get("role") == "initiator") * record.get("every", 1)
             case "eval" if record.get("model") == "own":
                 self.state = "waiting"
             case "end":

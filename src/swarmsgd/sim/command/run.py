@@ -105,6 +105,10 @@ class _Run:
                 for now in algorithm.run():
                     if self.steps_due() > self.due:
                         self.point(algorithm, now)
+                algorithm.tally()
+                self.ledger.write_results(
+                    algorithm.live(), self.fleet.steps_N, self.task.batch_size
+                )
             except KeyboardInterrupt:
                 self.interrupted = True
             except ModelError:  # the curve breaks off here

@@ -86,7 +86,9 @@ def _train(config: TrainConfig, task: Task, folder: Path, file: TextIO | None) -
     summary = summarise_real(config, task, view, launcher.outcome)
     (folder / SUMMARY).write_text(json.dumps(plain(summary), indent=2) + "\n")
     console.print(summary_table(summary))
-    console.print(f"{totals(summary)}\nwritten to {folder}")
+    console.print(
+        f"{totals(summary)}\nwritten to {folder}; `swarmsgd report {folder}` makes a page"
+    )
     return _verdict(launcher.outcome, summary, folder)
 
 
