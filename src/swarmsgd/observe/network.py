@@ -44,8 +44,9 @@ def network_figure(story: Story, speeds: Mapping[int, float]) -> Figure | None:
     what = "lines: the thicker, the more bytes; red: slow nodes"
     below = f"{what}; the {len(drawn):,} busiest of {len(story.edges):,} pairs" if left else what
     figure = blank("Who exchanged with whom", below, 460, 24)
+    faint = min(1.0, 200 / len(drawn))
     for width, pairs in _levels(drawn):
-        _lines(figure, pairs, places, width)
+        _lines(figure, pairs, places, width, faint)
     _middles(figure, drawn[:MOST_HOVERED], places)
     _dots(figure, story, nodes, places, speeds)
     hidden = {"visible": False, "fixedrange": False}
@@ -89,13 +90,15 @@ def _levels(
     return [(thin * (0.8 + 1.3 * level), found[level]) for level in sorted(found)]
 
 
-def _lines(figure: Figure, pairs: list[tuple[int, int]], places: Places, width: float) -> None:
+def _lines(
+    figure: Figure, pairs: list[tuple[int, int]], places: Places, width: float, faint: float
+) -> None:
     x: list[float | None] = []
     y: list[float | None] = []
     for i, j in pairs:
         x += [places[i][0], places[j][0], None]
         y += [places[i][1], places[j][1], None]
-    line = {"color": pale(COLOUR, min(0.9, 0.25 + 0.12 * width)), "width": width}
+    line = {"color": pale(COLOUR, round(faint * min(0.9, 0.25 + 0.12 * width), 3)), "width": width}
     figure.add_scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False)
 
 

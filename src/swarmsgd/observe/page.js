@@ -25,11 +25,21 @@ function seen(value) {
     return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, seen(inner)]));
   return value;
 }
+function wrapped(text, letters) {
+  let line = 0;
+  return text.split(' ').map(word => {
+    const onto = line && line + 1 + word.length <= letters;
+    const before = line === 0 ? '' : onto ? ' ' : '<br>';
+    line = onto ? line + 1 + word.length : word.length;
+    return before + word;
+  }).join('');
+}
 // A narrow plot has room for less: smaller margins and titles that are broken into lines.
 function fitted(layout, width) {
   if (width >= 480) return layout;
   const [title, below] = layout.title.text.split('<br>');
-  const broken = below ? below.replace(/(>?[^<>]{30,44}?) /g, '$1<br>') : '';
+  const letters = Math.floor((width - 16) / 6.8);
+  const broken = below ? below.replace(/>([^<]*)</, (_, text) => '>' + wrapped(text, letters) + '<') : '';
   const lines = broken.split('<br>').length - 1;
   return {...layout, title: {...layout.title, font: {...layout.title.font, size: 14},
       text: below ? `${title}<br>${broken}` : title},

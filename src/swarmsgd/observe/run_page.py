@@ -118,8 +118,8 @@ def overview(curves: Sequence[RunCurve], time_title: str) -> list[Figure]:
     ]
     named = 1 < len(curves) <= 4
     figures = [view_figure(curves, view, named=named) for view in views]
-    if len(curves) == 1 and len(views) > 5:
-        figures.insert(2, loss_figure(curves[0]))
+    if len(curves) == 1 and len(views) > 5:  # it was scored on the way: test and training losses
+        figures[3] = loss_figure(curves[0])
     return [figure for figure in figures if figure is not None]
 
 

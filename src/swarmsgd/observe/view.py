@@ -25,6 +25,7 @@ class NodeView:
         self.exchanges = 0
         self.bytes_sent = 0
         self.blocked_s: float | None = None
+        self.gamma_estimate: float | None = None
         self.initiated = 0
         """Exchanges started here and mixed here."""
         self.last: dict[str, Record] = {}
@@ -53,7 +54,8 @@ class NodeView:
                 self.state = "left"
 
     def _progress(self, record: Record) -> None:
-        for name in ("steps", "samples", "exchanges", "bytes_sent", "blocked_s"):
+        names = ("steps", "samples", "exchanges", "bytes_sent", "blocked_s", "gamma_estimate")
+        for name in names:
             setattr(self, name, record.get(name, getattr(self, name)))
         loss = record.get("loss")
         self.loss = self.loss if loss is None else loss
@@ -90,6 +92,12 @@ class RunView:
     def total(self, name: str) -> float:
         """The sum of a figure over all nodes."""
         return sum(getattr(view, name) or 0 for view in self.nodes)
+
+    @property
+    def gamma(self) -> float | None:
+        """The mean of the nodes' estimates of Gamma."""
+        known = [view.gamma_estimate for view in self.nodes if view.gamma_estimate is not None]
+        return sum(known) / len(known) if known else None
 
     @property
     def loss(self) -> float | None:
