@@ -34,6 +34,7 @@ examples:
   swarmsgd simulate vision --nodes 64          the same in virtual time, on any network you like
   swarmsgd compare digits                      several algorithms in one simulated world
   swarmsgd report runs/a runs/b                one page of what runs did, side by side
+  swarmsgd dashboard runs/a                    the same, live
 
 `swarmsgd COMMAND --help` tells more.
 """
@@ -77,6 +78,7 @@ examples:
   swarmsgd train {task} --algorithm allreduce --lr 0.05
   swarmsgd train {task} --checkpoint-every 500 --out runs/long
   swarmsgd train --resume runs/long          go on with it where it was interrupted
+  swarmsgd train {task} --dashboard           with a live page; its address is told first
 """
 SIMULATE_EPILOG = """\
 Times are virtual: what the nodes and links of the world would take. The run's folder gets
@@ -393,6 +395,28 @@ def _report(arguments: list[str]) -> int:
     return 0
 
 
+def _dashboard(arguments: list[str]) -> int:
+    from swarmsgd.flags import Parser
+    from swarmsgd.observe.server import LOOPBACK, PORT, serve
+
+    parser = Parser(
+        "dashboard",
+        arguments,
+        description="Show a run on a page of this machine while it goes on, or tell a finished one "
+        "again. The page changes nothing.",
+        epilog="exit code: 0; 2 if DIR is no run's folder, or the port is taken",
+    )
+    add = parser.add_argument
+    add("folder", metavar="DIR", type=Path, help="folder of a train or simulate run")
+    add("--port", type=int, default=PORT, help="port (default: %(default)s); 0: a free one")
+    add("--host", default=LOOPBACK,
+        help="address to listen on (default: %(default)s, which no other machine reaches); on "
+        "another one only whoever has the token of the printed address is answered")  # fmt: skip
+    given = parser.parse()
+    serve(given.folder, given.host, given.port)
+    return 0
+
+
 class Command(NamedTuple):
     """A line of `COMMANDS`."""
 
@@ -406,6 +430,7 @@ COMMANDS: Mapping[str, Command] = {
     "bench": Command("measure the wire code on this machine", _bench),
     "compare": Command("compare algorithms in one simulated world", _compare),
     "report": Command("make a page of what runs did", _report),
+    "dashboard": Command("show a run on a live page", _dashboard),
     "export": Command("make one model of the nodes' checkpoints", _export),
     "train": Command("train a task that comes with the package", _train),
     "simulate": Command("train it in virtual time, with as many nodes as you like", _simulate),

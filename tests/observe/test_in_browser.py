@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from run_folders import real_run, simulated_run
 
+from swarmsgd.observe.records import Recorder
 from swarmsgd.observe.run_page import report_of
+from swarmsgd.observe.server import Dashboard
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install it")
 CHROMIUM = next(
@@ -74,3 +76,32 @@ def test_hostile_records_run_nothing(browser: Any, tmp_path: Path) -> None:
     tab.wait_for_function(DRAWN)
     assert complaints == [] and tab.locator("img").count() == 0
     tab.context.close()
+
+
+def test_the_live_page_shows_a_death_within_seconds_and_a_nodes_detail(
+    browser: Any, tmp_path: Path
+) -> None:
+    with Dashboard(real_run(tmp_path / "run", nodes=4), port=0) as dashboard:
+        tab, complaints = opened(browser, dashboard.address)
+        tab.wait_for_function("document.querySelectorAll('#figures .main-svg').length > 10")
+        with Recorder(tmp_path / "run" / "command.jsonl", -1) as recorder:
+            recorder.write("event", what="died", peer=3, text="SIGKILL; last words: <b>oops</b>")
+        tab.wait_for_selector("text=Nodes that died: 3.", timeout=5000)
+        assert "<b>oops</b>" in tab.inner_text("#tables")
+        row = "section:has(h2:text-is('Nodes')) tbody tr"
+        tab.locator(row).nth(3).click()
+        tab.wait_for_selector("dialog h2:text-is('Node 3')")
+        assert "SIGKILL" in tab.inner_text("dialog")
+        assert complaints == []
+        tab.context.close()
+
+
+def test_a_finished_run_is_replayed_to_its_end(browser: Any, tmp_path: Path) -> None:
+    with Dashboard(real_run(tmp_path / "run"), port=0) as dashboard:
+        tab, complaints = opened(browser, dashboard.address)
+        tab.wait_for_selector("text=What it came to")
+        tab.select_option("#speed", "600")
+        tab.wait_for_selector("text=the end", timeout=20_000)
+        assert tab.inner_text("#state").startswith("20.0 s of the run")
+        assert complaints == []
+        tab.context.close()

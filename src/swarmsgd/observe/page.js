@@ -68,7 +68,7 @@ function shade() {
   });
 }
 shade();
-const buttons = [...document.querySelectorAll('.legend button')];
+const buttons = [...document.querySelectorAll('.legend button[data-group]')];
 const isOn = button => button.getAttribute('aria-pressed') === 'true';
 function show(wanted) {
   buttons.forEach(button => button.setAttribute('aria-pressed', wanted(button)));

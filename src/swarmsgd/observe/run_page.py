@@ -208,6 +208,7 @@ def steps_figure(story: Story) -> Figure | None:
         subtitle=f"solid: {said}{left}",
         x_title="ms a step",
         pieces=pieces,
+        room=2.0,
     )
 
 

@@ -260,3 +260,33 @@ def environment_table(run: Run) -> Table | None:
 def _numbers(nodes: Sequence[int]) -> str:
     text = ", ".join(map(str, nodes[:12]))
     return text if len(nodes) <= 12 else f"{text}, ... ({len(nodes)})"
+
+
+def words_of_node(run: Run, node: NodeStory, about: Sequence[Happening]) -> list[tuple[str, str]]:
+    """What is known of one node, a line each: who and where it is, how it goes, what happened."""
+    found = {"state": "died" if node.node in dead_nodes(run) else node.state}
+    for kind, names in (
+        ("plan", ("host", "pid", "threads", "software", "total_steps")),
+        ("progress", ("steps", "samples", "loss", "lr", "exchanges", "bytes_sent", "blocked_s",
+                      "gamma_estimate")),
+        ("result", ("step_ms_p50", "step_ms_p99", "step_ms_max")),
+        ("end", ("hook_s_p99", "lost", "late", "refused", "left_out_blocks", "lost_peers")),
+    ):  # fmt: skip
+        last = node.last.get(kind, {})
+        found |= {name: last[name] for name in names if last.get(name) not in (None, {})}
+    edges = [(pair, edge) for pair, edge in run.story.edges.items() if node.node in pair]
+    slow = max(edges, key=lambda item: item[1].mean_s or 0.0, default=None)
+    if slow is not None and slow[1].mean_s:
+        peer = sum(slow[0]) - node.node
+        found["slowest peer"] = f"{peer}: {digits(1000 * slow[1].mean_s)} ms from offer to reply"
+    lines = [(plain(name), plain(_figure(value))) for name, value in found.items()]
+    for event in sorted(about, key=lambda event: event.t)[-20:]:
+        who = "" if event.node == node.node else f" (told by {event.node})" * (event.node >= 0)
+        whom = "" if event.peer in (None, node.node) else f" {event.peer}"
+        words = f"{event.what}{whom}{who}: {event.text}"
+        lines.append((f"at {duration(event.t)}", plain(words)))
+    return lines
+
+
+def _figure(value: Any) -> str:
+    return digits(value) if isinstance(value, float) else str(value)

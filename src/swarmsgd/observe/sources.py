@@ -19,6 +19,8 @@ from swarmsgd.observe.story import Story, number
 
 HEAD = 8
 """Among so many first records of a file is what tells when its clock began."""
+MOST_REPLAYED = 500
+"""Files that a replay has open at once."""
 MOST_JSON = 16 << 20
 """Bytes of a config or summary beyond which it is none of ours."""
 
@@ -149,15 +151,26 @@ def _lenient(path: Path) -> dict[str, Any]:
 
 
 class Replaying:
-    """A finished run told again, `speed` times as fast as it was."""
+    """A finished run told again from `begin_s` on, `speed` times as fast as it was."""
 
     def __init__(
-        self, folder: Path, speed: float, clock: Callable[[], float] = time.monotonic
+        self,
+        folder: Path,
+        speed: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        begin_s: float = 0.0,
     ) -> None:
         self.run = Run(folder, folder.absolute().name, read_object(folder / CONFIG))
         self._speed, self._clock = speed, clock
+        self._begin_s = begin_s
         self._begin: float | None = None
         times, paths = Clock(), record_files(folder)
+        if len(paths) > MOST_REPLAYED:
+            raise DataError(
+                f"{folder} has records of {len(paths):,} nodes, and at most {MOST_REPLAYED} can be "
+                "replayed: look at its report"
+            )
         for path in paths:
             times.learn(path, islice(each_record(path), HEAD))
         streams = (_timed(path, times.shift(path)) for path in paths)
@@ -173,7 +186,7 @@ class Replaying:
         """The run as it was at this time of the replay."""
         now = self._clock()
         self._begin = now if self._begin is None else self._begin
-        until = (now - self._begin) * self._speed
+        until = self._begin_s + (now - self._begin) * self._speed
         while self._next is not None and self._next[0] <= until:
             t, record = self._next
             self.run.story.add(record, t)

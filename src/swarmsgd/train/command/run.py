@@ -6,16 +6,18 @@ ended; all else is in the run's folder for anybody to read.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 from swarmsgd.observe.console import Console, summary_table
-from swarmsgd.observe.folder import CONFIG, MODEL, SUMMARY, RunFolder, resumed
+from swarmsgd.observe.folder import COMMAND, CONFIG, MODEL, SUMMARY, RunFolder, resumed
+from swarmsgd.observe.records import Recorder
 from swarmsgd.observe.view import RunView
 from swarmsgd.observe.words import notice, totals
 from swarmsgd.settings.options import plain
@@ -64,8 +66,12 @@ def _train(config: TrainConfig, task: Task, folder: Path, file: TextIO | None) -
     with (
         Interrupts() as interrupts,
         Console(view, config.title(), epochs=config.epochs, file=file) as console,
+        Recorder(folder / COMMAND, -1) as recorder,
+        _shown(config, folder) as address,
         launcher,
     ):
+        if address:
+            console.print(f"live page: {address}")
         for event in launcher.events(interrupts):
             match event:
                 case Line(node, _, text):
@@ -73,6 +79,8 @@ def _train(config: TrainConfig, task: Task, folder: Path, file: TextIO | None) -
                 case NodeEnd() if event.failed and not launcher.stopping:
                     view.read()
                     view.set_state(event.node, "failed")
+                    text = f"{event.how}; last words: {event.last_words or 'none'}"
+                    recorder.write("event", what="died", peer=event.node, text=text)
                     console.print(f"swarmsgd: {describe(event)}")
                     if _cannot_begin(view, event.node, launcher):
                         console.print("swarmsgd: the others cannot begin without it: ending them")
@@ -90,6 +98,18 @@ def _train(config: TrainConfig, task: Task, folder: Path, file: TextIO | None) -
         f"{totals(summary)}\nwritten to {folder}; `swarmsgd report {folder}` makes a page"
     )
     return _verdict(launcher.outcome, summary, folder)
+
+
+@contextlib.contextmanager
+def _shown(config: TrainConfig, folder: Path) -> Iterator[str]:
+    """The address of the live page, if one is asked for."""
+    if not config.dashboard:
+        yield ""
+        return
+    from swarmsgd.observe.server import Dashboard
+
+    with Dashboard(folder, port=0) as dashboard:
+        yield dashboard.address
 
 
 class Silences:

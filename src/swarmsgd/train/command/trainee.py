@@ -215,10 +215,11 @@ class _Run:
 
 def software() -> str:
     """What trains here, for whoever reads the records later."""
-    from swarmsgd import __version__
+    import swarmsgd
 
+    python = platform.python_version()
     return (
-        f"swarmsgd {__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
+        f"swarmsgd {swarmsgd.__version__}, torch {torch.__version__}, Python {python}, "
         f"{platform.platform()}, {os.cpu_count()} cores"
     )
 
