@@ -54,11 +54,10 @@ class NodeView:
                 self.state = "left"
 
     def _progress(self, record: Record) -> None:
-        names = ("steps", "samples", "exchanges", "bytes_sent", "blocked_s", "gamma_estimate")
-        for name in names:
-            setattr(self, name, record.get(name, getattr(self, name)))
-        loss = record.get("loss")
-        self.loss = self.loss if loss is None else loss
+        counts = ("steps", "samples", "exchanges", "bytes_sent", "blocked_s")
+        for name in (*counts, "loss", "gamma_estimate"):
+            if record.get(name) is not None:
+                setattr(self, name, record[name])
         self._recent.append((record["t"], self.samples))
         while len(self._recent) > 2 and record["t"] - self._recent[0][0] > RATE_S:
             self._recent.popleft()

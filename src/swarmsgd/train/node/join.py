@@ -26,6 +26,7 @@ from swarmsgd.core.segments import Segments
 from swarmsgd.errors import ConfigError
 from swarmsgd.graphs import Graph, random_partner, scheduled_partner
 from swarmsgd.observe.records import Recorder
+from swarmsgd.observe.sinks import LogTo, make_sinks
 from swarmsgd.settings.swarm import AGREED, SwarmSettings, with_settings
 from swarmsgd.train.checkpoint.resumed import FRESH, ITS_OWN, LOADED, Resumed, SwarmStreams
 from swarmsgd.train.meet import collective
@@ -58,6 +59,7 @@ def join(
     *,
     record: str | os.PathLike[str] | None = None,
     key: str | os.PathLike[str] | None = None,
+    log_to: LogTo = None,
     rank: int | None = None,
     num_nodes: int | None = None,
     master_addr: str | None = None,
@@ -72,8 +74,10 @@ def join(
     Who this node is and where the others meet comes from the arguments, else from SWARMSGD_RANK,
     SWARMSGD_WORLD_SIZE, SWARMSGD_MASTER_ADDR and SWARMSGD_MASTER_PORT, else from these without
     SWARMSGD_; with none of them set the swarm has one node. `record` names a file that gets this
-    node's records (JSON lines). `key`, else SWARMSGD_KEY, names the key file of the swarm
-    (`swarmsgd keygen` makes one): with it all between nodes is encrypted, and nobody else gets in.
+    node's records (JSON lines); `log_to` where figures go meanwhile: "tensorboard", "wandb",
+    "prometheus:9109", ..., or an object (`swarmsgd.observe.sinks`). `key`, else SWARMSGD_KEY, names
+    the key file of the swarm (`swarmsgd keygen` makes one): with it all between nodes is encrypted,
+    and nobody else gets in.
 
     A wrapper that keeps the optimizer it steps as its attribute `optimizer` does too. Several
     optimizers of one model join as a list, in the order of their steps: a local step is one of the
@@ -93,6 +97,7 @@ def join(
     ...     final = swarm.mean_model()
     """
     config = SwarmSettings.of(settings)
+    sinks = make_sinks(log_to)
     place = Place.find(
         os.environ,
         rank=rank,
@@ -131,7 +136,7 @@ def join(
             recorder.close()
             raise
     LOADED.pop(optimizers[-1], None)
-    return Swarm(
+    swarm = Swarm(
         model,
         optimizers,
         config,
@@ -144,6 +149,9 @@ def join(
         streams,
         resumed,
     )
+    if sinks:
+        swarm.report_to(sinks)
+    return swarm
 
 
 join.__signature__ = with_settings(join)

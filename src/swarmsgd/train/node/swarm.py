@@ -25,6 +25,8 @@ from swarmsgd.core.replica import Replica
 from swarmsgd.errors import SwarmError
 from swarmsgd.graphs import Graph, gamma_of
 from swarmsgd.observe.records import Recorder
+from swarmsgd.observe.reporters import Reporter
+from swarmsgd.observe.sinks import Sink
 from swarmsgd.settings.swarm import SwarmSettings, lengths_of
 from swarmsgd.train.checkpoint.resumed import PlaceInSwarm, Resumed, SwarmStreams
 from swarmsgd.train.checkpoint.save import Standing, Stateful, save
@@ -110,6 +112,7 @@ class Swarm:
         self._missed = 0
         self._means = 0
         self._left = False
+        self._reporter: Reporter | None = None
         self._process = os.getpid()
         self._hook = optimizers[-1].register_step_post_hook(untraced(self._after_step))
         self._others = Others(optimizers)
@@ -321,6 +324,11 @@ class Swarm:
         figures["gamma_estimate"] = gamma_of(self.graph, figures["recent_sq"], figures["mixes"])
         return figures | {"lock_missed": self._missed} | self._timing.figures()
 
+    def report_to(self, sinks: Sequence[Sink]) -> None:
+        """Send `stats()` to these sinks every few seconds, until this node leaves."""
+        settings = self.config.in_effect() | {"graph": self.graph.name, "nodes": self.num_nodes}
+        self._reporter = Reporter(self.stats, sinks, f"node-{self.rank}", settings)
+
     def leave(self) -> None:
         """Finish or give up exchanges in flight, apply what is pending, detach. May be called
         twice.
@@ -340,6 +348,8 @@ class Swarm:
             if self._connection is not None:
                 self._connection.close(self._settle)
         finally:
+            if self._reporter is not None:
+                self._reporter.close()
             self.recorder.write("end", **self.stats())
             self.recorder.close()
 
