@@ -11,7 +11,7 @@ class Bin(NamedTuple):
     """What fell into one stretch of time."""
 
     middle_s: float
-    count: float
+    weight: float
     total: float
     low: float
     high: float
@@ -19,7 +19,7 @@ class Bin(NamedTuple):
     @property
     def mean(self) -> float:
         """Of the values."""
-        return self.total / self.count
+        return self.total / self.weight
 
 
 class Bins:

@@ -104,7 +104,7 @@ def _texts(run: Run) -> Iterator[Piece]:
 def _figures(run: Run) -> Iterator[Piece]:
     figures = [*overview(run_curves([run]), time_title([run])), *detail_figures(run)]
     for figure in figures:
-        title = figure.layout["title"]["text"].split("</b>")[0].removeprefix("<b>")
+        title = str(figure.layout["title"]["text"]).split("</b>")[0].removeprefix("<b>")
         yield Piece("figure", title, json_of(figure))
 
 

@@ -67,6 +67,7 @@ def report_of(folders: Sequence[Path], out: Path) -> Path:
 def labels(folders: Sequence[Path]) -> list[str]:
     """A name for each run: its folder's, with as much of the path before it as tells them apart."""
     paths = [folder.resolve() for folder in folders]
+    found: list[str] = []
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
         found = [safe_label("/".join(path.parts[-depth:])) for path in paths]
         if len(set(found)) == len(found):

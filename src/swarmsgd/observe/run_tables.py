@@ -155,7 +155,7 @@ def _node_row(node: NodeStory, how: Mapping[str, Any], dead: bool) -> list[str]:
         digits(step_ms) if step_ms else NONE,
         _cell(number(result.get("step_ms_max"))),
         _cell(number(node.loss)),
-        f"{node.exchanges or sum(one.count for one in node.mixing):,.0f}",
+        f"{node.exchanges or sum(one.weight for one in node.mixing):,.0f}",
         bytes_text(number(node.bytes_sent) or 0.0),
         NONE if number(node.blocked_s) is None else duration(node.blocked_s or 0.0),
         f"{node.left_out:,.0f}",

@@ -114,18 +114,22 @@ class _Server(ThreadingHTTPServer):
     allow_reuse_address = True
     dashboard: Dashboard
 
-    def handle_error(self, *_: object) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
         """A viewer that goes away in the middle of an answer is no error."""
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "swarmsgd", ""
     timeout = 30
 
+    @property
+    def _dashboard(self) -> Dashboard:
+        assert isinstance(self.server, _Server)
+        return self.server.dashboard
+
     def do_GET(self) -> None:
-        dashboard = self.server.dashboard
+        dashboard = self._dashboard
         parts = urlsplit(self.path)
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         if not self._may(query):
@@ -149,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Whether whoever asks may look. A page of another site that had its name resolve to
         this machine would send that name.
         """
-        token = self.server.dashboard.token
+        token = self._dashboard.token
         if token:
             return hmac.compare_digest(query.get("token", "").encode(), token.encode())
         name = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
@@ -190,7 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(body)
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Say nothing on the console of the run."""
 
 

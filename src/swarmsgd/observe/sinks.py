@@ -193,8 +193,9 @@ def make_sinks(log_to: LogTo) -> list[Sink]:
     """All that is asked for; nothing is opened yet."""
     if log_to is None:
         return []
-    several = log_to if isinstance(log_to, list | tuple) else [log_to]
-    return [make_sink(one) for one in several]
+    if isinstance(log_to, list | tuple):
+        return [make_sink(one) for one in log_to]
+    return [make_sink(log_to)]  # pyright: ignore[reportArgumentType]
 
 
 def _import(package: str, extra: str) -> Any:
