@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from swarmsgd import graphs
+from swarmsgd.graphs.changing import Cycles
 
 
 def test_uniform_pairs_show_two_gamma_over_n_minus_1():
@@ -48,3 +49,23 @@ def test_where_it_is_not_known_it_says_so():
     assert graphs.gamma_of(graphs.ring(2000), 1.0, 5) is None
     assert graphs.gamma_of(graphs.complete(2000), 1.0, 5) == 999.5
     assert graphs.gamma_of(graphs.ring(8), 0.0, 0) is None
+
+
+@pytest.mark.parametrize(("degree", "close"), [(2, 1e-9), (4, 0.1), (8, 0.05)])
+def test_a_graph_whose_nodes_come_and_go_has_the_factor_of_one_like_it(degree: int, close: float):
+    n = 200
+    live = graphs.LiveGraph(f"cycles:{degree}", seed=0, node=0)
+    live.neighbours(range(n))
+    cycles = Cycles(degree, seed=0)
+    for node in range(n):
+        cycles.add(node)
+    pairs = {(min(i, j), max(i, j)) for i in range(n) for j in cycles.neighbours(i)}
+    fixed = graphs.from_edges(n, sorted(pairs))
+    assert live.gamma_factor == pytest.approx(fixed.gamma_factor, rel=close)
+
+
+def test_few_live_nodes_are_all_neighbours():
+    for name in ("complete", "cycles:8"):
+        live = graphs.LiveGraph(name, seed=0, node=3)
+        live.neighbours([1, 2, 3, 7])
+        assert live.gamma_factor == 1.5

@@ -32,7 +32,7 @@ def route_address(host: str, port: int) -> str:
             f"no interface of this machine routes to {host}:{port}. Check the network, or pass "
             "an address that this machine can reach as MASTER_ADDR"
         )
-    if _is_loopback(address) and not _means_this_machine(host):
+    if is_loopback(address) and not _means_this_machine(host):
         return _source(socket.AF_INET, (_OFF_THIS_MACHINE, 9)) or address
     return address
 
@@ -46,7 +46,8 @@ def _source(family: int, remote: tuple[object, ...]) -> str | None:
         return None
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether nobody outside this machine reaches it."""
     return ipaddress.ip_address(address).is_loopback
 
 
