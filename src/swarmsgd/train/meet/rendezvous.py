@@ -17,9 +17,9 @@ from typing import Any
 from swarmsgd.core.messages import explain_difference
 from swarmsgd.errors import PeerError
 from swarmsgd.train.meet.finding import AgentStore, Finder, host_at, hosted, no_store
-from swarmsgd.train.meet.line import Line, LineLost
+from swarmsgd.train.meet.line import HUNG_UP, Line, LineLost
 from swarmsgd.train.meet.place import Place
-from swarmsgd.train.meet.register import Message
+from swarmsgd.train.meet.session import Message
 from swarmsgd.train.meet.tracker import Tracker
 from swarmsgd.transport.addresses import is_loopback, route_address
 from swarmsgd.transport.keys import SwarmKey
@@ -34,10 +34,8 @@ _SAY_AFTER_S = 3.0
 UNSEEN_S = 5.0
 """How long the host of a tracker that nobody hears any more stays for those who are there."""
 
-_joins: dict[tuple[str, int], int] = {}
-"""How many swarms this process joined, by address: all nodes join them in the same order."""
-_standing: list[Rendezvous] = []
-"""Those of open swarms that this process is in."""
+_joins: dict[tuple[str, int, int], int] = {}
+"""How many swarms each node of this process joined, by place: all join them in the same order."""
 
 
 class Rendezvous:
@@ -71,14 +69,13 @@ class Rendezvous:
             raise
 
     def _session(self) -> str:
-        """The name of the run: a process may be in several."""
-        at = (self.place.host, self.place.port)
-        if self.place.open:
-            number = sum(each.place.open and each.place == self.place for each in _standing)
-            _standing.append(self)
-        else:
-            number = _joins[at] = _joins.get(at, -1) + 1
-        return f"{self.place.run_name}/{number}"
+        """The name of the run: a process may be in several at one place."""
+        place = self.place
+        if place.open:
+            return place.run_name
+        me = (place.host, place.port, place.rank)
+        number = _joins[me] = _joins.get(me, -1) + 1
+        return f"{place.run_name}/{number}"
 
     def _find(self, key: SwarmKey | None) -> Finder:
         """Host the tracker if that falls to this node; how it is found."""
@@ -103,6 +100,13 @@ class Rendezvous:
             except TimeoutError:
                 waited_s = time.monotonic() - begin
             waits = self.line.waits
+            if self.line.hung_up >= HUNG_UP:
+                mine = "no key" if self.swarm_key is None else f"key {self.swarm_key.fingerprint}"
+                raise PeerError(
+                    f"the store at {self.line.at} hangs up on this node, which has {mine}: the "
+                    "swarm has another, or another program listens there. Give all nodes one key "
+                    "file (SWARMSGD_KEY), or none"
+                )
             if waits is None and waited_s > timeout_s:
                 raise no_store(self.place, timeout_s)
             if waits is not None and waited_s > self._timeout_s:
@@ -233,7 +237,7 @@ class Rendezvous:
         dead.
         """
         with contextlib.suppress(PeerError, TimeoutError):  # gone before us: nobody is left
-            self.line.ask("left", UNSEEN_S)
+            self.line.leave(UNSEEN_S)
         self._see_off()
         self.close()
 
@@ -255,8 +259,6 @@ class Rendezvous:
         self._release()
 
     def _release(self) -> None:
-        if self in _standing:
-            _standing.remove(self)
         if self._host is not None:
             self._host.release()
             self._host = None

@@ -56,9 +56,9 @@ def heal(
     healer = _Healer(transport, run, incarnation, vectors, others)
     give_up = time.monotonic() + timeout_s
     while healer.missing:
-        here = dict(members())
+        here = members()
         if not here:
-            raise PeerError("the swarm ended before this node had a model of it: start it again")
+            raise PeerError("the run ended before this node had a model of it")
         for peer in _in_turn(here, transport.rank):
             if healer.ask(peer, here[peer][1]):
                 break
