@@ -32,7 +32,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "integrations": LEAVES | {"train"},
     "testing": LEAVES | {"core", "graphs", "transport"},
     "flags": LEAVES | {"settings"},
-    "cli": LEAVES | {"train", "sim", "tasks", "settings", "codec", "flags", "observe"},
+    "pages": LEAVES | {"flags", "observe"},
+    "cli": LEAVES | {"train", "sim", "tasks", "settings", "codec", "flags", "observe", "pages"},
     "__init__": {"graphs", "settings", "train", "sim", "observe", "errors"},
     "__main__": {"cli"},
 }
