@@ -121,7 +121,7 @@ def join(
             recorder.close()
             raise
     LOADED.pop(optimizers[-1], None)
-    swarm = Swarm(
+    joined = Swarm(
         model,
         optimizers,
         config,
@@ -135,8 +135,8 @@ def join(
         resumed,
     )
     if sinks:
-        swarm.report_to(sinks)
-    return swarm
+        joined.report_to(sinks)
+    return joined
 
 
 join.__signature__ = with_settings(join)
