@@ -32,8 +32,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "integrations": LEAVES | {"train"},
     "testing": LEAVES | {"core", "graphs", "transport"},
     "flags": LEAVES | {"settings"},
-    "cli": LEAVES | {"train", "sim", "tasks", "settings", "codec", "flags", "observe"},
-    "__init__": {"graphs", "settings", "train", "sim", "errors"},
+    "pages": LEAVES | {"flags", "observe"},
+    "cli": LEAVES | {"train", "sim", "tasks", "settings", "codec", "flags", "observe", "pages"},
+    "__init__": {"graphs", "settings", "train", "sim", "observe", "errors"},
     "__main__": {"cli"},
 }
 """Room -> rooms it may import, besides itself. A room is a folder or a single file of the

@@ -32,6 +32,8 @@ examples:
   swarmsgd launch -n 4 train.py --lr 0.1       your own script, which calls swarmsgd.join()
   swarmsgd simulate vision --nodes 64          the same in virtual time, on any network you like
   swarmsgd compare digits                      several algorithms in one simulated world
+  swarmsgd report runs/a runs/b                one page of what runs did, side by side
+  swarmsgd dashboard runs/a                    the same, live
 
 `swarmsgd COMMAND --help` tells more.
 """
@@ -75,6 +77,7 @@ examples:
   swarmsgd train {task} --algorithm allreduce --lr 0.05
   swarmsgd train {task} --checkpoint-every 500 --out runs/long
   swarmsgd train --resume runs/long          go on with it where it was interrupted
+  swarmsgd train {task} --dashboard           with a live page; its address is told first
 """
 SIMULATE_EPILOG = """\
 Times are virtual: what the nodes and links of the world would take. The run's folder gets
@@ -403,6 +406,18 @@ def _export(arguments: list[str]) -> int:
     return run_export(given.path, given.out, given.step)
 
 
+def _report(arguments: list[str]) -> int:
+    from swarmsgd.pages import report
+
+    return report(arguments)
+
+
+def _dashboard(arguments: list[str]) -> int:
+    from swarmsgd.pages import dashboard
+
+    return dashboard(arguments)
+
+
 class Command(NamedTuple):
     """A line of `COMMANDS`."""
 
@@ -416,6 +431,8 @@ COMMANDS: Mapping[str, Command] = {
     "keygen": Command("draw the key of a swarm, for encrypted links", _keygen),
     "bench": Command("measure the wire code on this machine", _bench),
     "compare": Command("compare algorithms in one simulated world", _compare),
+    "report": Command("make a page of what runs did", _report),
+    "dashboard": Command("show a run on a live page", _dashboard),
     "export": Command("make one model of the nodes' checkpoints", _export),
     "train": Command("train a task that comes with the package", _train),
     "simulate": Command("train it in virtual time, with as many nodes as you like", _simulate),

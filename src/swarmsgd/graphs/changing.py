@@ -30,6 +30,7 @@ class Cycles:
         if degree % 2:
             raise ConfigError(f"the degree of cycles is {degree}, wanted {move}")
         self.name = f"cycles:{degree}"
+        self.degree = degree
         self._seed = seed
         self._orders: list[list[tuple[bytes, int]]] = [[] for _ in range(degree // 2)]
 
@@ -79,6 +80,18 @@ class LiveGraph:
     def num_nodes(self) -> int:
         """How many nodes live, this one included."""
         return 1 + len(self._live)
+
+    @property
+    def gamma_factor(self) -> float:
+        """As `Graph.gamma_factor` has it, with the eigenvalues that a random graph of that degree d
+        has in the limit of many nodes: their mean inverse is (d - 1) / d (d - 2) (Kesten 1959,
+        McKay 1981).
+        """
+        n, d = self.num_nodes, 0 if self._cycles is None else self._cycles.degree
+        if not d or n <= d + 1:
+            return (n - 1) / 2
+        trace = n * (n * n - 1) / 12 if d == 2 else n * n * (d - 1) / (2 * (d - 2))
+        return trace / (2 * (n - 1)) + (n - 1) / 4
 
     def neighbours(self, live: Iterable[int]) -> Sequence[int]:
         """This node's, if these and it are all that live."""

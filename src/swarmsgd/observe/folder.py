@@ -29,7 +29,7 @@ COMMAND = "command.jsonl"
 """Records of the command itself, if there is anything to say."""
 OWN_FILES = (
     CONFIG, MODEL, f".{MODEL}", SUMMARY, CURVE, REPORT, COMMAND, "node-*.jsonl",
-    f"{CHECKPOINTS}/*/*",
+    f"{CHECKPOINTS}/*/*", "tensorboard/*",
 )  # fmt: skip
 """What a run writes into its folder, and what --overwrite replaces."""
 OWNER = ".owner"

@@ -10,10 +10,8 @@ from typing import Any, TextIO
 import torch
 
 from swarmsgd.observe.console import bytes_text
-from swarmsgd.observe.curves import read_run
 from swarmsgd.observe.folder import REPORT, RunFolder
-from swarmsgd.observe.page import write_page
-from swarmsgd.observe.report import single_page
+from swarmsgd.observe.run_page import report_of
 from swarmsgd.observe.words import notice, stopped, totals
 from swarmsgd.scores import metric_of, value_of
 from swarmsgd.sim.command.config import SimConfig
@@ -59,8 +57,7 @@ def _run(config: SimConfig, task: Task, folder: Path, say: Callable[[str], None]
         watch=lambda point: say("\n".join(lines(point))),
     )
     write_result(result, folder)
-    label = config.algorithm
-    write_page(folder / REPORT, single_page(read_run(label, label, [folder]), config.title()))
+    report_of([folder], folder / REPORT)
     say(totals(result.summary))
     if result.summary["stopped"]:
         say(f"note: {stopped(result.summary)}")

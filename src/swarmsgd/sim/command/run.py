@@ -105,6 +105,10 @@ class _Run:
                 for now in algorithm.run():
                     if self.steps_due() > self.due:
                         self.point(algorithm, now)
+                algorithm.tally()
+                self.ledger.write_results(
+                    algorithm.live(), self.fleet.steps_N, self.task.batch_size
+                )
             except KeyboardInterrupt:
                 self.interrupted = True
             except ModelError:  # the curve breaks off here
@@ -139,6 +143,7 @@ class _Run:
                 "exchanges": int(self.ledger.initiated_N.sum()),
                 "bytes_sent": int(self.ledger.bytes_sent_N.sum()),
                 "gamma": gamma,
+                "gamma_estimate": self.ledger.gamma_estimate,
                 "loss": score.loss,
                 "accuracy": score.accuracy,
                 "scores": dict(score.extra),

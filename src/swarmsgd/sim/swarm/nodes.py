@@ -161,6 +161,10 @@ class SwarmEngine:
             ledger.compute_s_N[rank] += node.compute_s
             ledger.lost_N[rank] += node.endpoint.machine.counts.lost
         ledger.events = self._agenda.done
+        traffics = [node.endpoint.traffic for node in self.nodes if node.alive]
+        found = [graphs.gamma_of(self._graph, each.recent_sq, each.mixes) for each in traffics]
+        known = [gamma for gamma in found if gamma is not None]
+        ledger.gamma_estimate = sum(known) / len(known) if known else None
 
     # What happens.
 

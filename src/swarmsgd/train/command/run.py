@@ -6,16 +6,21 @@ ended; all else is in the run's folder for anybody to read.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from swarmsgd.errors import ConfigError
 from swarmsgd.observe.console import Console, summary_table
-from swarmsgd.observe.folder import CONFIG, MODEL, SUMMARY, RunFolder, resumed
+from swarmsgd.observe.folder import COMMAND, CONFIG, MODEL, SUMMARY, RunFolder, resumed
+from swarmsgd.observe.records import Recorder
+from swarmsgd.observe.reporters import Outlet, RunReporter
+from swarmsgd.observe.sinks import make_sinks
 from swarmsgd.observe.view import RunView
 from swarmsgd.observe.words import notice, totals
 from swarmsgd.settings.options import plain
@@ -38,9 +43,10 @@ def resume_training(folder: Path, *, file: TextIO | None = None) -> int:
     """Go on with the run of `run_training` that was interrupted in `folder`; as that one."""
     with resumed(folder):
         config = TrainConfig.from_json((folder / CONFIG).read_text())
+        outlet = Outlet(make_sinks(config.log_to))
         task = config.make_task(notice)
         _prepare(config)
-        return _train(config, task, folder, file)
+        return _train(config, task, folder, outlet, file)
 
 
 def run_training(config: TrainConfig, *, file: TextIO | None = None) -> int:
@@ -49,23 +55,32 @@ def run_training(config: TrainConfig, *, file: TextIO | None = None) -> int:
 
     Raises ConfigError or DataError before any node was started.
     """
+    outlet = Outlet(make_sinks(config.log_to))
     planned = RunFolder(config.out, config.task_name, overwrite=config.overwrite)
     # Made here once, so that data are fetched once and whatever is wrong with them shows now.
     task = config.make_task(notice)
     _prepare(config)
     with planned.owned(config.to_json()) as folder:
-        return _train(config, task, folder, file)
+        return _train(config, task, folder, outlet, file)
 
 
-def _train(config: TrainConfig, task: Task, folder: Path, file: TextIO | None) -> int:
+def _train(
+    config: TrainConfig, task: Task, folder: Path, outlet: Outlet, file: TextIO | None
+) -> int:
     argv = [sys.executable, "-m", "swarmsgd.train.command.trainee", str(folder.absolute())]
     view, silences = RunView(folder, config.nodes), Silences()
     launcher = Launcher(argv, config.nodes, grace_s=END_S)
+    outlet.begin(folder.absolute().name, json.loads(config.to_json()), folder)
+    reporter = RunReporter(view, outlet)
     with (
+        contextlib.closing(outlet),
         Interrupts() as interrupts,
         Console(view, config.title(), epochs=config.epochs, file=file) as console,
+        _shown(config, folder) as address,
         launcher,
     ):
+        if address:
+            console.print(f"live page: {address}")
         for event in launcher.events(interrupts):
             match event:
                 case Line(node, _, text):
@@ -73,6 +88,7 @@ def _train(config: TrainConfig, task: Task, folder: Path, file: TextIO | None) -
                 case NodeEnd() if event.failed and not launcher.stopping:
                     view.read()
                     view.set_state(event.node, "failed")
+                    _record_death(folder, event)
                     console.print(f"swarmsgd: {describe(event)}")
                     if _cannot_begin(view, event.node, launcher):
                         console.print("swarmsgd: the others cannot begin without it: ending them")
@@ -80,14 +96,36 @@ def _train(config: TrainConfig, task: Task, folder: Path, file: TextIO | None) -
                 case Note(text):
                     console.print(f"swarmsgd: {text}")
             console.tick()
+            reporter.tick()
             for line in silences.look(view, launcher.pids):
                 console.print(f"swarmsgd: {line}")
         view.read()
-    summary = summarise_real(config, task, view, launcher.outcome)
+        summary = summarise_real(config, task, view, launcher.outcome)
+        reporter.finish(summary)
     (folder / SUMMARY).write_text(json.dumps(plain(summary), indent=2) + "\n")
     console.print(summary_table(summary))
-    console.print(f"{totals(summary)}\nwritten to {folder}")
+    console.print(
+        f"{totals(summary)}\nwritten to {folder}; `swarmsgd report {folder}` makes a page"
+    )
     return _verdict(launcher.outcome, summary, folder)
+
+
+def _record_death(folder: Path, end: NodeEnd) -> None:
+    text = f"{end.how}; last words: {end.last_words or 'none'}"
+    with contextlib.suppress(ConfigError), Recorder(folder / COMMAND, -1) as recorder:
+        recorder.write("event", what="died", peer=end.node, text=text)
+
+
+@contextlib.contextmanager
+def _shown(config: TrainConfig, folder: Path) -> Iterator[str]:
+    """The address of the live page, if one is asked for."""
+    if not config.dashboard:
+        yield ""
+        return
+    from swarmsgd.observe.server import Dashboard
+
+    with Dashboard(folder, port=0) as dashboard:
+        yield dashboard.address
 
 
 class Silences:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import platform
 import signal
 import socket
 import sys
@@ -118,6 +119,7 @@ class _Run:
             host=socket.gethostname(),
             pid=os.getpid(),
             threads=torch.get_num_threads(),
+            software=software(),
         )
         begin = time.perf_counter()
         step_ms = self.train(total)
@@ -209,6 +211,17 @@ class _Run:
         write_model(self.folder / MODEL, model.state_dict(), about)
         write_files(self.task, self.folder)
         self.score("mean", model)
+
+
+def software() -> str:
+    """What trains here, for whoever reads the records later."""
+    import swarmsgd
+
+    python = platform.python_version()
+    return (
+        f"swarmsgd {swarmsgd.__version__}, torch {torch.__version__}, Python {python}, "
+        f"{platform.platform()}, {os.cpu_count()} cores"
+    )
 
 
 if __name__ == "__main__":
