@@ -65,7 +65,7 @@ model.safetensors, and summary.json.
 
 exit code:
   0    there is a mean model (of the nodes that lived: a warning names the others)
-  1    there is none
+  1    there is none, or a file of the result could not be written
   2    wrong usage; nothing was started
   130  Ctrl-C; what was recorded is kept
 
@@ -82,8 +82,8 @@ config.json, the curve of the mean model as curve.jsonl, exchanges and events of
 swarm nodes as node-<i>.jsonl, the mean model as model.safetensors, summary.json, and report.html
 with plots.
 
-exit code: 0; 1 if training diverged; 2 for wrong usage or data; 130 for Ctrl-C (what was recorded
-is kept)
+exit code: 0; 1 if training diverged, or a file of the result could not be written; 2 for wrong
+usage or data; 130 for Ctrl-C (what was recorded is kept)
 
 examples:
   swarmsgd simulate {task} --nodes 64 --graph ring --bandwidth-mbit-s 100
@@ -95,7 +95,8 @@ A recipe is a TOML file: what all runs share, the variants, the seeds, and the l
 which each variant's is chosen on a seed of its own. `swarmsgd compare digits` runs one that comes
 with the package. The folder gets a folder for each run, table.md, and report.html with plots.
 
-exit code: 0; 1 if a variant diverged at all rates; 2 for wrong usage or data; 130 for Ctrl-C
+exit code: 0; 1 if a variant diverged at all rates, or a file of the result could not be written;
+2 for wrong usage or data; 130 for Ctrl-C
 """
 
 

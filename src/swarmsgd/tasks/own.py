@@ -5,7 +5,7 @@ The class is made as ``CLASS(options, num_nodes, notify)`` and is then a `Task`.
 * ``Options``, a frozen dataclass that extends `OwnOptions`: its fields are options of the command,
   their docstrings the help;
 * ``run``, a mapping: options of a run (lr, optimizer, epochs, ...) with other defaults;
-* ``files``, see `swarmsgd.tasks.base.write_files`.
+* ``files``, see `swarmsgd.tasks.base.files_of`.
 """
 
 from __future__ import annotations

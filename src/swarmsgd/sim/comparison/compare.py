@@ -22,8 +22,8 @@ from swarmsgd.cores import usable_cores
 from swarmsgd.errors import ConfigError, ModelError, SwarmError
 from swarmsgd.observe import output
 from swarmsgd.observe.curves import read_run
-from swarmsgd.observe.folder import OWN_FILES, REPORT, RunFolder, make_folder
-from swarmsgd.observe.page import write_page
+from swarmsgd.observe.ending import Ending
+from swarmsgd.observe.folder import MODEL, OWN_FILES, REPORT, RunFolder, make_folder
 from swarmsgd.observe.report import compare_page
 from swarmsgd.observe.words import notice, reached, stopped
 from swarmsgd.scores import metric_of
@@ -97,6 +97,7 @@ class Comparing:
     def __init__(self, comparison: Comparison, folder: Path, jobs: int, out: TextIO) -> None:
         self._comparison = comparison
         self._folder = folder
+        self._ending = Ending(folder)
         self._jobs = jobs
         self._out = out
         self._begin = time.perf_counter()
@@ -111,10 +112,12 @@ class Comparing:
             notice(f"interrupted: the runs that had ended are kept in {self._folder}")
             return INTERRUPTED
         self._report(rates, results)
+        if complaint := self._ending.complaint():
+            notice(complaint)
         failed = [label for label in self._comparison.variants if not results.get(label)]
         if failed:
             notice(f"no run of {', '.join(failed)} came to an end: see above")
-        return 1 if failed else 0
+        return 1 if failed or complaint else 0
 
     def _tune(self) -> dict[str, float]:
         """The best rate of each variant by the mean model's training loss on the tuning seed."""
@@ -145,7 +148,7 @@ class Comparing:
         finite = {
             k: {r: x if x < math.inf else None for r, x in v.items()} for k, v in tried.items()
         }
-        (self._folder / TUNING).write_text(json.dumps(finite, indent=1) + "\n")
+        self._ending.put(TUNING, json.dumps(finite, indent=1) + "\n")
 
     def _run(self, rates: dict[str, float]) -> Results:
         """Of the variants of which a run ended well."""
@@ -206,20 +209,27 @@ class Comparing:
         if not results:
             return
         text, seeds = markdown(rates, results), self._comparison.seeds
-        (self._folder / TABLE).write_text(text + "\n")
-        chosen = plain({"rates": rates, "runs": results})
-        (self._folder / CHOSEN).write_text(json.dumps(chosen, indent=1))
-        curves = [
-            read_run(
-                label,
-                self._comparison.config(label, seeds[0], rates[label]).algorithm,
-                [self._of(label, seed) for seed in seeds],
-            )
-            for label in results
-        ]
-        write_page(self._folder / REPORT, compare_page(curves, self._comparison.title))
         self._say("")
         self._say(text)
+        self._ending.put(TABLE, text + "\n")
+        chosen = plain({"rates": rates, "runs": results})
+        self._ending.put(CHOSEN, json.dumps(chosen, indent=1))
+        for label, seed in ((label, seed) for label in results for seed in seeds):
+            path = self._of(label, seed) / MODEL
+            if results[label][seed] is not None and not path.exists():
+                self._ending.lost[str(path.relative_to(self._folder))] = "see above"
+        try:
+            curves = [
+                read_run(
+                    label,
+                    self._comparison.config(label, seeds[0], rates[label]).algorithm,
+                    [self._of(label, seed) for seed in seeds],
+                )
+                for label in results
+            ]
+            self._ending.put(REPORT, compare_page(curves, self._comparison.title))
+        except SwarmError:
+            self._ending.lost[REPORT] = "there was no room for a curve"
         seconds = time.perf_counter() - self._begin
         self._say(f"\nwritten to {self._folder} in {seconds:.0f} s; {REPORT} there has the plots")
 
@@ -250,11 +260,16 @@ def _end_with_parent() -> None:
 
 def run_job(job: Job) -> dict[str, Any]:
     """One run, in a process of the pool; its summary."""
-    if job.folder is not None:
-        make_folder(job.folder, job.config.to_json())
-    result = simulate(job.config, folder=job.folder)
-    if job.folder is not None:
-        write_result(result, job.folder)
+    folder = job.folder
+    try:
+        if folder is not None:
+            make_folder(folder, job.config.to_json())
+    except ConfigError as error:  # a full disk: what the run came to can still be told
+        notice(str(error))
+        folder = None
+    result = simulate(job.config, folder=folder)
+    if folder is not None and (complaint := write_result(result, folder).complaint()):
+        notice(complaint)
     summary = result.summary
     del result
     gc.collect()  # a run is a circle of references that holds the data: hundreds of MB each time

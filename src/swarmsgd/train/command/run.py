@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from swarmsgd.observe.console import Console, summary_table
+from swarmsgd.observe.ending import Ending
 from swarmsgd.observe.folder import CONFIG, MODEL, SUMMARY, RunFolder, resumed
-from swarmsgd.observe.view import RunView
+from swarmsgd.observe.view import RunView, record_path
 from swarmsgd.observe.words import notice, totals
 from swarmsgd.settings.options import plain
 from swarmsgd.tasks import Task
@@ -84,10 +85,25 @@ def _train(config: TrainConfig, task: Task, folder: Path, file: TextIO | None) -
                 console.print(f"swarmsgd: {line}")
         view.read()
     summary = summarise_real(config, task, view, launcher.outcome)
-    (folder / SUMMARY).write_text(json.dumps(plain(summary), indent=2) + "\n")
     console.print(summary_table(summary))
     console.print(f"{totals(summary)}\nwritten to {folder}")
-    return _verdict(launcher.outcome, summary, folder)
+    ending = Ending(folder)
+    ending.put(SUMMARY, json.dumps(plain(summary), indent=2) + "\n")
+    _look_for_results(view, launcher.outcome, ending)
+    return _verdict(launcher.outcome, summary, ending)
+
+
+def _look_for_results(view: RunView, outcome: Outcome, ending: Ending) -> None:
+    """Note what nodes that ended well should have written, and could not."""
+    ended_well = {end.node for end in outcome.nodes if not end.failed}
+    for node in ended_well:
+        if "result" not in view.nodes[node].last:
+            ending.lost[record_path(ending.folder, node).name] = (
+                "it breaks off: the table lacks what came later"
+            )
+    whole = outcome.interrupted is None and not outcome.failed
+    if whole and not (ending.folder / MODEL).exists():
+        ending.lost[MODEL] = "see above"
 
 
 class Silences:
@@ -141,15 +157,18 @@ def _cannot_begin(view: RunView, failed: int, launcher: Launcher) -> bool:
     return failed not in joined and not joined.issuperset(launcher.pids)
 
 
-def _verdict(outcome: Outcome, summary: Mapping[str, Any], folder: Path) -> int:
-    numbers = summary["failed_nodes"]
+def _verdict(outcome: Outcome, summary: Mapping[str, Any], ending: Ending) -> int:
+    folder, numbers = ending.folder, summary["failed_nodes"]
+    complaint = ending.complaint()
+    if complaint is not None:
+        notice(complaint)
     failed = f"node{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))} failed"
     if outcome.interrupted is not None:
         notice(f"{outcome.interrupted_by}: ended early; what was recorded is kept in {folder}")
         return outcome.exit_code
-    if not (folder / MODEL).exists():
+    if numbers and not (folder / MODEL).exists():
         notice(f"there is no mean model: {failed}; see above")
         return 1
     if numbers:
         notice(f"warning: {failed}; the mean model is that of the others")
-    return 0
+    return 0 if complaint is None else 1
