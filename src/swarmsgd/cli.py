@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from swarmsgd.checks import one_of, whole
 from swarmsgd.errors import ConfigError, DataError, SwarmError
+from swarmsgd.limits import explain
 from swarmsgd.observe.output import unhindered
 
 if TYPE_CHECKING:
@@ -117,6 +118,10 @@ def _main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("swarmsgd: interrupted", file=sys.stderr)
         return 130
+    except (OSError, RuntimeError) as error:
+        if (limit := explain(error)) is None:
+            raise
+        return _complain(SwarmError(f"{error}: {limit}"), 1)
 
 
 def _complain(error: SwarmError, code: int) -> int:

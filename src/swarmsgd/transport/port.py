@@ -28,6 +28,7 @@ import zmq.utils.z85
 from zmq.utils.monitor import recv_monitor_message
 
 from swarmsgd.errors import ConfigError
+from swarmsgd.limits import need_descriptors, need_threads
 from swarmsgd.transport.base import Buffer
 from swarmsgd.transport.keys import SwarmKey
 
@@ -40,6 +41,8 @@ UNREAD = 4
 """Messages of one peer that may wait here to be read; behind them the peer's own queue fills."""
 SPARE = 48
 """Descriptors that must be free; a port needs about 20, and one a link."""
+SPARE_THREADS = 6
+"""ZeroMQ aborts, too, where it cannot start one."""
 
 _ENDED = (
     zmq.EVENT_DISCONNECTED
@@ -98,7 +101,8 @@ class Port:
         queued_messages: int,
         key: SwarmKey | None = None,
     ) -> None:
-        _check_descriptors()
+        need_descriptors(SPARE, "a port")
+        need_threads(SPARE_THREADS, "a port")
         self._context = zmq.Context()
         self._router = router = self._context.socket(zmq.ROUTER)
         for option, value in {
@@ -283,17 +287,3 @@ def _borrowed(fd: int) -> Iterator[socket.socket | None]:
             yield sock
         except OSError:
             return
-
-
-def _check_descriptors() -> None:
-    taken: list[int] = []
-    try:
-        for _ in range(SPARE):
-            taken.append(os.open(os.devnull, os.O_RDONLY))
-    except OSError as error:
-        raise ConfigError(
-            f"no descriptors left to open links with ({error.strerror}): raise `ulimit -n`"
-        ) from None
-    finally:
-        for fd in taken:
-            os.close(fd)

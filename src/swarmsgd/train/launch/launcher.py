@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from swarmsgd.checks import number
 from swarmsgd.cores import usable_cores
 from swarmsgd.errors import ConfigError
+from swarmsgd.limits import explain, need_nodes
 from swarmsgd.train.launch import hosts as other_hosts
 from swarmsgd.train.launch import variables
 from swarmsgd.train.launch.processes import (
@@ -77,6 +78,7 @@ class Launcher:
     ) -> None:
         number("the grace", grace_s, least=0)
         _check_numbers(nodes, hosts, host_index, master_addr, master_port)
+        need_nodes(nodes)
         self.argv = tuple(argv)
         self.nodes = nodes
         self.hosts = hosts
@@ -209,7 +211,8 @@ class Launcher:
         try:
             process = Process(node, self.argv, env)
         except OSError as error:
-            raise ConfigError(f"cannot start {self.argv[0]}: {error.strerror}") from None
+            why = explain(error) or error.strerror
+            raise ConfigError(f"cannot start {self.argv[0]}: {why}") from None
         self._running[node] = process
         self._tell_guard(f"+{process.popen.pid}\n")
         for name, stream in process.streams.items():

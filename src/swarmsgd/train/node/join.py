@@ -25,6 +25,7 @@ from swarmsgd.core.replica import ExchangedVector, Replica
 from swarmsgd.core.segments import Segments
 from swarmsgd.errors import ConfigError
 from swarmsgd.graphs import Graph, random_partner, scheduled_partner
+from swarmsgd.limits import need_descriptors
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import AGREED, SwarmSettings, with_settings
 from swarmsgd.train.checkpoint.resumed import FRESH, ITS_OWN, LOADED, Resumed, SwarmStreams
@@ -39,6 +40,7 @@ from swarmsgd.train.node.swarm import JOINED, Connection, Swarm
 from swarmsgd.train.node.watch import Watch
 from swarmsgd.train.node.worker import Worker
 from swarmsgd.transport.keys import SwarmKey
+from swarmsgd.transport.port import SPARE
 from swarmsgd.transport.zmq import ZmqTransport
 
 MESSAGE_BYTES = 1 << 24
@@ -224,6 +226,9 @@ def _linked(
     """The open links to all neighbours. Raises PeerError naming who has none, and why."""
     rank = rendezvous.place.rank
     warn_if_open(rendezvous.swarm_key, rendezvous.address)
+    links = len(graph.neighbours(rank))
+    what = f"a node with {links} link{'s' * (links != 1)}"
+    need_descriptors(links + 2 * SPARE, what)  # a mean has a port, too
     floats = sum(vector.copy.size for vector in replica.vectors)
     transport = rendezvous.listen(MESSAGE_BYTES + 6 * floats)
     try:
