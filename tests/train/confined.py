@@ -46,3 +46,28 @@ def limited(**limits: int) -> list[str]:
     """With these limits, by the letters of `ulimit`."""
     script = "; ".join(f"ulimit -{letter} {value}" for letter, value in limits.items())
     return ["bash", "-c", f'{script}; exec "$@"', "bash"]
+
+
+NOBODY = 54321
+
+
+def nobody() -> list[str]:
+    """As a user of this number, of whom the system knows nothing else, without a home; what this
+    user may read and write it may too.
+    """
+    user = ["unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}"]
+    return [*user, "env", "-u", "HOME", "-u", "XDG_CACHE_HOME", "-u", "NUMBA_CACHE_DIR"]
+
+
+@cache
+def _no_nobody() -> str:
+    try:
+        done = subprocess.run([*nobody(), "true"], capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        return str(error)
+    return done.stderr.strip()
+
+
+need_nobody = pytest.mark.skipif(
+    bool(_no_nobody()), reason=f"wants namespaces of users: {_no_nobody()}"
+)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -30,7 +29,6 @@ from swarmsgd.train.launch.processes import Interrupts, Line, NodeEnd, Note, Out
 
 END_S = 5.0
 """A node that is told to end has nothing left to save."""
-SLOW_S = 3.0
 STILL_S = 20.0
 """A node that makes no step for so long, when others have ended, is told of."""
 
@@ -40,7 +38,7 @@ def resume_training(folder: Path, *, file: TextIO | None = None) -> int:
     with resumed(folder):
         config = TrainConfig.from_json((folder / CONFIG).read_text())
         task = config.make_task(notice)
-        _prepare(config)
+        NODE_MAKERS[config.algorithm].prepare()
         return _train(config, task, folder, file)
 
 
@@ -53,7 +51,7 @@ def run_training(config: TrainConfig, *, file: TextIO | None = None) -> int:
     planned = RunFolder(config.out, config.task_name, overwrite=config.overwrite)
     # Made here once, so that data are fetched once and whatever is wrong with them shows now.
     task = config.make_task(notice)
-    _prepare(config)
+    NODE_MAKERS[config.algorithm].prepare()
     with planned.owned(config.to_json()) as folder:
         return _train(config, task, folder, file)
 
@@ -136,19 +134,6 @@ class Silences:
                     "recorded is kept"
                 )
         return lines
-
-
-def _prepare(config: TrainConfig) -> None:
-    """Do once what each node would else do at the same time; say so if it takes long."""
-    slow = threading.Timer(
-        SLOW_S, notice, ["compiling for this machine; the next run finds it done"]
-    )
-    slow.daemon = True
-    slow.start()
-    try:
-        NODE_MAKERS[config.algorithm].prepare()
-    finally:
-        slow.cancel()
 
 
 def _cannot_begin(view: RunView, failed: int, launcher: Launcher) -> bool:
