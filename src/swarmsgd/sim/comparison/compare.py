@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import math
@@ -176,10 +177,13 @@ class Comparing:
             return
         self._say(f"{what}: {len(jobs)}, {min(self._jobs, len(jobs))} at a time")
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(min(self._jobs, len(jobs)), context, initializer=_begin_worker)
+        count = min(self._jobs, len(jobs))
+        with _import_nothing_from_here():
+            pool = ProcessPoolExecutor(count, context, initializer=_begin_worker)
         futures: dict[Future[dict[str, Any]], Job] = {}
         try:
-            futures = {pool.submit(run_job, job): job for job in jobs}
+            with _import_nothing_from_here():
+                futures = {pool.submit(run_job, job): job for job in jobs}
             for number, future in enumerate(as_completed(futures), 1):
                 job = futures[future]
                 summary = self._outcome(future, job)
@@ -235,6 +239,21 @@ class Comparing:
 
     def _say(self, text: str) -> None:
         print(text, file=self._out, flush=True)
+
+
+@contextlib.contextmanager
+def _import_nothing_from_here() -> Iterator[None]:
+    """What is started inside takes no token.py in the working folder for Python's own."""
+    name = "PYTHONSAFEPATH"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _begin_worker() -> None:

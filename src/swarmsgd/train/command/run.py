@@ -57,7 +57,9 @@ def run_training(config: TrainConfig, *, file: TextIO | None = None) -> int:
 
 
 def _train(config: TrainConfig, task: Task, folder: Path, file: TextIO | None) -> int:
-    argv = [sys.executable, "-m", "swarmsgd.train.command.trainee", str(folder.absolute())]
+    # -P: a token.py in the working folder is not Python's own
+    trainee = ["-P", "-m", "swarmsgd.train.command.trainee"]
+    argv = [sys.executable, *trainee, str(folder.absolute())]
     view, silences = RunView(folder, config.nodes), Silences()
     launcher = Launcher(argv, config.nodes, grace_s=END_S)
     with (
