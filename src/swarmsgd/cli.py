@@ -180,8 +180,11 @@ def _launch(arguments: list[str]) -> int:
           help="hosts of the run, with -n nodes each (default: 1)")  # fmt: skip
     named("--host-index", "--node-rank", type=int, default=0,
           help="which host this is, from 0 (default: 0)")  # fmt: skip
-    named("--master-addr", default="127.0.0.1", help="address of host 0 (default: 127.0.0.1)")
+    named("--master-addr", help="address of host 0 (default: this machine's loopback)")
     named("--master-port", type=int, default=0, help="port of the store (default: a free one)")
+    add("--address", metavar="ADDRESS|INTERFACE",
+        help="where others reach the nodes of this host (default: the address that routes to host "
+        "0)")  # fmt: skip
     add("--grace", type=float, default=GRACE_S, metavar="S",
         help="seconds from SIGTERM to SIGKILL when the run is ended (default: 30)")  # fmt: skip
     add(
@@ -196,19 +199,25 @@ def _launch(arguments: list[str]) -> int:
     add("script", metavar="SCRIPT", help="the script, or with -m the module")
     add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments, untouched")
     given = parser.parse_args(arguments)
+    from swarmsgd.observe.words import notice
+    from swarmsgd.train.launch.hosts import use_address, where
     from swarmsgd.train.launch.launch import launch
     from swarmsgd.train.meet.key import use_key
 
     _check_exists(given.script, module=given.module)
     if given.key is not None:
         use_key(given.key)
+    here = use_address(given.address)
+    master = given.master_addr or (here if given.hosts == 1 else "127.0.0.1")
+    if given.hosts > 1 and given.master_addr:
+        notice(where(given.hosts, given.host_index, master, given.master_port))
     option = ["-m"] if given.module else []
     outcome = launch(
         [sys.executable, *option, given.script, *given.arguments],
         given.nodes,
         hosts=given.hosts,
         host_index=given.host_index,
-        master_addr=given.master_addr,
+        master_addr=master,
         master_port=given.master_port,
         standard_env=given.standard_env,
         grace_s=given.grace,

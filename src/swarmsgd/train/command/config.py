@@ -26,6 +26,9 @@ class TrainConfig(RunConfig):
     """Local steps between two checkpoints of a node, from which `swarmsgd train --resume FOLDER`
     goes on; 0: none."""
 
+    address: str | None = None
+    """Address or interface of this machine at which the nodes meet; none: the loopback's."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         whole("checkpoint_every", self.checkpoint_every, 0)

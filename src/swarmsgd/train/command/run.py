@@ -23,6 +23,7 @@ from swarmsgd.tasks import Task
 from swarmsgd.train.command.config import TrainConfig
 from swarmsgd.train.command.makers import NODE_MAKERS
 from swarmsgd.train.command.summary import summarise_real
+from swarmsgd.train.launch.hosts import use_address
 from swarmsgd.train.launch.launch import describe, prefix
 from swarmsgd.train.launch.launcher import Launcher
 from swarmsgd.train.launch.processes import Interrupts, Line, NodeEnd, Note, Outcome
@@ -61,7 +62,8 @@ def _train(config: TrainConfig, task: Task, folder: Path, file: TextIO | None) -
     trainee = ["-P", "-m", "swarmsgd.train.command.trainee"]
     argv = [sys.executable, *trainee, str(folder.absolute())]
     view, silences = RunView(folder, config.nodes), Silences()
-    launcher = Launcher(argv, config.nodes, grace_s=END_S)
+    here = use_address(config.address)
+    launcher = Launcher(argv, config.nodes, master_addr=here, grace_s=END_S)
     with (
         Interrupts() as interrupts,
         Console(view, config.title(), epochs=config.epochs, file=file) as console,

@@ -42,6 +42,7 @@ from swarmsgd.train.launch.processes import (
     Outcome,
     Process,
 )
+from swarmsgd.transport.addresses import listener as listening_at
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
@@ -179,14 +180,9 @@ class Launcher:
         For one host it listens at `master_addr` only, so nobody outside can reach it by default.
         """
         address = self.master_addr if self.hosts == 1 else ""
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        listener = socket.socket(family)
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((address, self.master_port))
-            listener.listen(4096)
+            listener = listening_at(address, self.master_port)
         except OSError as error:
-            listener.close()
             raise ConfigError(
                 f"cannot listen at {self.master_addr}:{self.master_port}: "
                 f"{error.strerror or error}. Give an address of this host as --master-addr, and a "
