@@ -108,8 +108,13 @@ def soft_limit(name: str) -> int | None:
 
 
 def group_tasks(root: Path = Path("/")) -> Iterator[tuple[int, int]]:
-    """(allowed, there now) of the process's control group (v2) and those around it, where they
-    limit how many processes and threads there are.
+    """(allowed, there now): how many processes and threads control groups let there be."""
+    return group_figures("pids", root)
+
+
+def group_figures(what: str, root: Path = Path("/")) -> Iterator[tuple[int, int]]:
+    """(allowed, there now) of pids or memory (bytes), of the process's control group (v2) and those
+    around it, where they limit it.
     """
     top = root / "sys/fs/cgroup"
     for line in _read(root / "proc/self/cgroup").splitlines():
@@ -117,7 +122,7 @@ def group_tasks(root: Path = Path("/")) -> Iterator[tuple[int, int]]:
             continue
         inner = top / line[3:].lstrip("/")
         for folder in {inner, *(p for p in inner.parents if p.is_relative_to(top)), top}:
-            most, now = (_read(folder / f"pids.{name}").strip() for name in ("max", "current"))
+            most, now = (_read(folder / f"{what}.{name}").strip() for name in ("max", "current"))
             if most.isdecimal() and now.isdecimal():
                 yield int(most), int(now)
 
