@@ -8,12 +8,13 @@ import pytest
 
 from swarmsgd.codec import host_way, make_code
 from swarmsgd.core import messages
-from swarmsgd.core.endpoint import PARTING_S, Endpoint, Exchange
+from swarmsgd.core.endpoint import PARTING_S, Endpoint
 from swarmsgd.core.matching import Matching
 from swarmsgd.core.messages import Draft, ExchangeId, Kind
 from swarmsgd.core.node import Node
 from swarmsgd.core.replica import ExchangedVector, Replica
 from swarmsgd.core.segments import Segments
+from swarmsgd.core.traffic import Exchange
 from swarmsgd.core.wire_code import Bytes, Mixed
 
 RUN = 0x1234

@@ -98,7 +98,7 @@ from swarmsgd.errors import ConfigError
         (
             lambda: graphs.parse("rng", 8),
             "graph is 'rng', wanted one of complete, ring, torus[:ROWSxCOLS], hypercube, "
-            "exponential, one-peer-exponential, random-regular:DEGREE, erdos-renyi:P, star; did "
+            "exponential, one-peer-exponential, random-regular:DEGREE, erdos-renyi:P, cycles:DEGREE, star; did "
             'you mean "ring"?',
         ),
         (

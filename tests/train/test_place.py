@@ -84,7 +84,7 @@ def test_one_of_many_that_cannot_know_where_the_others_are_is_refused(task: dict
     with pytest.raises(ConfigError, match=r"task 2 of 4 of one job, but MASTER_ADDR and"):
         Place.find(task)
     there = {"MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
-    assert find({**task, **there}) == Place(2, 4, "node0", 29500, hosted=False, run_name="0/0")
+    assert find({**task, **there}) == Place(2, 4, "node0", 29500, hosted=False, run_name="run")
     assert Place.find(task, rank=0, num_nodes=1, master_addr="a", master_port=1) is not None
 
 
@@ -118,7 +118,7 @@ def test_ctrl_c_ends_a_wait_for_a_silent_program(silent_port: int) -> None:
 def test_a_store_that_is_not_there_is_said_early_and_named_in_the_end(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swarmsgd.train.meet.rendezvous._SAY_AFTER_S", 0.1)
+    monkeypatch.setattr("swarmsgd.train.meet.finding._SAY_AFTER_S", 0.1)
     with (
         caplog.at_level(logging.WARNING, "swarmsgd"),
         pytest.raises(PeerError, match=r"TORCHELASTIC_USE_AGENT_STORE says that a launcher hosts"),

@@ -11,9 +11,8 @@ SLOW = """
 from swarmsgd.train.meet.tree import Tree
 
 def slowly(tree, values, broadcast=Tree.broadcast):
-    name = swarm_store.key("started/2")
-    while RANK == 1 and not swarm_store.store.check([name]):
-        time.sleep(0.01)  # between two looks at another process
+    while RANK == 1 and swarm_store.line.absent("started") != [1]:
+        time.sleep(0.01)  # between two looks at who has taken over the start
     broadcast(tree, values)
 
 from swarmsgd.train.meet.rendezvous import Rendezvous

@@ -11,8 +11,6 @@ from nodes import Nodes, free_port, run
 
 import swarmsgd
 from swarmsgd.core import messages
-from swarmsgd.train.meet import collective
-from swarmsgd.train.meet.mean import Mean
 
 pytestmark = pytest.mark.slow
 
@@ -320,8 +318,7 @@ except RuntimeError as error:
 
 def test_a_mean_that_fails_though_all_live_is_given_up_with_the_reason():
     body = """
-from swarmsgd.train.meet import collective, mean
-mean.LOST_S = mean.BEAT_S = collective.LOST_S = collective.BEAT_S = 0.1
+from swarmsgd.train.meet import mean
 def fails(*_):
     raise RuntimeError("the network says no")
 mean.Tree.sum = fails
@@ -358,7 +355,8 @@ swarm.leave()
             nodes.go(rank)
             nodes.processes[rank].wait()
         error = nodes.said(1)[-1]["error"]
-    assert "the store of this run cannot be reached any more" in error
+    assert "the store of this run, at 127.0.0.1:" in error
+    assert "cannot be reached any more" in error and "own model is intact" in error
 
 
 def test_a_forked_child_that_exits_is_not_the_node_that_leaves():
@@ -432,36 +430,6 @@ say(mean=[float(mean[n][0]) for n in names], own=[float(getattr(model, n)[0]) fo
         assert said == {"mean": [1.5] * 3, "own": [1.0 + rank] * 3}
     for rank, said in enumerate(run(body, 2, BUFFERS="local")):
         assert said == {"mean": [1.0 + rank] * 3, "own": [1.0 + rank] * 3}
-
-
-def test_a_mean_that_a_live_member_lacks_is_no_success_though_a_dead_one_had_it():
-    store = torch.distributed.HashStore()
-
-    class Rendezvous:
-        place = type("Place", (), {"rank": 1, "num_nodes": 3})
-
-        def __init__(self):
-            self.store = store
-
-        def key(self, *parts):
-            return "/".join(map(str, parts))
-
-        def gone(self, rank):
-            return rank == 0
-
-    mean, watch = Mean(Rendezvous(), 0), collective.Watch(Rendezvous())
-    store.set("a/done/0", "1")  # and was killed then
-    store.set("a/done/1", "1")
-    found = []
-    waiting = threading.Thread(
-        target=lambda: found.append(mean._all_succeeded("a", [0, 1, 2], watch))
-    )
-    waiting.start()
-    waiting.join(0.3)
-    assert found == []  # it waits for node 2
-    store.set("a/failed", "1")
-    waiting.join()
-    assert found == [False]
 
 
 def test_leaving_that_is_interrupted_leaves_all_the_same():

@@ -10,77 +10,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
-from swarmsgd.core import events, messages
+from swarmsgd.core import events, healing, messages
+from swarmsgd.core.healing import Want
 from swarmsgd.core.matching import Machine
 from swarmsgd.core.messages import Draft, ExchangeId, Kind, Message
+from swarmsgd.core.progress import Progress, Total
 from swarmsgd.core.replica import Replica
+from swarmsgd.core.traffic import Exchange, Traffic
 from swarmsgd.core.wire_code import Bytes, Mixed
 from swarmsgd.errors import ProtocolError
 
 PARTING_S = 0.5
 """How long a link whose peer broke the protocol stays open, so that the peer can be told why."""
-
-
-class Exchange(NamedTuple):
-    """One exchange as one of its ends saw it."""
-
-    role: str
-    """initiator or partner."""
-    peer: int
-    counter: int
-    begun: float
-    """When the offer was begun (initiator) or came in (partner), in the driver's time."""
-    bytes_out: int
-    bytes_in: int
-
-    def fields(self, mixed: Mixed, now: float) -> dict[str, Any]:
-        """The record of it, at its end."""
-        return {
-            "role": self.role,
-            "peer": self.peer,
-            "counter": self.counter,
-            "seconds": now - self.begun,
-            "bytes_out": self.bytes_out,
-            "bytes_in": self.bytes_in,
-            "distance": math.sqrt(mixed.distance_sq),
-            "left_out": mixed.left_out,
-            "float32_blocks": mixed.float32_blocks,
-            "cell": mixed.cell,
-            "noise": math.sqrt(mixed.noise_sq),
-        }
-
-
-@dataclass(slots=True)
-class Traffic:
-    """What went over the wire, counted where it is sent and received."""
-
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    messages_sent: int = 0
-    messages_received: int = 0
-    left_out_blocks: int = 0
-    mixed_blocks: int = 0
-    float32_blocks: int = 0
-    """Blocks that came in as float32."""
-    distance_sq: float = 0.0
-    """Sum of ||Q_i - Q_j||^2 over the exchanges this node mixed, of the model."""
-    noise_sq: float = 0.0
-    """The part of it that the code's own error is expected to make up, of what came in."""
-    mixes: int = 0
-    distrusted: int = 0
-    """Peers dropped because of what they sent."""
-
-    def count(self, mixed: Mixed) -> None:
-        """One more exchange was mixed."""
-        self.mixes += 1
-        self.distance_sq += mixed.distance_sq
-        self.noise_sq += mixed.noise_sq
-        self.mixed_blocks += mixed.blocks - mixed.left_out
-        self.left_out_blocks += mixed.left_out
-        self.float32_blocks += mixed.float32_blocks
 
 
 class Ports(Protocol):
@@ -114,6 +57,12 @@ class Ports(Protocol):
         """An exchange was mixed here."""
         ...
 
+    def others(self) -> Bytes | None:
+        """Buffers and the like, for a node that arrives; None if they have to be laid out first,
+        which `Endpoint.others_ready` is then told.
+        """
+        ...
+
 
 _WITH_VECTORS = {Kind.OFFER: events.Offered, Kind.REPLY: events.Replied}
 
@@ -126,6 +75,7 @@ class Endpoint:
     """
 
     __slots__ = (
+        "_distrusted",
         "_inbox",
         "_left",
         "_owing",
@@ -134,8 +84,10 @@ class Endpoint:
         "_run",
         "_sections",
         "_sent_at",
+        "_wants",
         "lost_peers",
         "machine",
+        "progress",
         "replica",
         "traffic",
     )
@@ -145,7 +97,12 @@ class Endpoint:
         self.replica = replica
         self.traffic = Traffic()
         self.lost_peers: dict[int, str] = {}
+        self.progress = Progress(1 + len(machine.membership.open))
         self._ports = ports
+        self._distrusted: dict[int, int] = {}
+        """Peers that broke the protocol, and in which life."""
+        self._wants: list[tuple[int, Want]] = []
+        """What waits for `others`."""
         self._run = run
         self._sections = tuple((i, v.bits) for i, v in enumerate(replica.vectors))
         self._inbox: dict[tuple[int, ExchangeId], tuple[Message, Bytes]] = {}
@@ -174,11 +131,17 @@ class Endpoint:
         """
         self.traffic.messages_received += 1
         self.traffic.bytes_received += len(buffer)
-        if self._left or peer in self._parting or peer not in self.machine.membership.open:
+        if self._left or peer in self._parting:
             self._ports.give(buffer)  # after a goodbye nothing may be mixed
             return
         try:
             message = self._read(peer, buffer)
+            if message.kind == Kind.WANT:
+                self._serve(peer, healing.read_want(message))
+                self._ports.give(buffer)
+                return
+            if peer not in self.machine.membership.open:
+                self.opened(peer, message.incarnation)  # what it sends shows that it is live
             if message.kind > Kind.REPLY:
                 self._told(peer, message, now)
                 self._ports.give(buffer)
@@ -191,6 +154,32 @@ class Endpoint:
             return
         self._inbox[peer, message.exchange] = (message, buffer)  # until an effect names it
         self._carry_out(effects, now)
+
+    def opened(self, peer: int, incarnation: int) -> None:
+        """There is a link to `peer`, which is live, in this life of its."""
+        membership = self.machine.membership
+        if peer in membership.open or self._distrusted.get(peer, -1) >= incarnation:
+            return
+        membership.lives(peer, incarnation)
+        membership.joined(peer)
+        self._distrusted.pop(peer, None)
+        if self.lost_peers.pop(peer, None) is not None:
+            self._ports.note("back", peer, "there is a link to it again")
+
+    def waits_for(self, peer: int) -> bool:
+        """Whether an exchange with `peer` is under way that this node began."""
+        held = self.machine.held
+        return held is not None and peer == self.machine.asked
+
+    def parted(self, peer: int) -> None:
+        """This node closes its link to `peer`, since it wants it no more."""
+        self.machine.membership.lost(peer)
+
+    def others_ready(self) -> None:
+        """`Ports.others` has them now."""
+        wants, self._wants = self._wants, []
+        for peer, want in wants:
+            self._serve(peer, want)
 
     def lost(self, peer: int, reason: str, now: float) -> None:
         """The link to `peer` is closed."""
@@ -233,6 +222,13 @@ class Endpoint:
                 f"message of node {message.sender}, run {message.run:016x}, came over the link "
                 f"to node {peer} of run {self._run:016x}: a node of another run"
             )
+        known = self.machine.membership.incarnation(peer)
+        if message.incarnation < known:
+            raise ProtocolError(
+                f"message of life {message.incarnation} of node {peer}, which is in life {known}: "
+                "what an earlier process sent, again"
+            )
+        self.machine.membership.lives(peer, message.incarnation)
         if message.kind in (Kind.OFFER, Kind.REPLY):
             got = tuple([section[:2] for section in message.sections])
             if got != self._sections:
@@ -266,6 +262,7 @@ class Endpoint:
         """Tell the peer why, close its link shortly after; all other links go on."""
         self.traffic.distrusted += 1
         self.lost_peers[peer] = reason
+        self._distrusted[peer] = self.machine.membership.incarnation(peer)
         self._ports.note("distrusted", peer, reason)
         self._bye(peer, reason)
         self._parting[peer] = now + PARTING_S
@@ -309,7 +306,8 @@ class Endpoint:
     def _send_offer(self, peer: int, exchange: ExchangeId, now: float) -> None:
         draft = Draft(len(self._sections), self._ports.take)
         self.replica.offer(messages.offset_seed(exchange, Kind.OFFER), draft)
-        nbytes = self._send(peer, self._finish(draft, Kind.OFFER, exchange))
+        message = self._finish(draft, Kind.OFFER, exchange, self.progress.offered())
+        nbytes = self._send(peer, message)
         if not nbytes:
             self._handle(events.Unsent(peer, exchange), now)
         self._sent_at = {exchange: (now, nbytes)}
@@ -322,7 +320,8 @@ class Endpoint:
             mixed = self.replica.answer(message.sections, seed, draft)
         finally:
             self._ports.give(buffer)
-        nbytes = self._send(peer, self._finish(draft, Kind.REPLY, exchange))
+        progress = self.progress.answered(message.progress)
+        nbytes = self._send(peer, self._finish(draft, Kind.REPLY, exchange, progress))
         if nbytes:
             self._owing.discard(peer)  # who asks again waits for no earlier reply
         else:
@@ -339,6 +338,7 @@ class Endpoint:
             mixed = self.replica.mix(message.sections)
         finally:
             self._ports.give(buffer)
+        self.progress.mixed(message.progress)
         self.traffic.count(mixed)
         self._ports.mixed(
             Exchange("initiator", peer, exchange.counter, begun, nbytes, len(buffer)), mixed
@@ -346,9 +346,26 @@ class Endpoint:
 
     # What goes out.
 
-    def _finish(self, draft: Draft, kind: Kind, exchange: ExchangeId) -> Bytes:
+    def _finish(self, draft: Draft, kind: Kind, exchange: ExchangeId, progress: Total) -> Bytes:
         machine = self.machine
-        return draft.finish(kind, self._run, machine.rank, machine.incarnation, exchange)
+        return draft.finish(kind, self._run, machine.rank, machine.incarnation, exchange, progress)
+
+    def _serve(self, peer: int, want: Want) -> None:
+        """Send a node that arrives a part of what this one has."""
+        if want.vector == healing.OTHERS:
+            others = self._ports.others()
+            if others is None:
+                self._wants.append((peer, want))
+                return
+            whole, data = len(others), others[want.start : want.start + want.nbytes]
+        elif want.vector < len(self.replica.vectors):
+            whole = self.replica.vectors[want.vector].copy.nbytes
+            data = self.replica.part(want.vector, want.start, want.nbytes)
+        else:
+            raise ProtocolError(f"node {peer} asked for vector {want.vector}, which there is not")
+        draft = Draft(1, self._ports.take)
+        healing.write_part(draft, healing.Part(want.vector, want.start, whole, data))
+        self._send(peer, self._finish(draft, Kind.PART, healing.ID, self.progress.now()))
 
     def _send(self, peer: int, message: Bytes) -> int:
         nbytes = self._ports.send(peer, message)

@@ -106,6 +106,11 @@ class Matching:
         """The exchange whose reply would still be mixed."""
         return self.node.held
 
+    @property
+    def asked(self) -> int:
+        """The partner of the latest exchange that began here."""
+        return self.node.asked
+
     def give_up(self) -> None:
         """The node leaves: no reply is waited for any more."""
         self.node.give_up()

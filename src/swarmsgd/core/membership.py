@@ -48,12 +48,13 @@ class LinkTimes:
 class Membership:
     """The neighbours of one node."""
 
-    __slots__ = ("_gone", "_misses", "_silent_until", "_times", "open")
+    __slots__ = ("_gone", "_incarnations", "_misses", "_silent_until", "_times", "open")
 
     def __init__(self, neighbours: Iterable[int]) -> None:
         self.open: tuple[int, ...] = tuple(neighbours)
         """Neighbours that are not gone."""
         self._gone: set[int] = set()
+        self._incarnations: dict[int, int] = {}
         self._silent_until: dict[int, float] = {}
         self._misses: dict[int, int] = {}
         self._times: dict[int, LinkTimes] = {}
@@ -100,6 +101,14 @@ class Membership:
         self._misses[peer] = misses
         silence_s = min(_FIRST_SILENCE_S * 2**misses, _LONGEST_SILENCE_S)
         self._silent_until[peer] = now + silence_s
+
+    def incarnation(self, peer: int) -> int:
+        """The latest life of `peer` that is known."""
+        return self._incarnations.get(peer, 0)
+
+    def lives(self, peer: int, incarnation: int) -> None:
+        """`peer` was started for the `incarnation`-th time after its first."""
+        self._incarnations[peer] = max(incarnation, self.incarnation(peer))
 
     def joined(self, peer: int) -> None:
         """A link to `peer` is open (again)."""

@@ -14,7 +14,8 @@
     28      4      exchange: initiator's incarnation
     32      8      exchange: initiator's counter (the round, in matching mode)
     40      8      bytes of the body (everything behind the section table and its padding)
-    48      12     zero
+    48      6      steps that all nodes have made, as the sender knows it (`core.progress`)
+    54      6      samples, likewise
     60      4      CRC-32 of bytes 0 to 59 and of the section table
     64      16 s   section table: vector (u16), bits (u8), zero (u8), zero (u32), bytes (u64)
     ...            zero padding to a multiple of 64, then the sections' bytes, each padded to 64
@@ -35,13 +36,14 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from swarmsgd.core.progress import MOST, Total
 from swarmsgd.core.wire_code import Bytes
 from swarmsgd.errors import ProtocolError
 
-VERSION = 2
+VERSION = 3
 MAGIC = b"SWRM"
 ALIGN = 64
-_COVERED = struct.Struct("<4sHBBQIIIIQQ12x")
+_COVERED = struct.Struct("<4sHBBQIIIIQQ6s6s")
 """The part of the header that its CRC is of, which follows."""
 _HEADER = struct.Struct(_COVERED.format + "I")
 _SECTION = struct.Struct("<HBxIQ")
@@ -64,6 +66,10 @@ class Kind(enum.IntEnum):
     """
     BYE = 5
     """To all: the sender leaves and closes the link."""
+    WANT = 6
+    """A node that arrives asks for a part of what a neighbour has (`core.healing`)."""
+    PART = 7
+    """The answer."""
 
 
 _KINDS = {kind.value: kind for kind in Kind}
@@ -98,6 +104,7 @@ class Message(NamedTuple):
     sender: int
     incarnation: int
     exchange: ExchangeId
+    progress: Total = Total()
     sections: tuple[Section, ...] = ()
 
 
@@ -172,7 +179,13 @@ class Draft:
         return allocate
 
     def finish(
-        self, kind: Kind, run: int, sender: int, incarnation: int, exchange: ExchangeId
+        self,
+        kind: Kind,
+        run: int,
+        sender: int,
+        incarnation: int,
+        exchange: ExchangeId,
+        progress: Total = Total(),  # noqa: B008
     ) -> Bytes:
         """Write header and table; the whole message as one uint8 array."""
         if len(self._table) != self._sections:
@@ -191,6 +204,7 @@ class Draft:
             incarnation,
             *exchange,
             self._end - self._start,
+            *(min(each, MOST).to_bytes(6, "little") for each in progress),
         )
         table = b"".join([_SECTION.pack(*row) for row in self._table])
         head += _crc(head, table).to_bytes(4, "little") + table
@@ -230,7 +244,7 @@ def parse_message(buffer: Bytes) -> Message:
             f"message of {len(buffer)} bytes is shorter than a header of {_HEADER.size}: torn"
         )
     data = buffer.data
-    magic, version, kind, count, run, sender, incarnation, *exchange, body, crc = (
+    magic, version, kind, count, run, sender, incarnation, *exchange, body, steps, samples, crc = (
         _HEADER.unpack_from(data)
     )
     if magic != MAGIC:
@@ -259,7 +273,10 @@ def parse_message(buffer: Bytes) -> Message:
             raise ProtocolError(f"section {len(sections)} does not fit its message: damaged")
         sections.append(Section(vector, bits, buffer[at : at + nbytes]))
         at = end
-    return Message(_KINDS[kind], run, sender, incarnation, ExchangeId(*exchange), tuple(sections))
+    progress = Total(int.from_bytes(steps, "little"), int.from_bytes(samples, "little"))
+    return Message(
+        _KINDS[kind], run, sender, incarnation, ExchangeId(*exchange), progress, tuple(sections)
+    )
 
 
 def _crc(head: bytes | memoryview, table: bytes | memoryview) -> int:

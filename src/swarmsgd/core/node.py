@@ -163,6 +163,11 @@ class Node:
         self._answered: dict[int, tuple[int, int]] = {}
         self._stopped = False
 
+    @property
+    def asked(self) -> int:
+        """The partner of the latest exchange that began here."""
+        return self._peer
+
     def give_up(self) -> None:
         """The node leaves: no reply is waited for any more."""
         if self.held is not None:

@@ -282,6 +282,11 @@ class Replica:
             raise broken
         return _together(seen)
 
+    def part(self, index: int, start: int, nbytes: int) -> Bytes:
+        """Bytes of one vector's copy c, as they are now: for a node that arrives."""
+        with self.lock:
+            return self.vectors[index].copy.view(np.uint8)[start : start + nbytes].copy()
+
     def copy_now(self, index: int = 0) -> Vector:
         """A snapshot of one vector's copy c, for records and tests."""
         with self.lock:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from swarmsgd.graphs.builders import (
     complete,
+    cycles,
     erdos_renyi,
     exponential,
     from_edges,
@@ -24,6 +25,7 @@ from swarmsgd.graphs.builders import (
     star,
     torus,
 )
+from swarmsgd.graphs.changing import LiveGraph
 from swarmsgd.graphs.graph import Edge, Graph, matching_schedule
 from swarmsgd.graphs.kinds import GRAPHS, GraphKind, parse
 from swarmsgd.graphs.partners import random_partner, scheduled_partner
@@ -33,7 +35,9 @@ __all__ = [
     "Edge",
     "Graph",
     "GraphKind",
+    "LiveGraph",
     "complete",
+    "cycles",
     "erdos_renyi",
     "exponential",
     "from_edges",

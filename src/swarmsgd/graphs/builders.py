@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from swarmsgd.checks import whole
 from swarmsgd.errors import ConfigError
+from swarmsgd.graphs.changing import Cycles
 from swarmsgd.graphs.graph import Edge, Graph, frozen, sorted_edges
 from swarmsgd.graphs.spectrum import Ends, Ints, circulant_ends
 from swarmsgd.seeds import seed_for
@@ -89,6 +90,16 @@ def one_peer_exponential(n: int) -> Graph:
             first = nodes[(nodes >> bit) & 1 == bit_value]
             rounds.append(sorted_edges(_pairs(first, (first + (1 << bit)) % n)))
     return replace(exponential(n), name=f"one-peer-exponential({n})", rounds=tuple(rounds))
+
+
+def cycles(n: int, degree: int, seed: int = 0) -> Graph:
+    """A union of `degree` / 2 random cycles: `changing.Cycles` over nodes 0 to n - 1."""
+    n = whole("the number of nodes of cycles", n, 2, move="one node alone has no neighbours")
+    live = Cycles(degree, seed)
+    for node in range(n):
+        live.add(node)
+    pairs = [(i, j) for i in range(n) for j in live.neighbours(i) if i < j]
+    return _graph(f"cycles:{degree}({n})", n, np.array(pairs))
 
 
 def star(n: int) -> Graph:

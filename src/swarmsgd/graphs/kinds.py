@@ -64,6 +64,13 @@ _KINDS = (
         (float,),
         seeded=True,
     ),
+    GraphKind(
+        "cycles:DEGREE",
+        "random cycles, two neighbours in each; also where nodes come and go",
+        builders.cycles,
+        (int,),
+        seeded=True,
+    ),
     GraphKind("star", "node 0 beside all others", builders.star),
 )
 GRAPHS: Mapping[str, GraphKind] = {

@@ -27,7 +27,7 @@ from swarmsgd.checks import known, number, one_of, whole
 from swarmsgd.codec import rotates
 from swarmsgd.core.node import Lengths
 from swarmsgd.errors import ConfigError
-from swarmsgd.graphs import Graph
+from swarmsgd.graphs import Graph, LiveGraph
 from swarmsgd.seeds import stream
 from swarmsgd.settings.options import setting
 
@@ -51,6 +51,9 @@ NEVER_NEGATIVE = (
     "exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "acc_delta", "exp_inf",
 )  # fmt: skip
 """State of torch's optimizers that is not exchanged: a step takes its root, or divides by it."""
+
+OPEN_GRAPH = "cycles:8"
+"""The graph of an open swarm, if none is named."""
 
 LARGEST_SEED = 2**63 - 1
 
@@ -167,6 +170,14 @@ class SwarmSettings:
                 f"{num_nodes}: make the graph for as many nodes as there are processes"
             )
         return self.graph
+
+    def live_graph(self, node: int, *, given: bool) -> LiveGraph:
+        """The graph of one node of an open swarm. The default, if none was `given`, has bounded
+        degrees. Raises ConfigError for one that needs a fixed list of nodes.
+        """
+        if not isinstance(self.graph, str):
+            raise ConfigError("an open swarm takes no Graph, but a name: cycles:8, or complete")
+        return LiveGraph(self.graph if given else OPEN_GRAPH, self.seed, node)
 
     def in_effect(self, uses: Collection[str] | None = None) -> dict[str, Any]:
         """Every setting as records and summaries hold it, with what was left to the package

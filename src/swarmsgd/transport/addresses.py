@@ -53,7 +53,7 @@ def reached_at(host: str, port: int) -> Reached:
             f"no interface of this machine routes to {host}:{port}. Check the network, or pass "
             "an address that this machine can reach as MASTER_ADDR"
         )
-    if not _is_loopback(address) or _means_this_machine(host):
+    if not is_loopback(address) or _means_this_machine(host):
         return Reached(address, f"it routes to {host}")
     here = f"here {host} is {address}, which is nothing to others"
     if default := _source(socket.AF_INET, (_OFF_THIS_MACHINE, 9)):
@@ -114,7 +114,8 @@ def _source(family: int, remote: tuple[object, ...]) -> str | None:
         return None
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether nobody outside this machine reaches it."""
     return ipaddress.ip_address(address).is_loopback
 
 

@@ -27,8 +27,14 @@ class Arrived(NamedTuple):
     message: Buffer
 
 
+class Opened(NamedTuple):
+    """A link is open that was not there when all were opened at the start."""
+
+    peer: int
+
+
 class Lost(NamedTuple):
-    """A link broke, for any reason but our own `drop` or `close`."""
+    """A link broke, for any reason but our own `drop` or `close`; or it could not be opened."""
 
     peer: int
     reason: str
@@ -46,7 +52,7 @@ class Transport(Protocol):
         """Those whose link is open now."""
         ...
 
-    def poll(self, timeout_s: float | None) -> Arrived | Lost | None:
+    def poll(self, timeout_s: float | None) -> Arrived | Opened | Lost | None:
         """The next thing that happened; None after `timeout_s` (None: for ever) or a `wake`.
 
         The messages of a peer come in the order it sent them. A link that breaks is told of once,

@@ -14,7 +14,7 @@ from swarmsgd.transport.base import Buffer
 class Link:
     """One end of a link: open, or dialled and not answered yet."""
 
-    __slots__ = ("endpoint", "fd", "heard", "id", "is_open", "peer", "waiting")
+    __slots__ = ("endpoint", "fd", "heard", "id", "is_open", "parting", "peer", "waiting")
 
     def __init__(self, peer: int, id: bytes, fd: int | None, endpoint: str | None) -> None:
         self.peer = peer
@@ -24,6 +24,8 @@ class Link:
         self.endpoint = endpoint
         """Whom we dialled, if we did."""
         self.is_open = endpoint is None
+        self.parting = False
+        """We have said goodbye on this link alone."""
         self.heard = False
         """The peer has read our goodbye."""
         self.waiting: deque[tuple[zmq.MessageTracker, Buffer]] = deque()

@@ -39,6 +39,7 @@ HANDSHAKE_S = 10
 """Who connects and does not speak our language within this time is hung up on."""
 UNREAD = 4
 """Messages of one peer that may wait here to be read; behind them the peer's own queue fills."""
+EVERYWHERE = "*"
 SPARE = 48
 """Descriptors that must be free; a port needs about 20, and one a link."""
 SPARE_THREADS = 6
@@ -89,14 +90,15 @@ class Gone(Exception):
 
 
 class Port:
-    """Listens at `address`, on a port of the system's choice. One thread at a time uses it, but for
-    `wake`. Raises ConfigError.
+    """Listens at `address` (EVERYWHERE: at all of this machine), on `port`, 0 being one of the
+    system's choice. One thread at a time uses it, but for `wake`. Raises ConfigError.
     """
 
     def __init__(
         self,
         address: str,
         *,
+        port: int = 0,
         message_bytes: int,
         queued_messages: int,
         key: SwarmKey | None = None,
@@ -110,7 +112,7 @@ class Port:
             zmq.ROUTER_MANDATORY: 1,
             zmq.RECONNECT_IVL: -1,
             zmq.BACKLOG: 1024,
-            zmq.IPV6: int(":" in address),
+            zmq.IPV6: int(":" in address or (address == EVERYWHERE and _speaks_ipv6())),
             zmq.SNDHWM: queued_messages,
             zmq.RCVHWM: UNREAD,
             zmq.MAXMSGSIZE: message_bytes,
@@ -142,12 +144,13 @@ class Port:
             router.setsockopt(zmq.ZAP_DOMAIN, b"swarmsgd")
             router.setsockopt(zmq.CURVE_SERVER, 1)
         try:
-            router.bind(f"tcp://{f'[{address}]' if ':' in address else address}:*")
+            router.bind(f"tcp://{f'[{address}]' if ':' in address else address}:{port or '*'}")
         except zmq.ZMQError as error:
             self.close()
+            at = f"{address}:{port}" if port else address
             raise ConfigError(
-                f"cannot listen on {address}: {os.strerror(error.errno or 0)}. Pass an address of "
-                "this machine that the other nodes reach"
+                f"cannot listen on {at}: {os.strerror(error.errno or 0)}. Pass an address of "
+                f"this machine that the other nodes reach{', and a free port' if port else ''}"
             ) from None
         if key is not None:
             router.setsockopt(zmq.CURVE_SERVER, 0)
@@ -272,6 +275,14 @@ def close_connections(fds: dict[int, int]) -> None:
             ours = sock is not None and port in (sock.getsockname()[1], sock.getpeername()[1])
         if ours:
             os.close(fd)
+
+
+def _speaks_ipv6() -> bool:
+    try:
+        socket.socket(socket.AF_INET6).close()
+    except OSError:
+        return False
+    return socket.has_ipv6
 
 
 @contextlib.contextmanager

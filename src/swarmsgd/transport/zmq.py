@@ -23,7 +23,7 @@ import numpy as np
 import zmq
 
 from swarmsgd.errors import ConfigError, LinkClosed, PeerError
-from swarmsgd.transport.base import Arrived, Buffer, LinkBackedUp, Lost
+from swarmsgd.transport.base import Arrived, Buffer, LinkBackedUp, Lost, Opened
 from swarmsgd.transport.keys import SwarmKey
 from swarmsgd.transport.link import Link, check_message
 from swarmsgd.transport.pool import BufferPool
@@ -64,9 +64,11 @@ class ZmqTransport:
         self._pool = BufferPool()
         self.take = self._pool.take
         self.give = self._pool.give
+        self.tells_opened = False
+        """Whether `poll` tells of links that open, or cannot be."""
         self._links: dict[int, Link] = {}
         self._by_id: dict[bytes, Link] = {}
-        self._happened: deque[Arrived | Lost] = deque()
+        self._happened: deque[Arrived | Opened | Lost] = deque()
         """To be told before anything else."""
         self._ended: deque[tuple[Link, str]] = deque()
         """Connections that ended: to be told once all that came over them was read."""
@@ -111,7 +113,7 @@ class ZmqTransport:
             if self.rank < peer and peer not in self._links:
                 self.dial(peer, endpoint)
         failed: dict[int, str] = {}
-        kept: list[Arrived | Lost] = []
+        kept: list[Arrived | Opened | Lost] = []
         give_up = time.monotonic() + timeout_s
         while True:
             if (event := self._next()) is not None:
@@ -145,6 +147,8 @@ class ZmqTransport:
         if peer in self._links:
             return
         self._refused.pop(peer, None)
+        for former in [link for link in self._by_id.values() if link.endpoint == endpoint]:
+            self._close(former)  # which parts; or hanging up one would hang up both
         link = Link(peer, self._port.dial(endpoint), None, endpoint)
         self._add(link)
         hello = {"version": LINK_VERSION, "run": self.run, "from": self.rank, "to": peer}
@@ -200,6 +204,11 @@ class ZmqTransport:
             return  # ours stays: they will see it
         self._add(Link(sender, got.id, got.fd, None))
         self._say(got.id, _WELCOME)
+        self._tell_opened(sender)
+
+    def _tell_opened(self, peer: int) -> None:
+        if self.tells_opened:
+            self._happened.append(Opened(peer))
 
     # Messages.
 
@@ -235,7 +244,7 @@ class ZmqTransport:
         while link.waiting and link.waiting[0][0].done:
             self.give(link.waiting.popleft()[1])
 
-    def poll(self, timeout_s: float | None) -> Arrived | Lost | None:
+    def poll(self, timeout_s: float | None) -> Arrived | Opened | Lost | None:
         """The next thing that happened: see Transport."""
         give_up = None if timeout_s is None else time.monotonic() + timeout_s
         with self._turn:
@@ -253,7 +262,7 @@ class ZmqTransport:
         """End a `poll`: see Transport."""
         self._port.wake()
 
-    def _next(self) -> Arrived | Lost | None:
+    def _next(self) -> Arrived | Opened | Lost | None:
         for link in self._links.values():
             self._sweep(link)
         self._settle()
@@ -267,18 +276,24 @@ class ZmqTransport:
     def _settle(self) -> None:
         """Find the links of connections that ended."""
         for fd, endpoint, reason in self._port.ended():
-            for link in self._links.values():
+            for link in self._by_id.values():
                 if link.endpoint == endpoint or (link.endpoint is None and link.fd == fd):
                     self._ended.append((link, reason))
 
     def _lose(self, link: Link, reason: str) -> None:
         if self._links.get(link.peer) is not link:
+            self._by_id.pop(link.id, None)
             return  # told already, or our own doing
         if link.is_open:
             self._happened.append(Lost(link.peer, reason))
         else:
-            self._refused[link.peer] = f"could not be reached at {link.endpoint}: {reason}"
+            self._refuse(link.peer, f"could not be reached at {link.endpoint}: {reason}")
         self._close(link)
+
+    def _refuse(self, peer: int, reason: str) -> None:
+        self._refused[peer] = reason
+        if self.tells_opened:
+            self._happened.append(Lost(peer, reason))
 
     def _take_in(self, got: Received) -> None:
         link = self._by_id.get(got.id)
@@ -289,8 +304,9 @@ class ZmqTransport:
                 self._greeted(got)
             case b"W" if link is not None and not link.is_open:
                 link.is_open, link.fd = True, got.fd
+                self._tell_opened(link.peer)
             case b"R" if link is not None and not link.is_open:
-                self._refused[link.peer] = got.body.bytes[:_SHORT].decode(errors="replace")
+                self._refuse(link.peer, got.body.bytes[:_SHORT].decode(errors="replace"))
                 self._close(link)
             case b"G" if link is not None and link.is_open:
                 self._say(link.id, _HEARD)
@@ -298,6 +314,8 @@ class ZmqTransport:
                 self._happened.append(Lost(link.peer, "closed by the peer"))
             case b"A" if link is not None:
                 link.heard = True
+                if link.parting:
+                    self._close(link)
             case _:
                 pass  # a stranger, or what a peer still sent that was dropped
 
@@ -316,6 +334,14 @@ class ZmqTransport:
         link = self._links.get(peer)
         if link is not None:
             self._close(link)
+
+    def part(self, peer: int) -> None:
+        """Close the link to one peer once it has read all that was sent to it."""
+        link = self._links.pop(peer, None)
+        if link is None or not link.is_open:
+            return
+        self._say(link.id, _GOODBYE)
+        link.is_open, link.parting = False, True
 
     def _close(self, link: Link) -> None:
         self._forget(link)

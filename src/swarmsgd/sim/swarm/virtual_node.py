@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swarmsgd.core.endpoint import Endpoint, Exchange
+from swarmsgd.core.endpoint import Endpoint
 from swarmsgd.core.matching import Machine, Matching
 from swarmsgd.core.node import Burst, Lengths
 from swarmsgd.core.replica import Replica
+from swarmsgd.core.traffic import Exchange
 from swarmsgd.core.wire_code import Bytes, Mixed
 from swarmsgd.errors import ModelError
 from swarmsgd.observe.records import Recorder
@@ -308,6 +309,9 @@ class VirtualNode:
 
     def note(self, what: str, peer: int, text: str) -> None:
         self._recorder.write("event", what=what, peer=peer, text=text)
+
+    def others(self) -> Bytes | None:
+        return None
 
     def mixed(self, exchange: Exchange, mixed: Mixed) -> None:
         self.exchanges += 1

@@ -14,8 +14,8 @@ import torch
 
 from swarmsgd import limits
 from swarmsgd.codec.kernels import compiled
-from swarmsgd.cores import usable_cores
 from swarmsgd.core import messages
+from swarmsgd.cores import usable_cores
 from swarmsgd.observe.console import bytes_text
 from swarmsgd.train.doctor.finding import Finding
 from swarmsgd.transport.port import SPARE, SPARE_THREADS
@@ -57,7 +57,9 @@ def cores(nodes: int) -> Finding:
     if threads:
         found += f"; OMP_NUM_THREADS={threads} is set, for every node"
     if nodes > usable:
-        return Finding("cores", found, f"{nodes} nodes share them: expect slower steps, or --nodes less")
+        return Finding(
+            "cores", found, f"{nodes} nodes share them: expect slower steps, or --nodes less"
+        )
     return Finding("cores", found)
 
 
@@ -74,7 +76,10 @@ def memory(parameters: int, nodes: int) -> Finding:
     found = f"{bytes_text(free)} free; {found}"
     if nodes * a_node > free:
         return Finding(
-            "memory", found, f"{nodes} nodes have no room here: fewer on this host, or more memory", bad=True
+            "memory",
+            found,
+            f"{nodes} nodes have no room here: fewer on this host, or more memory",
+            bad=True,
         )
     return Finding("memory", found)
 
@@ -138,5 +143,7 @@ def kernels() -> Finding:
     found = f"{'loaded' if cached else 'compiled'} in {seconds:.1f} s, kept in {place.folder}"
     if place.instead_of:
         found += f", since {place.instead_of}"
-        return Finding("kernels", found, "NUMBA_CACHE_DIR names a place that lasts, if this one does not")
+        return Finding(
+            "kernels", found, "NUMBA_CACHE_DIR names a place that lasts, if this one does not"
+        )
     return Finding("kernels", found)

@@ -28,8 +28,6 @@ LAUNCHER_SILENT_S = 30.0
 """A launcher counts as gone once its beat has stood still this long."""
 STORE_CALL_S = 60.0
 _PREFIX = "swarmsgd/launchers"
-DIED = "swarmsgd/died"
-"""Under this key and its rank the store's launcher notes each node that ended."""
 
 
 def use_address(given: str | None) -> str:

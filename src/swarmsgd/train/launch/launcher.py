@@ -44,8 +44,12 @@ from swarmsgd.train.launch.processes import (
 )
 from swarmsgd.transport.addresses import listener as listening_at
 
+EVERYWHERE = "*"
+
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
+
+    from swarmsgd.train.meet.tracker import Tracker
 
 TICK_S = 0.1
 GRACE_S = 30.0
@@ -95,6 +99,7 @@ class Launcher:
         self._ends: list[NodeEnd] = []
         self._selector = selectors.DefaultSelector()
         self._store: TCPStore | None = None
+        self._tracker: Tracker | None = None
         self._register: other_hosts.Register | None = None
         self._beat: other_hosts.LauncherBeat | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -123,7 +128,9 @@ class Launcher:
             for local in range(self.nodes):
                 self._start_node(local)
             if listener is not None:  # torch is loaded while the nodes load it: they wait meanwhile
+                here = listener.getsockname()[0] if self.hosts == 1 else EVERYWHERE
                 self._store = _host_store(listener, self.master_addr)
+                self._host_tracker(self._store, here)
             self._meet_other_hosts()
         except BaseException:
             self.close()
@@ -171,7 +178,9 @@ class Launcher:
             with contextlib.suppress(BrokenPipeError):
                 self._guard.stdin.close()
             self._guard.wait()
-        self._store = self._register = self._guard = self._beat = None
+        if self._tracker is not None:
+            self._tracker.close()
+        self._store = self._register = self._guard = self._beat = self._tracker = None
         self._selector.close()
 
     def _listen(self) -> socket.socket:
@@ -190,6 +199,15 @@ class Launcher:
             ) from None
         self.master_port = listener.getsockname()[1]
         return listener
+
+    def _host_tracker(self, store: TCPStore, address: str) -> None:
+        """Where the nodes of a swarm meet; the store tells them where it is."""
+        from swarmsgd.train.meet.finding import LAUNCHED
+        from swarmsgd.train.meet.key import find_key
+        from swarmsgd.train.meet.tracker import Tracker
+
+        self._tracker = Tracker(address, key=find_key(self._env.get(variables.KEY)))
+        store.set(LAUNCHED, f" {self._tracker.port}")
 
     def _start_node(self, local: int) -> None:
         node = self.host_index * self.nodes + local
@@ -262,8 +280,8 @@ class Launcher:
             stream.file.close()
         end = process.end()
         self._ends.append(end)
-        if self._store is not None:  # nobody needs to wait for it, or for its beat to stop
-            self._store.set(f"{other_hosts.DIED}/{end.node}", "1")
+        if self._tracker is not None:  # nobody needs to wait for it
+            self._tracker.died(end.node)
         return [*events, end]
 
     def _obey(self, interrupts: Interrupts) -> Iterator[Note]:

@@ -11,12 +11,19 @@ from collections.abc import Mapping
 PLACE = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 HOSTED = "TORCHELASTIC_USE_AGENT_STORE"
 """True if whoever started the nodes hosts the store at MASTER_ADDR and MASTER_PORT."""
-RUN = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
-"""Keeps runs apart that share one store."""
+KEY = "SWARMSGD_KEY"
+"""The key file of the swarm."""
+SWARM = "SWARMSGD_SWARM"
+"""HOST:PORT of the store of an open swarm."""
+TRACKER = "SWARMSGD_TRACKER"
+"""Set if that one hosts the nodes' meeting place too, and its store tells where."""
+RUN = "TORCHELASTIC_RUN_ID"
+"""Keeps runs apart that share one store. Not the count of restarts: each of torchrun's agents keeps
+its own."""
 
 OWN: Mapping[str, str] = {
     **{name: f"SWARMSGD_{name}" for name in (*PLACE, "LOCAL_RANK", "LOCAL_WORLD_SIZE")},
-    **{name: name.replace("TORCHELASTIC", "SWARMSGD") for name in (HOSTED, *RUN)},
+    **{name: name.replace("TORCHELASTIC", "SWARMSGD") for name in (HOSTED, RUN)},
 }
 """Standard name -> our own. A process with none of the standard ones is no part of anything to a
 framework, which then starts no process group.
@@ -41,4 +48,4 @@ def of_node(
     values = (node, nodes, addr, port, local, locals_, True)
     names = (*PLACE, "LOCAL_RANK", "LOCAL_WORLD_SIZE", HOSTED)
     both = {name: str(value) for name, value in zip(names, values, strict=True)}
-    return both | own_alone(both)
+    return both | own_alone(both) | {TRACKER: "True"}

@@ -7,25 +7,25 @@ import logging
 import os
 from pathlib import Path
 
+from swarmsgd.train.launch.variables import KEY
 from swarmsgd.transport.keys import SwarmKey, make_key, read_key
 
 __all__ = ["find_key", "make_key", "use_key", "warn_if_open"]
 
-VARIABLE = "SWARMSGD_KEY"
 
 _log = logging.getLogger("swarmsgd")
 
 
 def find_key(given: str | os.PathLike[str] | None) -> SwarmKey | None:
     """Read the key file. Raises ConfigError."""
-    path = given or os.environ.get(VARIABLE)
+    path = given or os.environ.get(KEY)
     return read_key(Path(path)) if path else None
 
 
 def use_key(path: Path) -> None:
     """Let all that this process starts have this key. Raises ConfigError if it is none."""
     read_key(path)
-    os.environ[VARIABLE] = str(path.resolve())
+    os.environ[KEY] = str(path.resolve())
 
 
 def warn_if_open(key: SwarmKey | None, address: str) -> None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
-from torch.distributed import DistError
 
 from swarmsgd.errors import PeerError
-from swarmsgd.train.meet.collective import BEAT_S, LOST_S, Watch
+from swarmsgd.train.meet.line import LineLost
 from swarmsgd.train.meet.rendezvous import Rendezvous
 from swarmsgd.train.meet.tree import MESSAGE_BYTES, Tree
 
@@ -57,31 +54,38 @@ class Means(NamedTuple):
 
 
 class Mean:
-    """One exact mean of the models of all live nodes, the `number`-th of the run; used once."""
+    """Exact means of the models of all live nodes."""
 
-    def __init__(self, rendezvous: Rendezvous, number: int) -> None:
+    def __init__(self, rendezvous: Rendezvous) -> None:
         self._rendezvous = rendezvous
-        self._name = rendezvous.key("mean", number)
+        self._line = rendezvous.line
+        self._among: list[int] = []
+        self._again = ""
 
     def of(
-        self, settled: Callable[[], torch.Tensor], buffers: Mapping[str, Float] | None = None
+        self,
+        settled: Callable[[], torch.Tensor],
+        buffers: Mapping[str, Float] | None = None,
+        *,
+        again: bool = False,
     ) -> Means:
         """The mean of the nodes' models and buffers.
 
         `settled` gives this node's vector, [D] floating. It is called when nobody exchanges any
-        more, once for each try. If a node dies meanwhile the others begin again without it. Raises
-        PeerError if this node was left out, if the store is gone, or after `TRIES` failures of the
-        same nodes; what `settled` raises is passed on.
+        more, once for each try. If a node dies meanwhile the others begin again without it. With
+        `again` it is among those of the last one. Raises PeerError if this node was left out, if
+        the meeting place is gone, or after `TRIES` failures of the same nodes; what `settled`
+        raises is passed on.
         """
         try:
-            means = self._of(settled, buffers or {})
-        except DistError as error:
+            means = self._of(settled, buffers or {}, again)
+        except LineLost as error:
             raise PeerError(
-                f"the store of this run cannot be reached any more ({error}), without which there "
-                "is no mean. This node's own model is intact: save that"
+                f"{error}, without which there is no mean. This node's own model is intact: save "
+                "that"
             ) from None
-        absent = sorted(set(range(self._rendezvous.place.num_nodes)) - set(means.nodes))
-        if absent:
+        absent = sorted(set(self._line.gone) - set(means.nodes))
+        if absent and not again:
             _log.warning(
                 "this mean is of nodes %s alone: node %s has left or is dead",
                 means.nodes,
@@ -89,39 +93,40 @@ class Mean:
             )
         return means
 
-    def _of(self, settled: Callable[[], torch.Tensor], buffers: Mapping[str, Float]) -> Means:
-        rank = self._rendezvous.place.rank
-        watch = Watch(self._rendezvous)
-        self._rendezvous.store.set(f"{self._name}/ready/{rank}", "1")
-        attempt, tried, before = 0, 0, [-1]
+    def _of(
+        self,
+        settled: Callable[[], torch.Tensor],
+        buffers: Mapping[str, Float],
+        again: bool,
+    ) -> Means:
+        tried, before = 0, [-1]
         while True:
-            members = self._members(attempt, watch)
-            if rank not in members:
-                raise PeerError(
-                    f"node {rank} was silent for so long that the others took their mean without "
-                    f"it "
-                    f"(nodes {members}). Its own model is intact: save that, or use theirs"
-                )
-            name = f"{self._name}/{attempt}"
-            model, why = settled(), "another node says why"
-            tree = None
+            number, told = self._meet(buffers, again)
+            members = sorted(told)
             try:
-                tree, alike = self._tree(name, members, watch, buffers)
+                model = settled()
+            except BaseException:
+                self._transport.close()
+                raise
+            means, why = None, "another node says why"
+            try:
+                tree, alike = self._tree(number, told, buffers)
                 mean, gamma = _mean_and_spread(tree, len(members), model)
                 means = Means(mean, gamma, {}, members)
                 for each in alike:
-                    means.buffers[each] = _of_buffer(tree, members, rank, buffers[each])
+                    means.buffers[each] = _of_buffer(
+                        tree, members, self._rendezvous.node, buffers[each]
+                    )
             except RuntimeError as error:  # a member died meanwhile
-                why = str(error)
-                self._rendezvous.store.set(f"{name}/failed", "1")
-            else:
-                self._rendezvous.store.set(f"{name}/done/{rank}", "1")
-                if self._all_succeeded(name, members, watch):
-                    return means
+                means, why = None, str(error)
             finally:
-                if tree is not None:
-                    tree.close()  # when all have all of it, or this attempt has failed
-            attempt += 1
+                try:
+                    succeeded = self._all_succeeded(number, members, means is not None)
+                finally:
+                    self._transport.close()  # when all have all of it, or this attempt has failed
+            if means is not None and succeeded:
+                self._among, self._again = members, f"{number}/again"
+                return means
             tried, before = (tried + 1 if members == before else 1), members
             if tried == TRIES:
                 raise PeerError(
@@ -129,75 +134,71 @@ class Mean:
                     f"{why}. This node's own model is intact: save that"
                 )
 
-    def _members(self, attempt: int, watch: Watch) -> list[int]:
-        """Wait until every node is ready or dead; the first to see it decides for all."""
-        store, count = self._rendezvous.store, self._rendezvous.place.num_nodes
-        decided = f"{self._name}/{attempt}/members"
-        # After a failed attempt a dead member's beat must be seen standing still first.
-        begin = time.monotonic() + (LOST_S + 2 * BEAT_S if attempt else 0.0)
-        tell = time.monotonic() + TELL_S
-        while not store.check([decided]):
-            dead = {r for r in range(count) if watch.is_dead(r)}
-            ready = [r for r in range(count) if store.check([f"{self._name}/ready/{r}"])]
-            if dead.union(ready) == set(range(count)) and time.monotonic() >= begin:
-                alive = [r for r in ready if r not in dead]
-                store.compare_set(decided, "", json.dumps(alive))
-                continue
-            absent = sorted(set(range(count)) - dead.union(ready))
-            if absent and time.monotonic() >= tell:
-                tell = math.inf
-                _log.warning(
-                    "mean_model() waits for node %s, which trains on: all nodes must call it, "
-                    "equally often",
-                    ", ".join(map(str, absent)),
+    def _meet(
+        self, buffers: Mapping[str, Float], again: bool
+    ) -> tuple[int, dict[int, tuple[str, dict[str, str]]]]:
+        """Wait until every live node is here. The number of this attempt, and what each says."""
+        self._transport = self._rendezvous.listen(MESSAGE_BYTES)
+        try:
+            mine = [self._transport.endpoint, {n: b.kind for n, b in buffers.items()}]
+            answer = self._line.gather(
+                self._again if again else "mean",
+                mine,
+                self._among if again else "live",
+                timeout_s=math.inf,
+                tell_s=TELL_S,
+                tell=_tell,
+            )
+            if "missed" in answer:
+                raise PeerError(
+                    f"node {self._rendezvous.node} was silent for so long that the others took "
+                    f"their mean without it (nodes {answer['missed']}). Its own model is intact: "
+                    "save that, or use theirs"
                 )
-            time.sleep(0.05)
-        return json.loads(store.get(decided))
+        except BaseException:
+            self._transport.close()
+            raise
+        return answer["serial"], {int(node): tuple(v) for node, v in answer["values"].items()}
 
     def _tree(
-        self, name: str, members: list[int], watch: Watch, buffers: Mapping[str, Float]
+        self,
+        number: int,
+        told: Mapping[int, tuple[str, dict[str, str]]],
+        buffers: Mapping[str, Float],
     ) -> tuple[Tree, list[str]]:
         """A tree of all members, and the names of the buffers that are alike on all of them.
-        Raises RuntimeError if one died since, or never comes.
+        Raises RuntimeError if one died since.
         """
-        store = self._rendezvous.store
-        mine = {each: buffer.kind for each, buffer in buffers.items()}
-        alike: list[str] = []
-
-        def meet(endpoint: str) -> list[str]:
-            here = f"{name}/here/{self._rendezvous.place.rank}"
-            store.set(here, json.dumps([endpoint, mine]))
-            waiting = set(members)
-            give_up = time.monotonic() + TREE_TIMEOUT_S
-            while waiting := {r for r in waiting if not store.check([f"{name}/here/{r}"])}:
-                if time.monotonic() > give_up or any(watch.is_dead(r) for r in waiting):
-                    raise RuntimeError(f"nodes {sorted(waiting)} did not come")
-                time.sleep(0.02)
-            told = [json.loads(store.get(f"{name}/here/{r}")) for r in members]
-            alike[:] = sorted(
-                n for n, kind in mine.items() if all(kinds.get(n) == kind for _, kinds in told)
-            )
-            return [at for at, _ in told]
-
         tree = Tree.open(
-            name,
-            members,
-            self._rendezvous.listen(MESSAGE_BYTES),
-            meet=meet,
-            gone=watch.is_dead,
+            f"{self._rendezvous.token}/mean/{number}",
+            sorted(told),
+            self._transport,
+            meet=lambda _: [told[node][0] for node in sorted(told)],
+            gone=self._rendezvous.gone,
             timeout_s=TREE_TIMEOUT_S,
         )
-        return tree, alike
+        kinds = [kinds for _, kinds in told.values()]
+        mine = {name: buffer.kind for name, buffer in buffers.items()}
+        return tree, [name for name in mine if all(k.get(name) == mine[name] for k in kinds)]
 
-    def _all_succeeded(self, name: str, members: list[int], watch: Watch) -> bool:
-        """Wait; False if a member failed, True if each member has the result or is dead."""
-        store = self._rendezvous.store
-        while True:
-            if store.check([f"{name}/failed"]):
-                return False
-            if all(store.check([f"{name}/done/{r}"]) or watch.is_dead(r) for r in members):
-                return True
-            time.sleep(0.02)
+    def _all_succeeded(self, number: int, members: list[int], mine: bool) -> bool:
+        """Whether all members have it; none has it for good before that."""
+        try:
+            answer = self._line.gather(
+                f"{number}/done", mine, members, timeout_s=2 * TREE_TIMEOUT_S
+            )
+        except TimeoutError:
+            return False
+        return [int(n) for n in answer["values"]] == members and all(answer["values"].values())
+
+
+def _tell(absent: list[int]) -> None:
+    if absent:
+        _log.warning(
+            "mean_model() waits for node %s, which trains on: all nodes must call it, "
+            "equally often",
+            ", ".join(map(str, absent)),
+        )
 
 
 def _mean_and_spread(tree: Tree, count: int, vector: torch.Tensor) -> tuple[torch.Tensor, float]:

@@ -29,6 +29,8 @@ class Place:
     """Whether somebody else (a launcher, torchrun's agent) hosts the store; else node 0 does."""
     run_name: str = "run"
     """Keeps runs apart that share one store."""
+    open: bool = False
+    """An open swarm: no list of nodes, and the store gives out their numbers."""
 
     @classmethod
     def find(
@@ -39,6 +41,7 @@ class Place:
         num_nodes: int | None = None,
         master_addr: str | None = None,
         master_port: int | None = None,
+        swarm: str | None = None,
     ) -> Place | None:
         """From the arguments, else the SWARMSGD_ variables, else the standard ones, else those of
         Slurm or MPI (`cluster`); None if none of them says anything: one node.
@@ -46,6 +49,10 @@ class Place:
         Raises ConfigError for a part that is missing or makes no sense.
         """
         given = (rank, num_nodes, master_addr, master_port)
+        if swarm is not None or all(each is None for each in given):
+            at = swarm or environment.get(variables.SWARM)
+            if at:
+                return cls.of_swarm(at, named=any(each is not None for each in given))
         values: dict[str, str] = {}
         for name, value in zip(variables.PLACE, given, strict=True):
             text = variables.found(environment, name) if value is None else str(value)
@@ -77,8 +84,25 @@ class Place:
             _address(values["MASTER_ADDR"]),
             _port(values["MASTER_PORT"]),
             hosted=_is_hosted(environment, values["MASTER_ADDR"], values["MASTER_PORT"]),
-            run_name="/".join(variables.found(environment, n) or "0" for n in variables.RUN),
+            run_name=variables.found(environment, variables.RUN) or "run",
         )
+
+    @classmethod
+    def of_swarm(cls, at: str, *, named: bool = False) -> Place:
+        """Of an open swarm whose store is at HOST:PORT. Raises ConfigError."""
+        if named:
+            raise ConfigError(
+                f"an open swarm ({at}) gives out the numbers of its nodes: leave rank, num_nodes, "
+                "master_addr and master_port away"
+            )
+        host, colon, port = at.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not colon or not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+            raise ConfigError(
+                f"the swarm is {at!r}, wanted HOST:PORT of a `swarmsgd store`, for instance "
+                "10.0.0.1:29500"
+            )
+        return cls(-1, 0, _address(host), int(port), hosted=False, open=True)
 
 
 def own_place(rank: int | None = None, num_nodes: int | None = None) -> tuple[int, int]:

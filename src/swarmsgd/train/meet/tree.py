@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swarmsgd.errors import PeerError
-from swarmsgd.transport.base import Buffer, LinkBackedUp, Lost, Transport
+from swarmsgd.transport.base import Arrived, Buffer, LinkBackedUp, Lost, Transport
 from swarmsgd.transport.zmq import ZmqTransport
 
 CHUNK_BYTES = 1 << 23
@@ -142,7 +142,7 @@ class Tree:
         event = self._transport.poll(most_s)
         if isinstance(event, Lost):
             self._lost[event.peer] = event.reason
-        elif event is not None:
+        elif isinstance(event, Arrived):
             self._came.setdefault(event.peer, deque()).append(event.message)
 
 

@@ -19,19 +19,19 @@ from torch import nn
 from torch.optim import Optimizer
 
 from swarmsgd.codec import vectors
-from swarmsgd.core.endpoint import Traffic
 from swarmsgd.core.node import Burst, Counts
 from swarmsgd.core.replica import Replica
+from swarmsgd.core.traffic import Traffic
 from swarmsgd.errors import SwarmError
-from swarmsgd.graphs import Graph
+from swarmsgd.graphs import Graph, LiveGraph
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import SwarmSettings, lengths_of
 from swarmsgd.train.checkpoint.resumed import PlaceInSwarm, Resumed, SwarmStreams
 from swarmsgd.train.checkpoint.save import Standing, Stateful, save
-from swarmsgd.train.meet import collective
 from swarmsgd.train.meet.mean import Float, Mean, Means
 from swarmsgd.train.meet.rendezvous import Rendezvous
 from swarmsgd.train.node.fit import check_averaged_once, untraced
+from swarmsgd.train.node.others import NotExchanged
 from swarmsgd.train.node.recalibrate import Batches
 from swarmsgd.train.node.result import mean_state
 from swarmsgd.train.node.state import OptimizerState, warn_of_iterates
@@ -49,7 +49,7 @@ class Connection:
     rendezvous: Rendezvous
     replica: Replica
     worker: Worker
-    beat: collective.Beat
+    others: NotExchanged
 
     def close(self, settle: Callable[[], None] = lambda: None) -> None:
         """Finish or give up what is in flight, `settle`, say goodbye, leave nothing running."""
@@ -59,8 +59,7 @@ class Connection:
             try:
                 settle()
             finally:
-                self.beat.stop()
-                collective.say_goodbye(self.rendezvous)
+                self.rendezvous.leave()
 
 
 JOINED: weakref.WeakSet[Optimizer] = weakref.WeakSet()
@@ -75,7 +74,7 @@ class Swarm:
         model: nn.Module,
         optimizers: Sequence[Optimizer],
         config: SwarmSettings,
-        graph: Graph,
+        graph: Graph | LiveGraph,
         rank: int,
         watch: Watch,
         states: list[OptimizerState],
@@ -87,7 +86,6 @@ class Swarm:
         self.config = config
         self.graph = graph
         self.rank = rank
-        self.num_nodes = graph.num_nodes
         self.recorder = recorder
         self.gamma: float | None = None
         """Gamma = sum_i ||x_i - mu||^2 over the nodes of the last `mean_model`, else None."""
@@ -108,7 +106,7 @@ class Swarm:
             resumed.put_back(self._burst, streams, config)
         self._first_step = True
         self._missed = 0
-        self._means = 0
+        self._mean_of = None if connection is None else Mean(connection.rendezvous)
         self._left = False
         self._process = os.getpid()
         self._hook = optimizers[-1].register_step_post_hook(untraced(self._after_step))
@@ -116,6 +114,11 @@ class Swarm:
         self._optimizers = [weakref.ref(optimizer) for optimizer in optimizers]
         JOINED.update(optimizers)
         atexit.register(_leave, weakref.ref(self))
+
+    @property
+    def num_nodes(self) -> int:
+        """How many nodes the run has; in an open swarm those that live, this one included."""
+        return self.graph.num_nodes
 
     # The training thread, once a step. Everything in here is counted as this package's time.
 
@@ -134,6 +137,7 @@ class Swarm:
             warn_of_iterates(self._live_optimizers(), {state.name for state in self._states})
         self._watch.glance()
         if self._connection is not None:
+            self._connection.worker.endpoint.progress.made(1, 0)
             waited_s = self._step_boundary(self._connection)
             self._timing.add(time.perf_counter() - begin - waited_s, waited_s)
 
@@ -143,6 +147,8 @@ class Swarm:
         """
         replica, worker = connection.replica, connection.worker
         self._check(connection)
+        if connection.others.wanted:
+            connection.others.lay_out(worker.do, worker.endpoint.others_ready)
         ends = self._burst.due and worker.ready()
         if not ends and not replica.has_pending:
             return 0.0
@@ -222,7 +228,7 @@ class Swarm:
                 self._model,
                 self._watch.layout,
                 lambda buffers: self._mean(self._settled, buffers),
-                lambda vector: self._mean(lambda: vector, {}),
+                lambda vector: self._mean(lambda: vector, {}, again=True),
                 averaged=self.config.buffers == "average",
                 recalibrate=recalibrate,
             )
@@ -241,12 +247,17 @@ class Swarm:
         self._watch.live.read(own)
         return torch.from_numpy(own)
 
-    def _mean(self, settled: Callable[[], torch.Tensor], buffers: Mapping[str, Float]) -> Means:
+    def _mean(
+        self,
+        settled: Callable[[], torch.Tensor],
+        buffers: Mapping[str, Float],
+        *,
+        again: bool = False,
+    ) -> Means:
         """One exact mean over the nodes; all must take the same ones in the same order."""
-        if self._connection is None:
+        if self._mean_of is None:
             return Means(settled(), 0.0, {n: b.value for n, b in buffers.items()}, [self.rank])
-        self._means += 1
-        return Mean(self._connection.rendezvous, self._means - 1).of(settled, buffers)
+        return self._mean_of.of(settled, buffers, again=again)
 
     def settle(self) -> None:
         """Add what exchanges have brought so far to the model now, not at the next step.

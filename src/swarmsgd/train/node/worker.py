@@ -7,21 +7,25 @@ jobs. The thread itself polls the transport: what it does not read yet waits the
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeVar
 
-from swarmsgd.core.endpoint import Endpoint, Exchange
+from swarmsgd.core.endpoint import Endpoint
 from swarmsgd.core.matching import Machine
 from swarmsgd.core.replica import Replica
+from swarmsgd.core.traffic import Exchange
 from swarmsgd.core.wire_code import Bytes, Mixed
 from swarmsgd.errors import LinkClosed, SwarmError
 from swarmsgd.observe.records import Recorder
-from swarmsgd.transport.base import Arrived, LinkBackedUp, Lost, Transport
+from swarmsgd.train.meet.line import News
+from swarmsgd.train.node.linker import Linker
+from swarmsgd.transport.base import Arrived, LinkBackedUp, Lost, Opened, Transport
 
 R = TypeVar("R")
 
@@ -47,7 +51,13 @@ class Worker:
         run: int,
         recorder: Recorder,
         clock: Callable[[], float] = time.monotonic,
+        linker: Linker | None = None,
+        others: Callable[[], Bytes | None] = lambda: None,
     ) -> None:
+        self.linker = linker
+        """None where links are those of the start (matching mode)."""
+        self.others = others
+        """See `core.endpoint.Ports`."""
         self.machine = machine
         self.replica = replica
         self.transport = transport
@@ -167,15 +177,24 @@ class Worker:
             self._jobs.popleft()()
             self._look()
 
-    def _handle(self, event: Arrived | Lost | None) -> None:
+    def _handle(self, event: Arrived | Opened | Lost | None) -> None:
+        now = self._clock()
         if isinstance(event, Lost):
-            self.endpoint.lost(event.peer, event.reason, self._clock())
+            self.endpoint.lost(event.peer, event.reason, now)
+            if self.linker is not None:
+                self.linker.lost(event.peer, now)
+        elif isinstance(event, Opened):
+            if self.linker is not None:
+                self.linker.opened(event.peer, self.endpoint, now)
         elif event is not None:
-            self.endpoint.received(event.peer, event.message, self._clock())
+            self.endpoint.received(event.peer, event.message, now)
         self._look()
 
     def _wait_s(self) -> float | None:
         deadline = self.endpoint.deadline
+        if self.linker is not None:
+            deadline = min(self.linker.deadline, math.inf if deadline is None else deadline)
+            deadline = None if deadline == math.inf else deadline
         wait_s = None if deadline is None else max(0.0, deadline - self._clock())
         return LOOK_S if self._landing and (wait_s is None or wait_s > LOOK_S) else wait_s
 
@@ -184,11 +203,32 @@ class Worker:
         deadline = self.endpoint.deadline
         if deadline is not None and deadline <= self._clock():
             self.endpoint.tick(self._clock())
+        if self.linker is not None and self.linker.deadline <= self._clock():
+            self.linker.tick(self.endpoint, self._clock())
         if self._landing and self.replica.land():
             self._landing = False
             self.endpoint.burst_ended(self._clock())
 
     # Jobs.
+
+    def begin_links(self, live: Mapping[int, tuple[int, str]]) -> None:
+        """These nodes live when this one begins; their links may be open."""
+        if self.linker is not None:
+            self.linker.start(live, self.endpoint, self._clock())
+        self.endpoint.progress.live(1 + len(live))
+
+    def hear(self, news: list[News]) -> None:
+        """Who came and who went, of the meeting place."""
+        now, endpoint = self._clock(), self.endpoint
+        for what, node, incarnation, text in news:
+            self._recorder.write("event", what=what, peer=node, text=text)
+            if self.linker is None:
+                continue
+            if what == "joined":
+                self.linker.joined(node, incarnation, text, endpoint, now)
+            else:
+                self.linker.gone(node, incarnation, now)
+            endpoint.progress.live(1 + len(self.linker.live))
 
     def _burst_ended(self) -> None:
         self._landing = True

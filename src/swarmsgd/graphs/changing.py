@@ -1,0 +1,94 @@
+"""Graphs over nodes that come and go: each node works out its own neighbours, from who lives."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
+
+from swarmsgd.checks import whole
+from swarmsgd.errors import ConfigError
+
+
+class Cycles:
+    """A union of `degree` / 2 cycles through all live ids, each in an order of its own: an expander
+    with high probability (Law and Siu 2003), whose degrees are at most `degree`.
+
+    A cycle's order is that of a hash of (seed, cycle, id), so all nodes find the same one; if a
+    node comes or goes only those beside it, two a cycle, have others beside them than before.
+
+    >>> cycles = Cycles(4, seed=0)
+    >>> for id in range(100): cycles.add(id)
+    >>> before = cycles.neighbours(7)
+    >>> len(before) <= 4 and all(7 in cycles.neighbours(peer) for peer in before)
+    True
+    """
+
+    def __init__(self, degree: int, seed: int) -> None:
+        move = "an even number, for two neighbours in each cycle"
+        whole("the degree of cycles", degree, 2, move=move)
+        if degree % 2:
+            raise ConfigError(f"the degree of cycles is {degree}, wanted {move}")
+        self.name = f"cycles:{degree}"
+        self._seed = seed
+        self._orders: list[list[tuple[bytes, int]]] = [[] for _ in range(degree // 2)]
+
+    def _key(self, cycle: int, id: int) -> tuple[bytes, int]:
+        text = f"{self._seed} {cycle} {id}".encode()
+        return hashlib.blake2b(text, digest_size=8).digest(), id
+
+    def add(self, id: int) -> None:
+        """A node is live."""
+        for cycle, order in enumerate(self._orders):
+            insort(order, self._key(cycle, id))
+
+    def remove(self, id: int) -> None:
+        """It is so no more."""
+        for cycle, order in enumerate(self._orders):
+            del order[bisect_left(order, self._key(cycle, id))]
+
+    def neighbours(self, id: int) -> tuple[int, ...]:
+        """Of a node that is live, in rising order."""
+        found: set[int] = set()
+        for cycle, order in enumerate(self._orders):
+            at = bisect_left(order, self._key(cycle, id))
+            found |= {order[at - 1][1], order[(at + 1) % len(order)][1]}
+        return tuple(sorted(found - {id}))
+
+
+class LiveGraph:
+    """The neighbours of one node, as those that live change."""
+
+    def __init__(self, name: str, seed: int, node: int) -> None:
+        kind, _, degree = name.partition(":")
+        if kind not in ("cycles", "complete") or (kind == "complete") == bool(degree):
+            raise ConfigError(
+                f"the graph {name!r} is one of a fixed list of nodes; where nodes come and go it "
+                'is "cycles:8", a random graph of that degree over those that live, or "complete"'
+            )
+        if kind == "cycles" and not degree.isdecimal():
+            raise ConfigError(f"the graph {name!r} cannot be read, wanted for instance cycles:8")
+        self.name = name
+        self._node = node
+        self._cycles = Cycles(int(degree), seed) if degree else None
+        self._live: set[int] = set()
+        if self._cycles is not None:
+            self._cycles.add(node)
+
+    @property
+    def num_nodes(self) -> int:
+        """How many nodes live, this one included."""
+        return 1 + len(self._live)
+
+    def neighbours(self, live: Iterable[int]) -> Sequence[int]:
+        """This node's, if these and it are all that live."""
+        now = set(live) - {self._node}
+        if self._cycles is None:
+            self._live = now
+            return sorted(now)
+        for id in now - self._live:
+            self._cycles.add(id)
+        for id in self._live - now:
+            self._cycles.remove(id)
+        self._live = now
+        return self._cycles.neighbours(self._node)

@@ -1,0 +1,403 @@
+"""A node's line to the meeting place: one connection, one thread.
+
+The line dials again, for ever, when it is lost: whatever listens at the address then is told who
+this node is and what it knows of the run. Training needs none of it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from swarmsgd.errors import PeerError
+from swarmsgd.train.meet.register import Message
+from swarmsgd.train.meet.tracker import KIND, MESSAGE_BYTES
+from swarmsgd.transport.keys import SwarmKey
+from swarmsgd.transport.port import BEAT_S, HANDSHAKE_S, SILENT_S, close_connections
+
+_BEAT_S = 1.0
+_AGAIN_MS = 100, 1000
+"""Pauses between two tries to connect, from and to."""
+_LATEST_S = 0.2
+_FIND_S = 1.0
+
+_OVER = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+_OVER |= zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+_UP = zmq.EVENT_HANDSHAKE_SUCCEEDED
+
+
+class LineLost(PeerError):
+    """The meeting place cannot be reached now."""
+
+
+class RunHasBegun(Exception):
+    """The run goes on, and knows this node as one that comes back: see `Line.welcome`."""
+
+
+class News(NamedTuple):
+    """A node is live, or gone."""
+
+    what: str
+    """joined or gone."""
+    node: int
+    incarnation: int
+    text: str
+    """Where it listens; or how it went: left, lost or silent."""
+
+
+class Line:
+    """To the meeting place at `address`:`port`, where this node says `hello` first.
+
+    `find` tells, while there is no connection, whether it is elsewhere now.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        port: int,
+        hello: Message,
+        key: SwarmKey | None = None,
+        find: Callable[[], tuple[str, int] | None] = lambda: None,
+    ) -> None:
+        self.at = f"{address}:{port}"
+        self.lost = False
+        """Whether the meeting place was reached once and cannot be now."""
+        self.refused: str | None = None
+        self.waits: str | None = None
+        """What the meeting place waits for, if it said so."""
+        self.members: dict[int, tuple[int, str]] = {}
+        """The nodes that live, of which this line knows: incarnation and endpoint."""
+        self.gone: dict[int, str] = {}
+        """Those that have gone since, and how."""
+        self.welcome: Message | None = None
+        self._hello = hello
+        self._back: Message | None = None
+        self._on_news: Callable[[list[News]], None] | None = None
+        self._welcomed = threading.Event()
+        self._numbers = 0
+        self._pending: dict[int, queue.SimpleQueue[Message | None]] = {}
+        self._outbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._closed = False
+        self._process = os.getpid()
+        self._fds: dict[int, int] = {}
+        self._port = port
+        self._woken, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+        self._woken.setblocking(False)
+        self._context = zmq.Context()
+        self._socket = _dealer(self._context, address, port, key)
+        self._monitor = self._context.socket(zmq.PAIR)
+        self._socket.monitor("inproc://line", _OVER | _UP | zmq.EVENT_CONNECTED)
+        self._monitor.connect("inproc://line")
+        self._find = find
+        self._connected = False
+        self._find_at = time.monotonic() + _FIND_S
+        self._endpoint = endpoint_of(address, port)
+        self._socket.connect(self._endpoint)
+        self._thread = threading.Thread(target=self._run, name="swarmsgd-line", daemon=True)
+        self._thread.start()
+        _live.add(self)
+
+    # What a node says.
+
+    def meet(self, timeout_s: float) -> Message:
+        """The welcome. Raises PeerError if this node is refused, or TimeoutError."""
+        give_up = time.monotonic() + timeout_s
+        while not self._welcomed.wait(_LATEST_S):
+            if self.refused is not None:
+                raise PeerError(f"the meeting place at {self.at} refuses this node: {self.refused}")
+            if time.monotonic() > give_up:
+                raise TimeoutError
+        assert self.welcome is not None
+        return self.welcome
+
+    def stand(self, *, endpoint: str, facts: Any) -> None:
+        """From now on this node is in the run: who loses its line comes back with this."""
+        assert self.welcome is not None
+        self._back = {"endpoint": endpoint, "facts": facts, "back": True}
+
+    def listen(self, on_news: Callable[[list[News]], None]) -> dict[int, tuple[int, str]]:
+        """Hear from now on who comes and goes, on the line's own thread; who lives now."""
+        self._on_news = on_news
+        return dict(self.members)
+
+    def say(self, what: str, **fields: Any) -> None:
+        """Something that wants no answer."""
+        self._outbox.put({"do": what, **fields})
+        self._wake()
+
+    def ask(self, what: str, timeout_s: float, **fields: Any) -> Message:
+        """The answer. Raises LineLost if the meeting place is gone, TimeoutError after `timeout_s`
+        with the question still standing, RunHasBegun if that is the answer.
+        """
+        number, answers = self._question(what, fields)
+        try:
+            return self._answer(answers, timeout_s)
+        finally:
+            self._pending.pop(number, None)
+
+    def gather(
+        self,
+        room: str,
+        value: Any,
+        who: str | Sequence[int],
+        *,
+        begins: bool = False,
+        timeout_s: float,
+        tell_s: float | None = None,
+        tell: Callable[[list[int]], None] = lambda _: None,
+        over: Callable[[], bool] = lambda: False,
+    ) -> Message:
+        """Meet others in a room: what all of them say. See `register`.
+
+        `tell` is given the absent once `tell_s` have passed. Raises as `ask`; TimeoutError also if
+        it is `over`.
+        """
+        fields = {"room": room, "value": value, "who": who, "begins": begins}
+        number, answers = self._question("gather", fields)
+        give_up = time.monotonic() + timeout_s
+        tell_at = None if tell_s is None else time.monotonic() + tell_s
+        try:
+            while True:
+                try:
+                    return self._answer(answers, _LATEST_S)
+                except TimeoutError:
+                    now = time.monotonic()
+                if now > give_up or over():
+                    raise TimeoutError
+                if tell_at is not None and now > tell_at:
+                    tell_at = None
+                    tell(self.absent(room))
+        finally:
+            self._pending.pop(number, None)
+
+    def absent(self, room: str) -> list[int]:
+        """Who is waited for in a room."""
+        return self.ask("absent", 5.0, room=room).get("absent", [])
+
+    def _question(
+        self, what: str, fields: Message
+    ) -> tuple[int, queue.SimpleQueue[Message | None]]:
+        answers: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._numbers += 1
+        number = self._numbers
+        self._pending[number] = answers
+        self.say(what, n=number, **fields)
+        return number, answers
+
+    def _answer(self, answers: queue.SimpleQueue[Message | None], timeout_s: float) -> Message:
+        give_up = time.monotonic() + timeout_s
+        while True:
+            try:
+                answer = answers.get(timeout=min(_LATEST_S, max(0.0, give_up - time.monotonic())))
+            except queue.Empty:
+                if self.lost or self._closed:
+                    raise LineLost(self._why_lost()) from None
+                if time.monotonic() >= give_up:
+                    raise TimeoutError from None
+                continue
+            if answer is None:
+                raise LineLost(self._why_lost())
+            if "welcome" in answer:
+                raise RunHasBegun
+            return answer
+
+    def _why_lost(self) -> str:
+        return f"the store of this run, at {self.at}, cannot be reached any more"
+
+    def close(self) -> None:
+        """Hang up. May be called twice; in a forked child it does nothing."""
+        if self._closed or os.getpid() != self._process:
+            return
+        self._closed = True
+        self._wake()
+        self._thread.join()
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+        self._socket.close(200)
+        self._context.term()
+        self._woken.close()
+        self._waker.close()
+        _live.discard(self)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):
+            self._waker.send(b"\0")
+
+    # The thread.
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        for readable in (self._socket, self._monitor, self._woken):
+            poller.register(readable, zmq.POLLIN)
+        next_beat = 0.0
+        while not self._closed:
+            poller.poll(int(1000 * _BEAT_S))
+            with contextlib.suppress(BlockingIOError):
+                self._woken.recv(4096)
+            while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                event = recv_monitor_message(self._monitor)
+                self._changed(event["event"], int(event["value"]))
+            while int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                self._heard(self._socket.recv_multipart())
+            if self._welcomed.is_set() and (now := time.monotonic()) >= next_beat:
+                next_beat = now + _BEAT_S * 0.9
+                self._send({"do": "beat"})
+            self._send_all()
+            if not self._connected and time.monotonic() >= self._find_at:
+                self._look_elsewhere()
+        self._send_all()
+
+    def _look_elsewhere(self) -> None:
+        self._find_at = time.monotonic() + _FIND_S
+        found = self._find()
+        if found is not None and (endpoint := endpoint_of(*found)) != self._endpoint:
+            self._socket.disconnect(self._endpoint)
+            self._socket.connect(endpoint)
+            self._endpoint, self._port = endpoint, found[1]
+            self.at = f"{found[0]}:{found[1]}"
+
+    def _send_all(self) -> None:
+        while True:
+            try:
+                message = self._outbox.get_nowait()
+            except queue.Empty:
+                return
+            self._send(message)
+
+    def _send(self, message: Message) -> None:
+        with contextlib.suppress(zmq.Again):  # not connected: who waits for it is told
+            self._socket.send_multipart([KIND, json.dumps(message).encode()], zmq.NOBLOCK)
+
+    def _changed(self, event: int, value: int) -> None:
+        if event == zmq.EVENT_CONNECTED:
+            self._fds[value] = self._port
+        elif event == _UP:
+            self._connected = True
+            self._send(self._who_i_am())
+        else:
+            self._fds.clear()
+            self._connected = False
+            if self._welcomed.is_set():
+                self.lost = True
+            for answers in list(self._pending.values()):
+                answers.put(None)
+
+    def _who_i_am(self) -> Message:
+        hello = {"do": "hello", **self._hello}
+        if self._back is not None and self.welcome is not None:
+            welcome = self.welcome
+            hello |= self._back
+            hello |= {"id": welcome["welcome"], "incarnation": welcome["incarnation"]}
+            hello |= {"token": welcome["token"], "means": welcome["means"]}
+            hello["next_id"] = max([welcome["next_id"], *(1 + n for n in self.members)])
+        return hello
+
+    def _heard(self, parts: list[bytes]) -> None:
+        try:
+            message: Message = json.loads(parts[-1])
+        except ValueError:
+            return
+        if "welcome" in message:
+            self._be_welcome(message)
+        elif "news" in message:
+            self._hear([News(*each) for each in message["news"]])
+        elif "refused" in message:
+            self.refused = message["refused"]
+        elif "waits" in message:
+            self.waits = message["waits"]
+        elif message.get("unknown"):
+            if self._back is not None:
+                self._send(self._who_i_am())
+            if (answers := self._pending.get(message["n"])) is not None:
+                answers.put(None)
+        elif (answers := self._pending.get(message.get("n", 0))) is not None:
+            answers.put(message)
+
+    def _be_welcome(self, message: Message) -> None:
+        first = self.welcome is None
+        self.welcome = message
+        self.lost = False
+        here = {n: (incarnation, endpoint) for n, incarnation, endpoint in message["members"]}
+        here.pop(message["welcome"], None)
+        if first or self._back is None:
+            self.members = here
+            if not first:  # while this node waited to begin, others went on
+                for answers in list(self._pending.values()):
+                    answers.put(message)
+            self._welcomed.set()
+            return
+        # What others know and this node does not. Who is not there may come back as well.
+        self._hear([News("joined", n, *e) for n, e in here.items() if self.members.get(n) != e])
+
+    def _hear(self, news: list[News]) -> None:
+        for each in news:
+            if each.what == "joined":
+                self.members[each.node] = each.incarnation, each.text
+                self.gone.pop(each.node, None)
+            elif self.members.get(each.node, (each.incarnation, ""))[0] <= each.incarnation:
+                self.members.pop(each.node, None)
+                self.gone[each.node] = each.text
+        if self._on_news is not None and news:
+            self._on_news(news)
+
+
+def endpoint_of(address: str, port: int) -> str:
+    """As ZeroMQ wants it."""
+    return f"tcp://{f'[{address}]' if ':' in address else address}:{port}"
+
+
+def _dealer(
+    context: zmq.Context[zmq.Socket[bytes]], address: str, port: int, key: SwarmKey | None
+) -> zmq.Socket[bytes]:
+    dealer = context.socket(zmq.DEALER)
+    for option, value in {
+        zmq.LINGER: 0,
+        zmq.IMMEDIATE: 1,
+        zmq.IPV6: int(":" in address),
+        zmq.MAXMSGSIZE: MESSAGE_BYTES,
+        zmq.RECONNECT_IVL: _AGAIN_MS[0],
+        zmq.RECONNECT_IVL_MAX: _AGAIN_MS[1],
+        zmq.HANDSHAKE_IVL: 1000 * HANDSHAKE_S,
+        zmq.HEARTBEAT_IVL: 1000 * BEAT_S,
+        zmq.HEARTBEAT_TIMEOUT: 1000 * SILENT_S,
+    }.items():
+        dealer.setsockopt(option, value)
+    if key is not None:
+        dealer.setsockopt(zmq.CURVE_PUBLICKEY, key.public)
+        dealer.setsockopt(zmq.CURVE_SECRETKEY, key.secret)
+        dealer.setsockopt(zmq.CURVE_SERVERKEY, key.public)
+    return dealer
+
+
+_live: weakref.WeakSet[Line] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for line in list(_live):
+        line.close()
+
+
+def _abandon_all() -> None:
+    """In a forked child: the connections are the parent's."""
+    for line in list(_live):
+        close_connections(line._fds)
+    _live.clear()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_abandon_all)

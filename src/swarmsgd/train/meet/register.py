@@ -1,0 +1,425 @@
+"""What the meeting place knows of its runs, and what it answers. Pure: time is an argument.
+
+Each node has one connection to it, and says HELLO first. A run of a fixed list of nodes begins when
+all of them are there; an open swarm when its first node is. Who comes later, or comes back, is told
+who lives and what the run's settings are, takes a model from one of these nodes, and says that it
+is `live`. All live nodes hear who comes and who goes.
+
+Nodes meet in rooms: each says a value, and is given everybody's once all who must be there are.
+
+Nothing here is needed to train. If it is lost, nodes that live fill the next one: their HELLO says
+what they know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+Client = bytes
+"""Names a connection."""
+Message = dict[str, Any]
+Out = list[tuple[Client, Message]]
+"""Messages to send, and to whom."""
+
+AWAY_S = 1.0
+"""A node whose connection ended and that does not come back within this time is gone."""
+SILENT_S = 30.0
+"""A node that has not beaten for so long is left out until it does."""
+TAKEN_S = 5.0
+"""Who comes with the number of a node that has beaten within this time is refused."""
+REFILL_S = 3.0
+"""A meeting place that has just begun waits so long for nodes of an open swarm that lost theirs."""
+LEFT, LOST, SILENT = "left", "lost", "silent"
+
+
+@dataclass(slots=True)
+class Member:
+    """A node that is in a run."""
+
+    id: int
+    incarnation: int
+    client: Client
+    heard: float
+    endpoint: str = ""
+    """Where others dial it; told when it is live."""
+    live: bool = False
+    away_since: float | None = None
+    means: int = 0
+    """Of the run's means, how many it took part in or was not there for."""
+    silent: bool = False
+
+    @property
+    def there(self) -> bool:
+        """Whether others wait for it."""
+        return self.live and not self.silent
+
+    def entry(self) -> list[Any]:
+        """It, as others are told."""
+        return [self.id, self.incarnation, self.endpoint]
+
+
+@dataclass(slots=True)
+class Room:
+    """Where nodes meet once."""
+
+    who: str | list[int]
+    """all (of a fixed list), live, or some nodes."""
+    begins: bool
+    values: dict[int, Any] = field(default_factory=dict)
+    asked: dict[int, tuple[Client, int]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Session:
+    """One run."""
+
+    token: str
+    size: int | None
+    """How many nodes it has; None for an open swarm."""
+    begun: bool = False
+    facts: Any = None
+    """What who comes later must have alike."""
+    members: dict[int, Member] = field(default_factory=dict)
+    incarnations: dict[int, int] = field(default_factory=dict)
+    next_id: int = 0
+    rooms: dict[str, Room] = field(default_factory=dict)
+    ended: set[int] = field(default_factory=set)
+    """Nodes of a fixed list that ended before the run began."""
+    founder: int | None = None
+    arrivals: list[tuple[Client, Message]] = field(default_factory=list)
+    """Who waits for an open swarm to begin."""
+    serial: int = 0
+    means: int = 0
+
+    @property
+    def awaits(self) -> bool:
+        """Whether nodes of a fixed list were never here."""
+        return self.size is not None and len(self.incarnations) < self.size
+
+    def live(self) -> list[Member]:
+        return [m for _, m in sorted(self.members.items()) if m.live]
+
+
+class Register:
+    """All runs that meet here. `draw` makes names that nobody guesses."""
+
+    def __init__(self, draw: Callable[[], str], *, now: float = 0.0, refill_s: float = 0.0) -> None:
+        self.sessions: dict[str, Session] = {}
+        self.calls = 0
+        """Messages that nodes sent."""
+        self._draw = draw
+        self._open_from = now + refill_s
+        self._clients: dict[Client, tuple[str, int]] = {}
+
+    # What happens.
+
+    def said(self, client: Client, message: Message, now: float) -> Out:
+        """A message of a node. What makes no sense is let fall."""
+        self.calls += 1
+        out: Out = []
+        if message.get("do") == "hello":
+            self._hello(client, message, now, out)
+            return out
+        name, id = self._clients.get(client, ("", -1))
+        session = self.sessions.get(name)
+        member = session.members.get(id) if session else None
+        if session is None or member is None or member.client != client:
+            return [(client, {"n": message.get("n", 0), "unknown": True})]
+        member.heard = now
+        if member.silent:
+            member.silent = False
+            self._tell(session, "joined", [member], out)
+        match message.get("do"):
+            case "gather":
+                self._gather(session, member, message, out)
+            case "live":
+                self._live(session, member, message, out)
+            case "absent":
+                room = session.rooms.get(message["room"])
+                absent = sorted(_wanted(session, room) - room.values.keys()) if room else []
+                out.append((client, {"n": message["n"], "absent": absent}))
+            case "left":
+                self._remove(session, member, LEFT, out)
+                out.append((client, {"n": message["n"]}))
+            case _:
+                pass
+        return out
+
+    def ended(self, client: Client, now: float) -> Out:
+        """A connection ended."""
+        out: Out = []
+        name, id = self._clients.pop(client, ("", -1))
+        session = self.sessions.get(name)
+        if session is None:
+            return out
+        session.arrivals = [each for each in session.arrivals if each[0] != client]
+        member = session.members.get(id)
+        if member is not None and member.client == client:
+            if session.begun and member.live:
+                member.away_since = now
+            else:
+                self._remove(session, member, LOST, out)
+        return out
+
+    def died(self, rank: int) -> Out:
+        """The process of node `rank` of the fixed lists is known to have ended."""
+        out: Out = []
+        for session in list(self.sessions.values()):
+            member = session.members.get(rank)
+            if session.size is None:
+                continue
+            if member is not None:
+                self._remove(session, member, LOST, out)
+            elif not session.begun and rank < session.size:
+                session.ended.add(rank)
+                self._look(session, out)
+        return out
+
+    def tick(self, now: float) -> Out:
+        """Time has passed; to be called a few times a second."""
+        out: Out = []
+        for session in list(self.sessions.values()):
+            for member in list(session.members.values()):
+                if member.away_since is not None and now - member.away_since > AWAY_S:
+                    self._remove(session, member, LOST, out)
+                elif member.live and not member.silent and now - member.heard > SILENT_S:
+                    member.silent = True
+                    self._tell_gone(session, member, SILENT, out)
+                    self._look(session, out)
+            self._found(session, now, out)
+        return out
+
+    # Coming.
+
+    def _hello(self, client: Client, hello: Message, now: float, out: Out) -> None:
+        name, size = str(hello["session"]), hello["size"]
+        session = self.sessions.get(name)
+        if session is None:
+            session = self.sessions[name] = Session(self._draw(), size)
+        if session.size != size:
+            has = "open" if session.size is None else f"of {session.size} nodes"
+            says = "open" if size is None else f"of {size}"
+            _refuse(out, client, f"the run that meets here is {has}, this node says {says}")
+            return
+        if hello.get("back"):
+            self._back(session, name, client, hello, now, out)
+        elif size is None and not session.begun:
+            session.arrivals.append((client, hello))
+            self._clients[client] = (name, -1)
+            self._found(session, now, out)
+            if any(each[0] == client for each in session.arrivals):
+                what = "its first node" if session.founder is not None else "nodes that know it"
+                out.append((client, {"waits": f"waiting for {what} to begin the swarm"}))
+        else:
+            self._arrive(session, name, client, hello, now, out)
+
+    def _arrive(
+        self, session: Session, name: str, client: Client, hello: Message, now: float, out: Out
+    ) -> None:
+        """A process that was not in the run before."""
+        id = hello["id"]
+        if session.size is None:
+            id, session.next_id = session.next_id, session.next_id + 1
+        former = session.members.get(id)
+        if former is not None:
+            if former.away_since is None and now - former.heard < TAKEN_S:
+                _refuse(out, client, f"there is a node {id} in this run already")
+                return
+            self._remove(session, former, LOST, out)
+        if id in session.ended:
+            session.ended.clear()  # who ended before the run began is started again
+        incarnation = session.incarnations[id] = session.incarnations.get(id, -1) + 1
+        session.members[id] = Member(id, incarnation, client, now, means=session.means)
+        self._clients[client] = (name, id)
+        out.append((client, self._welcome(session, session.members[id])))
+
+    def _back(
+        self, session: Session, name: str, client: Client, hello: Message, now: float, out: Out
+    ) -> None:
+        """A node that lives, whose connection or whose meeting place was lost."""
+        id, incarnation = hello["id"], hello["incarnation"]
+        if session.begun and session.token != hello["token"]:
+            _refuse(out, client, "another swarm has begun here meanwhile")
+            return
+        if incarnation < session.incarnations.get(id, 0):
+            _refuse(out, client, f"node {id} was started again meanwhile")
+            return
+        if not session.begun:
+            session.begun, session.token, session.facts = True, hello["token"], hello["facts"]
+        session.next_id = max(session.next_id, hello["next_id"])
+        session.means = max(session.means, hello["means"])
+        session.incarnations[id] = incarnation
+        known = session.members.get(id)
+        member = Member(
+            id, incarnation, client, now, hello["endpoint"], live=True, means=hello["means"]
+        )
+        session.members[id] = member
+        self._clients[client] = (name, id)
+        out.append((client, self._welcome(session, member)))
+        if known is None or known.silent:
+            self._tell(session, "joined", [member], out)
+        self._begun_without(session, out)
+
+    def _welcome(self, session: Session, member: Member) -> Message:
+        return {
+            "welcome": member.id,
+            "incarnation": member.incarnation,
+            "token": session.token,
+            "begun": session.begun,
+            "facts": session.facts,
+            "next_id": session.next_id,
+            "means": member.means,
+            "members": [m.entry() for m in session.live()],
+        }
+
+    def _begun_without(self, session: Session, out: Out) -> None:
+        """The run has begun: who waits to begin it comes to one that goes on."""
+        for client, hello in session.arrivals:
+            self._arrive(session, self._clients[client][0], client, hello, 0.0, out)
+        session.arrivals.clear()
+        for room in session.rooms.values():
+            for id, (client, _) in list(room.asked.items()):
+                member = session.members.get(id)
+                if member is not None and not member.live:
+                    del room.values[id], room.asked[id]
+                    member.means = session.means
+                    out.append((client, self._welcome(session, member)))
+
+    def _found(self, session: Session, now: float, out: Out) -> None:
+        """Let the first who came begin an open swarm."""
+        ready = session.size is None and not session.begun and now >= self._open_from
+        if ready and session.founder is None and session.arrivals:
+            client, hello = session.arrivals.pop(0)
+            session.founder = session.next_id
+            self._arrive(session, self._clients[client][0], client, hello, now, out)
+
+    def _live(self, session: Session, member: Member, message: Message, out: Out) -> None:
+        member.endpoint, member.live = message["endpoint"], True
+        member.means = session.means
+        if not session.begun:
+            session.begun, session.facts = True, message["facts"]
+        members = [m.entry() for m in session.live()]
+        out.append((member.client, {"n": message["n"], "members": members}))
+        self._tell(session, "joined", [member], out)
+        self._begun_without(session, out)
+
+    # Meeting.
+
+    def _gather(self, session: Session, member: Member, message: Message, out: Out) -> None:
+        name, n = message["room"], message["n"]
+        if message["who"] == "live" and member.means < session.means:
+            member.means += 1
+            out.append((member.client, {"n": n, "missed": [m.id for m in session.live()]}))
+            return
+        room = session.rooms.get(name)
+        if room is None:
+            room = session.rooms[name] = Room(message["who"], bool(message.get("begins")))
+        room.values[member.id] = message["value"]
+        room.asked[member.id] = (member.client, n)
+        self._look(session, out)
+
+    def _look(self, session: Session, out: Out) -> None:
+        """Whether somebody has waited long enough."""
+        for name, room in list(session.rooms.items()):
+            if room.who == "all" and session.ended:
+                self._fail(session, out)
+                return
+            if room.asked and _wanted(session, room) <= room.values.keys():
+                del session.rooms[name]
+                self._met(session, room, out)
+
+    def _met(self, session: Session, room: Room, out: Out) -> None:
+        session.serial += 1
+        here = [id for id in sorted(room.values) if id in session.members]
+        values = {str(id): room.values[id] for id in here}
+        if room.begins:
+            session.begun = True
+            session.facts = room.values[here[0]]["facts"]
+            for id in here:
+                session.members[id].endpoint = room.values[id]["endpoint"]
+                session.members[id].live = True
+        if room.who == "live":
+            session.means += 1
+            for id in here:
+                session.members[id].means = session.means
+        for id in here:
+            client, n = room.asked[id]
+            out.append((client, {"n": n, "values": values, "serial": session.serial}))
+
+    def _fail(self, session: Session, out: Out) -> None:
+        """A node of a fixed list ended before the run began: all that are there must know."""
+        ended = sorted(session.ended)
+        for room in session.rooms.values():
+            for client, n in room.asked.values():
+                out.append((client, {"n": n, "ended": ended}))
+        waiting = {id for room in session.rooms.values() for id in room.asked}
+        session.rooms.clear()
+        for id in waiting:  # their attempt is over, whenever their connections end
+            member = session.members.pop(id, None)
+            if member is not None:
+                self._clients.pop(member.client, None)
+                session.ended.add(id)
+
+    # Going.
+
+    def _remove(self, session: Session, member: Member, how: str, out: Out) -> None:
+        if session.members.get(member.id) is not member:
+            return
+        del session.members[member.id]
+        self._clients.pop(member.client, None)
+        for room in session.rooms.values():
+            room.values.pop(member.id, None)
+            room.asked.pop(member.id, None)
+        if session.founder == member.id and not session.begun:
+            session.founder = None
+        if not session.begun and session.size is not None:
+            session.ended.add(member.id)
+        if session.begun and not session.members:
+            self._over(session)
+        if member.live or not session.begun:
+            self._tell_gone(session, member, how, out)
+        self._look(session, out)
+
+    def _over(self, session: Session) -> None:
+        """All have gone: who comes next begins anew."""
+        session.begun, session.facts, session.founder = False, None, None
+        session.token = self._draw()
+        session.rooms.clear()
+        session.ended.clear()
+        session.means = 0
+
+    # Telling.
+
+    def _tell(self, session: Session, what: str, members: Iterable[Member], out: Out) -> None:
+        members = list(members)
+        news = [[what, *m.entry()] for m in members]
+        about = {m.id for m in members}
+        _to_all(session, {"news": news}, out, but=about)
+
+    def _tell_gone(self, session: Session, member: Member, how: str, out: Out) -> None:
+        _to_all(
+            session,
+            {"news": [["gone", member.id, member.incarnation, how]]},
+            out,
+            but={member.id},
+        )
+
+
+def _to_all(session: Session, message: Message, out: Out, but: Collection[int]) -> None:
+    for member in session.members.values():
+        if member.id not in but and member.away_since is None:
+            out.append((member.client, message))
+
+
+def _wanted(session: Session, room: Room) -> set[int]:
+    """Who must be in the room."""
+    if room.who == "all":
+        return set(range(session.size or 0))
+    there = {m.id for m in session.members.values() if m.there}
+    return there if room.who == "live" else there.intersection(room.who)
+
+
+def _refuse(out: Out, client: Client, why: str) -> None:
+    out.append((client, {"refused": why}))

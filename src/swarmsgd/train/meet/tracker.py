@@ -1,0 +1,167 @@
+"""The meeting place of runs, as a thread of the launcher, of node 0, or of `swarmsgd store`.
+
+It answers, it serves no training: who has joined goes on without it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import secrets
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+
+from swarmsgd.train.meet.register import Client, Out, Register
+from swarmsgd.transport.keys import SwarmKey
+from swarmsgd.transport.port import Full, Gone, Port, close_connections, port_of
+
+KIND = b"T"
+MESSAGE_BYTES = 1 << 28
+"""Names and shapes of the parameters of a large model are a few megabytes."""
+TICK_S = 0.2
+
+
+class Tracker:
+    """Listens at `address`:`port` (0: any) from when it is made until it is closed. With a `key`
+    only who holds it too is heard. Raises ConfigError if it cannot listen there.
+    """
+
+    def __init__(
+        self, address: str, port: int = 0, key: SwarmKey | None = None, *, refill_s: float = 0.0
+    ) -> None:
+        self._port = Port(
+            address, port=port, message_bytes=MESSAGE_BYTES, queued_messages=10_000, key=key
+        )
+        self.port = port_of(self._port.endpoint)
+        self.register = Register(
+            lambda: secrets.token_hex(8), now=time.monotonic(), refill_s=refill_s
+        )
+        self.error: BaseException | None = None
+        """What ended it, if not `close`."""
+        self._fds: dict[int, bytes] = {}
+        self._later: deque[Out] = deque()
+        self._lock = threading.Lock()
+        self.users = 0
+        self._closed = False
+        self._process = os.getpid()
+        self._thread = threading.Thread(target=self._run, name="swarmsgd-store", daemon=True)
+        self._thread.start()
+        _live.add(self)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it hears nobody any more."""
+        return self._closed
+
+    def members_of(self, session: str) -> int:
+        """How many nodes of this run are here now."""
+        with self._lock:
+            found = self.register.sessions.get(session)
+            return len(found.members) if found else 0
+
+    def awaits(self, session: str) -> bool:
+        """Whether nodes of this run were never here."""
+        with self._lock:
+            found = self.register.sessions.get(session)
+            return found is not None and found.awaits
+
+    def release(self) -> None:
+        """One that uses it does so no more; it closes when nobody does."""
+        self.users -= 1
+        if not self.users:
+            self.close()
+
+    def died(self, rank: int) -> None:
+        """Tell all that the process of node `rank` has ended."""
+        with self._lock:
+            out = self.register.died(rank)
+        self._later.append(out)
+        self._port.wake()
+
+    def close(self) -> None:
+        """Hear nobody any more. May be called twice."""
+        if self._closed or os.getpid() != self._process:
+            return
+        self._closed = True
+        self._port.wake()
+        self._thread.join()
+        self._port.close()
+        _live.discard(self)
+
+    def _run(self) -> None:
+        next_tick = 0.0
+        try:
+            while not self._closed:
+                self._port.wait(TICK_S)
+                while self._later:
+                    self._send(self._later.popleft())
+                self._hear()
+                if (now := time.monotonic()) >= next_tick:
+                    next_tick = now + TICK_S
+                    with self._lock:
+                        out = self.register.tick(now)
+                    self._send(out)
+        except BaseException as error:
+            self.error = error
+
+    def _hear(self) -> None:
+        while not self._closed:
+            got = self._port.receive()
+            self._see_ended()  # those that ended before this came: it may have one's descriptor
+            if got is None:
+                return
+            try:
+                if got.kind != KIND:
+                    raise ValueError
+                message = json.loads(got.body.bytes)
+                self._fds[got.fd] = got.id
+                with self._lock:
+                    out = self.register.said(got.id, message, time.monotonic())
+            except (ValueError, KeyError, TypeError, AttributeError):
+                self._port.hang_up(got.fd)  # no node of ours
+                continue
+            self._send(out)
+
+    def _see_ended(self) -> None:
+        for fd, _, _ in self._port.ended():
+            client = self._fds.pop(fd, None)
+            if client is not None:
+                self._end(client)
+
+    def _end(self, client: Client) -> None:
+        with self._lock:
+            out = self.register.ended(client, time.monotonic())
+        self._send(out)
+
+    def _send(self, out: Out) -> None:
+        for client, message in out:
+            try:
+                self._port.send(client, KIND, json.dumps(message).encode())
+            except Gone:
+                self._end(client)
+            except Full:
+                pass  # it reads nothing, and is left out once it has been silent for long
+
+
+_live: weakref.WeakSet[Tracker] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for tracker in list(_live):
+        tracker.close()
+
+
+def _forget_all() -> None:
+    """In a forked child: the connections are the parent's."""
+    for tracker in list(_live):
+        close_connections(dict.fromkeys(tracker._fds, tracker.port))
+    _live.clear()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,75 @@
+"""Buffers, frozen parameters: what is not exchanged, but a node that arrives needs of a neighbour.
+
+They are the training thread's, and half changed while a forward pass runs. So that thread lays them
+out at a step boundary, once somebody has asked; it waits for nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from swarmsgd.core.wire_code import Bytes
+
+KEPT_S = 30.0
+"""How long they serve the newcomers that ask."""
+
+
+def not_exchanged(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Frozen parameters and buffers, by name."""
+    frozen = {n: p.detach() for n, p in model.named_parameters() if not p.requires_grad}
+    return sorted((frozen | dict(model.named_buffers())).items())
+
+
+class NotExchanged:
+    """`wanted` is looked at by the training thread after each step, which then calls `lay_out`;
+    called itself, by the exchange thread, it gives the bytes or None.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.wanted = False
+        self._model = model
+        self._clones: list[torch.Tensor] = []
+        self._bytes: Bytes | None = None
+        self._until = 0.0
+
+    def __call__(self) -> Bytes | None:
+        """All of them, one behind the other; None if they must be laid out first."""
+        if self._bytes is not None and time.monotonic() < self._until:
+            return self._bytes
+        self._bytes = None
+        self.wanted = True
+        return None
+
+    def lay_out(self, do: Callable[[Callable[[], None]], None], ready: Callable[[], None]) -> None:
+        """Copy them where they are; the exchange thread, by `do`, does the rest and is `ready`."""
+        self.wanted = False
+        clones = [tensor.detach().clone() for _, tensor in not_exchanged(self._model)]
+
+        def gather() -> None:
+            self._bytes = laid_out(clones)
+            self._until = time.monotonic() + KEPT_S
+            ready()
+
+        do(gather)
+
+
+def laid_out(tensors: list[torch.Tensor]) -> Bytes:
+    """Their bytes, one behind the other, in host memory."""
+    parts = [t.cpu().contiguous().reshape(-1).view(torch.uint8).numpy() for t in tensors]
+    return np.concatenate([np.zeros(0, np.uint8), *parts])
+
+
+def taken_in(data: Bytes, tensors: list[torch.Tensor]) -> None:
+    """The way back."""
+    at = 0
+    with torch.no_grad():
+        for tensor in tensors:
+            nbytes = tensor.numel() * tensor.element_size()
+            values = torch.from_numpy(data[at : at + nbytes].copy()).view(tensor.dtype)
+            tensor.copy_(values.view(tensor.shape))
+            at += nbytes
