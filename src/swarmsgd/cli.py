@@ -195,14 +195,23 @@ def _launch(arguments: list[str]) -> int:
         "would start a DDP then (default: set)",
     )
     add("--key", type=Path, help="key file of the swarm, as SWARMSGD_KEY (default: no encryption)")
+    add("--swarm", metavar="HOST:PORT",
+        help="add the nodes to the open swarm whose `swarmsgd store` is there")  # fmt: skip
+    named("--restart", "--max-restarts", type=int, default=0, metavar="K",
+          help="start a node that failed again, up to K times (default: 0)")  # fmt: skip
+    add("--chaos", metavar="EVENTS",
+        help='make nodes fail: "kill:3@20 stop:2@30-40 restart:3@45 slow:1:4@50-60", in seconds, '
+        "or random:SEED")  # fmt: skip
     add("-m", dest="module", action="store_true", help="run a module, as python -m does")
     add("script", metavar="SCRIPT", help="the script, or with -m the module")
     add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments, untouched")
     given = parser.parse_args(arguments)
     from swarmsgd.observe.words import notice
+    from swarmsgd.train.launch.chaos import Chaos
     from swarmsgd.train.launch.hosts import use_address, where
     from swarmsgd.train.launch.launch import launch
     from swarmsgd.train.meet.key import use_key
+    from swarmsgd.train.meet.place import Place
 
     _check_exists(given.script, module=given.module)
     if given.key is not None:
@@ -211,6 +220,8 @@ def _launch(arguments: list[str]) -> int:
     master = given.master_addr or (here if given.hosts == 1 else "127.0.0.1")
     if given.hosts > 1 and given.master_addr:
         notice(where(given.hosts, given.host_index, master, given.master_port))
+    if given.swarm is not None:
+        Place.of_swarm(given.swarm, named=given.hosts > 1 or given.master_port != 0)
     option = ["-m"] if given.module else []
     outcome = launch(
         [sys.executable, *option, given.script, *given.arguments],
@@ -221,8 +232,29 @@ def _launch(arguments: list[str]) -> int:
         master_port=given.master_port,
         standard_env=given.standard_env,
         grace_s=given.grace,
+        swarm=given.swarm,
+        restarts=given.restart,
+        chaos=None if given.chaos is None else Chaos.read(given.chaos, given.nodes),
     )
     return outcome.exit_code
+
+
+def _store(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "swarmsgd store",
+        description="Keep the meeting place of open swarms. Nodes come with `swarmsgd launch "
+        "--swarm HOST:PORT`, or join(swarm=...), at any time. It may end and be started again: "
+        "those who train go on, and tell the next one who they are.",
+    )
+    parser.add_argument("--port", type=int, default=29500, help="(default: 29500)")
+    parser.add_argument(
+        "--address", default="*", help="of this machine, to listen at (default: at all of them)"
+    )
+    parser.add_argument("--key", type=Path, help="key file of the swarm, as SWARMSGD_KEY")
+    given = parser.parse_args(arguments)
+    from swarmsgd.train.command.store import keep_store
+
+    return keep_store(given.address, given.port, given.key)
 
 
 def _keygen(arguments: list[str]) -> int:
@@ -395,6 +427,7 @@ class Command(NamedTuple):
 
 COMMANDS: Mapping[str, Command] = {
     "launch": Command("run your own script as several nodes", _launch),
+    "store": Command("keep the meeting place of open swarms", _store),
     "keygen": Command("draw the key of a swarm, for encrypted links", _keygen),
     "bench": Command("measure the wire code on this machine", _bench),
     "compare": Command("compare algorithms in one simulated world", _compare),

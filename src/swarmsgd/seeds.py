@@ -21,6 +21,7 @@ STREAMS: Mapping[str, int] = {
     "matching": 7,  # (round) who is paired with whom
     "pattern": 8,  # (node) what the checks of a transport send
     "epochs": 13,  # (epoch) the order in which the nodes of a script go through all samples
+    "chaos": 14,  # what fails in a launch, and when
     "crops": 12,  # (node, position) what is cut out of an image that a node trains on
 }
 """Name -> number. A number once used stays: recorded figures hang on it."""

@@ -22,6 +22,7 @@ import numpy as np
 from swarmsgd.core import arithmetic
 from swarmsgd.core.lattice import blocks_of
 from swarmsgd.core.messages import Draft, Section
+from swarmsgd.core.outliers import Outliers
 from swarmsgd.core.way import Way
 from swarmsgd.core.wire_code import (
     Allocate,
@@ -76,6 +77,7 @@ class ExchangedVector:
         "has_pending",
         "name",
         "offered",
+        "outliers",
         "pending",
         "snapshot",
         "way",
@@ -104,6 +106,7 @@ class ExchangedVector:
         self.burst_max: Figures = np.zeros(blocks_of(copy.size), np.float32)
         """The largest |change| of the last burst that was published, one value a block."""
         self.alter: Alter | None = None
+        self.outliers: Outliers | None = None
         self.way = way
         self._describe = describe
 
@@ -134,11 +137,11 @@ class ExchangedVector:
         self.way.make_room(self)
         self.keep_offered()
         self.has_pending = True
-        if self.alter is None:
+        if self.alter is None and self.outliers is None:
             return self.code.answer(offer, self.copy, self.pending, seed, allocate)
         change = np.zeros_like(self.copy)
         mixed = self.code.answer(offer, self.copy.copy(), change, seed, allocate)
-        self._apply(self.alter, change)
+        self._apply(change, mixed)
         return mixed
 
     def mix(self, reply: Bytes) -> Mixed:
@@ -147,16 +150,21 @@ class ExchangedVector:
         offered, self.offered = self.offered, None
         assert offered is not None
         self.has_pending = True
-        if self.alter is None:
+        if self.alter is None and self.outliers is None:
             return self.code.mix(reply, offered, self.copy, self.pending)
-        change = np.zeros_like(self.copy)
+        change, mixed = np.zeros_like(self.copy), None
         try:
-            return self.code.mix(reply, offered, self.copy.copy(), change)
+            mixed = self.code.mix(reply, offered, self.copy.copy(), change)
+            return mixed
         finally:  # sound blocks are mixed even if another one is damaged
-            self._apply(self.alter, change)
+            self._apply(change, mixed)
 
-    def _apply(self, alter: Alter, change: Vector) -> None:
-        alter(change)
+    def _apply(self, change: Vector, mixed: Mixed | None) -> None:
+        """Raises ProtocolError, with nothing applied, for an outlier."""
+        if self.outliers is not None and mixed is not None:
+            self.outliers.check(mixed.distance_sq)
+        if self.alter is not None:
+            self.alter(change)
         arithmetic.mix(self.copy, self.pending, change)
 
 

@@ -44,6 +44,12 @@ BUFFERS: Mapping[str, str] = {
 }
 """What floating-point buffers of a mean model are -> one line of help."""
 
+DIVERGENCES: Mapping[str, str] = {
+    "raise": "the step raises ModelError; nothing of it was sent to anybody",
+    "heal": "it begins again from its copy, which averages with others, and goes on",
+}
+"""What a node does whose model became NaN or Inf -> one line of help."""
+
 BITS: tuple[int | None, ...] = (None, 3, 4, 5, 6, 7, 8, 16)
 """Bits a coordinate on the wire; None is float32."""
 
@@ -129,6 +135,13 @@ class SwarmSettings:
     buffers: str = setting("local", agreed=True, offered=False, table=BUFFERS)
     """Floating-point buffers of a mean model: local, those of the node that asks; or average."""
 
+    on_divergence: str = setting("raise", agreed=False, offered=False, table=DIVERGENCES)
+    """What a node does whose model is no longer finite: raise, or heal."""
+
+    refuse_beyond: float | None = setting(None, agreed=False, offered=False)
+    """Refuse a peer's model that is this many times farther away than usual (50, say): a broken or
+    lying peer. None takes all. It costs a pass and a copy of the model in each exchange."""
+
     join_timeout_s: float = setting(300.0, agreed=False, offered=False)
     """How long join() waits for all nodes to appear before it says who is missing."""
 
@@ -142,6 +155,9 @@ class SwarmSettings:
         if self.rotation not in (None, False, True):
             raise ConfigError(f"rotation is {self.rotation!r}, wanted True, False or None")
         whole("seed", self.seed, 0, LARGEST_SEED)
+        one_of("on_divergence", self.on_divergence, DIVERGENCES)
+        if self.refuse_beyond is not None:
+            number("refuse_beyond", self.refuse_beyond, above=1)
         number("join_timeout_s", self.join_timeout_s, above=0)
         object.__setattr__(self, "exchange_state", _checked_states(self.exchange_state))
 

@@ -114,6 +114,14 @@ def _source(family: int, remote: tuple[object, ...]) -> str | None:
         return None
 
 
+def is_ipv4(host: str) -> bool:
+    """Whether it is such an address, and no name."""
+    try:
+        return ipaddress.ip_address(host).version == 4
+    except ValueError:
+        return False
+
+
 def is_loopback(address: str) -> bool:
     """Whether nobody outside this machine reaches it."""
     return ipaddress.ip_address(address).is_loopback

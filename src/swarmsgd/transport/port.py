@@ -112,7 +112,7 @@ class Port:
             zmq.ROUTER_MANDATORY: 1,
             zmq.RECONNECT_IVL: -1,
             zmq.BACKLOG: 1024,
-            zmq.IPV6: int(":" in address or (address == EVERYWHERE and _speaks_ipv6())),
+            zmq.IPV6: int(":" in address or (address == EVERYWHERE and speaks_ipv6())),
             zmq.SNDHWM: queued_messages,
             zmq.RCVHWM: UNREAD,
             zmq.MAXMSGSIZE: message_bytes,
@@ -277,7 +277,8 @@ def close_connections(fds: dict[int, int]) -> None:
             os.close(fd)
 
 
-def _speaks_ipv6() -> bool:
+def speaks_ipv6() -> bool:
+    """Whether this machine has IPv6 at all."""
     try:
         socket.socket(socket.AF_INET6).close()
     except OSError:

@@ -14,14 +14,10 @@ from typing import NamedTuple
 
 from swarmsgd.checks import number
 from swarmsgd.errors import ConfigError
+from swarmsgd.settings.happenings import NODES, NUMBER, SPAN, nodes_of, span_of
 
-_LARGEST = 9_999_999
-"""The largest node number that is read: a slip of the finger must not fill the memory."""
-_NODES = r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*"
-_NUMBER = r"\d+(?:\.\d+)?(?:e-?\d+)?"
-_SPAN = rf"(?:@(?P<start>{_NUMBER})(?:-(?P<end>{_NUMBER}))?)"
-_FACTOR = re.compile(rf"(?P<nodes>{_NODES}):(?P<factor>{_NUMBER}){_SPAN}?$")
-_EVENT = re.compile(rf"(?P<what>[a-z]+):(?P<nodes>{_NODES}){_SPAN}$")
+_FACTOR = re.compile(rf"(?P<nodes>{NODES}):(?P<factor>{NUMBER}){SPAN}?$")
+_EVENT = re.compile(rf"(?P<what>[a-z]+):(?P<nodes>{NODES}){SPAN}$")
 
 EVENTS = {
     "kill": "NODES stop at that second; their neighbours notice by their lost links",
@@ -172,7 +168,7 @@ def _factor(option: str, text: str) -> Factor:
             f"{option}: cannot read {text!r}, wanted NODES:FACTOR or NODES:FACTOR@START-END in "
             "seconds, for instance 3:4, 0-7:2 or 3:4@10-20"
         )
-    start, end = _span(option, text, match)
+    start, end = span_of(option, text, match)
     factor = float(match["factor"])
     if not 0 < factor < math.inf:
         raise ConfigError(
@@ -188,31 +184,8 @@ def _happening(text: str) -> Happening:
             f"events: cannot read {text!r}, wanted kill:NODES@S, join:NODES@S or "
             "cut:NODES@START-END in seconds, for instance kill:3@10"
         )
-    start, end = _span("events", text, match)
+    start, end = span_of("events", text, match)
     if (match["what"] == "cut") != (match["end"] is not None):
         move = "give START-END" if match["what"] == "cut" else "give one second"
         raise ConfigError(f"events: {text!r} has the wrong kind of time: {move}")
     return Happening(match["what"], nodes_of("events", match["nodes"]), start, end)
-
-
-def _span(option: str, text: str, match: re.Match[str]) -> tuple[float, float]:
-    start = float(match["start"]) if match["start"] else 0.0
-    end = float(match["end"]) if match["end"] else math.inf
-    if not start < end:
-        raise ConfigError(f"{option}: {text!r} ends before it begins: give START-END")
-    if match["end"] and end == math.inf:
-        raise ConfigError(f"{option}: {text!r} has no finite end: give START-END in seconds")
-    return start, end
-
-
-def nodes_of(option: str, text: str) -> tuple[int, ...]:
-    """`0-2,7` as (0, 1, 2, 7)."""
-    nodes: set[int] = set()
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        if last and int(last) < int(first):
-            raise ConfigError(f"{option}: {part!r} runs backwards: write {last}-{first}")
-        if int(last or first) > _LARGEST:
-            raise ConfigError(f"{option}: {part!r} speaks of a node above {_LARGEST:,}")
-        nodes.update(range(int(first), int(last or first) + 1))
-    return tuple(sorted(nodes))

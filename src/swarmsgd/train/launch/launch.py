@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from swarmsgd.observe.output import unhindered
+from swarmsgd.train.launch.chaos import Chaos
 from swarmsgd.train.launch.launcher import GRACE_S, Launcher
 from swarmsgd.train.launch.processes import Interrupts, Line, NodeEnd, Note, Outcome
 
@@ -21,6 +22,9 @@ def launch(
     master_port: int = 0,
     standard_env: bool = True,
     grace_s: float = GRACE_S,
+    swarm: str | None = None,
+    restarts: int = 0,
+    chaos: Chaos | None = None,
     env: Mapping[str, str] | None = None,
     on_line: Callable[[int, str, str], None] | None = None,
     say: Callable[[str], None] | None = None,
@@ -42,6 +46,9 @@ def launch(
         master_port=master_port,
         standard_env=standard_env,
         grace_s=grace_s,
+        swarm=swarm,
+        restarts=restarts,
+        chaos=chaos,
         env=env,
     )
     with unhindered():

@@ -27,12 +27,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swarmsgd.checks import number
+from swarmsgd.checks import number, whole
 from swarmsgd.cores import usable_cores
 from swarmsgd.errors import ConfigError
 from swarmsgd.limits import explain, need_nodes
 from swarmsgd.train.launch import hosts as other_hosts
 from swarmsgd.train.launch import variables
+from swarmsgd.train.launch.again import CHAOS_SIGNALS, Acts, Restarts
+from swarmsgd.train.launch.chaos import Chaos
 from swarmsgd.train.launch.processes import (
     Interrupts,
     LauncherEvent,
@@ -79,9 +81,13 @@ class Launcher:
         master_port: int = 0,
         standard_env: bool = True,
         grace_s: float = GRACE_S,
+        swarm: str | None = None,
+        restarts: int = 0,
+        chaos: Chaos | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
         number("the grace", grace_s, least=0)
+        whole("the number of restarts", restarts, 0)
         _check_numbers(nodes, hosts, host_index, master_addr, master_port)
         need_nodes(nodes)
         self.argv = tuple(argv)
@@ -103,6 +109,9 @@ class Launcher:
         self._register: other_hosts.Register | None = None
         self._beat: other_hosts.LauncherBeat | None = None
         self._guard: subprocess.Popen[bytes] | None = None
+        self._swarm = swarm
+        self._restarts = Restarts(restarts)
+        self._chaos = None if chaos is None else Acts(chaos)
         self._kill_at: float | None = None
         self._told_late = False
 
@@ -122,7 +131,8 @@ class Launcher:
         return Outcome(tuple(sorted(self._ends, key=lambda end: end.node)), self.interrupted)
 
     def __enter__(self) -> Launcher:
-        listener = self._listen() if self.host_index == 0 else None
+        hosts_store = self.host_index == 0 and self._swarm is None
+        listener = self._listen() if hosts_store else None
         try:
             self._guard = _start_guard()
             for local in range(self.nodes):
@@ -150,10 +160,13 @@ class Launcher:
         seconds later; the second sends SIGKILL at once.
         """
         interrupts = interrupts or Interrupts()
-        while self._running:
+        while self._running or (self._restarts.waiting and not self.stopping):
             yield from self._poll(TICK_S)
             yield None
             yield from self._obey(interrupts)
+            if not self.stopping:
+                self._start_again()
+                yield from self._act()
             if self._beat is not None and self._beat.problem:
                 raise ConfigError(self._beat.problem)
         yield from self._part(interrupts)
@@ -162,6 +175,8 @@ class Launcher:
         """Ask all nodes to end (SIGTERM); those that have not after `grace_s` are killed."""
         for process in self._running.values():
             process.signal_group(signal.SIGTERM)
+            if self._chaos is not None:  # it may be held
+                process.signal_group(signal.SIGCONT)
         self._kill_at = time.monotonic() + self._grace_s
 
     def close(self) -> None:
@@ -211,12 +226,18 @@ class Launcher:
 
     def _start_node(self, local: int) -> None:
         node = self.host_index * self.nodes + local
-        place = variables.of_node(
-            node, self.hosts * self.nodes, local, self.nodes, self.master_addr, self.master_port
-        )
+        if self._swarm is not None:
+            place = variables.of_swarm(self._swarm, local, self.nodes)
+        else:
+            place = variables.of_node(
+                node, self.hosts * self.nodes, local, self.nodes, self.master_addr, self.master_port
+            )
+        inherited = self._env
+        if self._swarm is not None:  # of a launcher around this one, perhaps
+            inherited = {n: v for n, v in self._env.items() if not variables.is_place(n)}
         env = {
             "OMP_NUM_THREADS": str(max(1, usable_cores() // self.nodes)),
-            **self._env,
+            **inherited,
             **place,
             "PYTHONUNBUFFERED": "1",
         }
@@ -231,6 +252,36 @@ class Launcher:
         self._tell_guard(f"+{process.popen.pid}\n")
         for name, stream in process.streams.items():
             self._selector.register(stream.file, selectors.EVENT_READ, (process, name))
+
+    def _start_again(self) -> None:
+        for node in self._restarts.due(time.monotonic()):
+            self._forget_end(node)
+            self._start_node(node - self.host_index * self.nodes)
+
+    def _act(self) -> Iterator[Note]:
+        """Do what was ordered to fail."""
+        first = self.host_index * self.nodes
+        for act in [] if self._chaos is None else self._chaos.due(time.monotonic()):
+            node = first + act.node
+            process = self._running.get(node)
+            if act.what == "start":
+                if process is not None:
+                    continue
+                self._restarts.cancel(node)
+                self._forget_end(node)
+                self._start_node(act.node)
+            elif process is None:
+                continue
+            else:
+                process.signal_group(CHAOS_SIGNALS[act.what])
+                if act.what == "kill":
+                    self._restarts.ordered.add(node)
+            if act.told:
+                yield Note(f"chaos: node {node} {act.told}")
+
+    def _forget_end(self, node: int) -> None:
+        """It runs again: how it ended does not count."""
+        self._ends = [end for end in self._ends if end.node != node]
 
     def _meet_other_hosts(self) -> None:
         if self.hosts == 1:
@@ -282,7 +333,9 @@ class Launcher:
         self._ends.append(end)
         if self._tracker is not None:  # nobody needs to wait for it
             self._tracker.died(end.node)
-        return [*events, end]
+        done = not self._running and any(not each.failed for each in self._ends)
+        again = self._restarts.ended(end, time.monotonic(), over=done or self.stopping)
+        return [*events, end, *again]
 
     def _obey(self, interrupts: Interrupts) -> Iterator[Note]:
         if interrupts.first is not None and self.interrupted is None:

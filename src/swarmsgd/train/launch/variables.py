@@ -41,6 +41,11 @@ def own_alone(environment: Mapping[str, str]) -> dict[str, str]:
     return theirs | {name: value for name, value in environment.items() if name not in OWN}
 
 
+def is_place(name: str) -> bool:
+    """Whether the variable says where a node is."""
+    return name in OWN or name in OWN.values() or name in (TRACKER, SWARM)
+
+
 def of_node(
     node: int, nodes: int, local: int, locals_: int, addr: str, port: int
 ) -> dict[str, str]:
@@ -49,3 +54,9 @@ def of_node(
     names = (*PLACE, "LOCAL_RANK", "LOCAL_WORLD_SIZE", HOSTED)
     both = {name: str(value) for name, value in zip(names, values, strict=True)}
     return both | own_alone(both) | {TRACKER: "True"}
+
+
+def of_swarm(at: str, local: int, locals_: int) -> dict[str, str]:
+    """What is set for a node of an open swarm, whose number only the store can tell."""
+    values = {"LOCAL_RANK": str(local), "LOCAL_WORLD_SIZE": str(locals_)}
+    return values | own_alone(values) | {SWARM: at}

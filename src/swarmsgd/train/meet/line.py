@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import logging
 import os
 import queue
 import socket
@@ -23,14 +24,15 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from swarmsgd.errors import PeerError
-from swarmsgd.train.meet.register import Message
-from swarmsgd.train.meet.tracker import KIND, MESSAGE_BYTES
+from swarmsgd.train.meet.dealer import dealer, endpoint_of
+from swarmsgd.train.meet.session import Message
+from swarmsgd.train.meet.tracker import KIND
 from swarmsgd.transport.keys import SwarmKey
-from swarmsgd.transport.port import BEAT_S, HANDSHAKE_S, SILENT_S, close_connections
+from swarmsgd.transport.port import close_connections
+
+_log = logging.getLogger("swarmsgd")
 
 _BEAT_S = 1.0
-_AGAIN_MS = 100, 1000
-"""Pauses between two tries to connect, from and to."""
 _LATEST_S = 0.2
 _FIND_S = 1.0
 
@@ -98,7 +100,7 @@ class Line:
         self._waker.setblocking(False)
         self._woken.setblocking(False)
         self._context = zmq.Context()
-        self._socket = _dealer(self._context, address, port, key)
+        self._socket = dealer(self._context, address, port, key)
         self._monitor = self._context.socket(zmq.PAIR)
         self._socket.monitor("inproc://line", _OVER | _UP | zmq.EVENT_CONNECTED)
         self._monitor.connect("inproc://line")
@@ -118,7 +120,7 @@ class Line:
         give_up = time.monotonic() + timeout_s
         while not self._welcomed.wait(_LATEST_S):
             if self.refused is not None:
-                raise PeerError(f"the meeting place at {self.at} refuses this node: {self.refused}")
+                raise PeerError(self._refusal())
             if time.monotonic() > give_up:
                 raise TimeoutError
         assert self.welcome is not None
@@ -209,11 +211,16 @@ class Line:
                 if time.monotonic() >= give_up:
                     raise TimeoutError from None
                 continue
+            if answer is None and self.refused is not None:
+                raise PeerError(self._refusal())
             if answer is None:
                 raise LineLost(self._why_lost())
             if "welcome" in answer:
                 raise RunHasBegun
             return answer
+
+    def _refusal(self) -> str:
+        return f"the meeting place at {self.at} refuses this node: {self.refused}"
 
     def _why_lost(self) -> str:
         return f"the store of this run, at {self.at}, cannot be reached any more"
@@ -317,6 +324,10 @@ class Line:
             self._hear([News(*each) for each in message["news"]])
         elif "refused" in message:
             self.refused = message["refused"]
+            for answers in list(self._pending.values()):
+                answers.put(None)
+            if self._back is not None:
+                _log.warning("%s. It trains on with those it knows", self._refusal())
         elif "waits" in message:
             self.waits = message["waits"]
         elif message.get("unknown"):
@@ -353,34 +364,6 @@ class Line:
                 self.gone[each.node] = each.text
         if self._on_news is not None and news:
             self._on_news(news)
-
-
-def endpoint_of(address: str, port: int) -> str:
-    """As ZeroMQ wants it."""
-    return f"tcp://{f'[{address}]' if ':' in address else address}:{port}"
-
-
-def _dealer(
-    context: zmq.Context[zmq.Socket[bytes]], address: str, port: int, key: SwarmKey | None
-) -> zmq.Socket[bytes]:
-    dealer = context.socket(zmq.DEALER)
-    for option, value in {
-        zmq.LINGER: 0,
-        zmq.IMMEDIATE: 1,
-        zmq.IPV6: int(":" in address),
-        zmq.MAXMSGSIZE: MESSAGE_BYTES,
-        zmq.RECONNECT_IVL: _AGAIN_MS[0],
-        zmq.RECONNECT_IVL_MAX: _AGAIN_MS[1],
-        zmq.HANDSHAKE_IVL: 1000 * HANDSHAKE_S,
-        zmq.HEARTBEAT_IVL: 1000 * BEAT_S,
-        zmq.HEARTBEAT_TIMEOUT: 1000 * SILENT_S,
-    }.items():
-        dealer.setsockopt(option, value)
-    if key is not None:
-        dealer.setsockopt(zmq.CURVE_PUBLICKEY, key.public)
-        dealer.setsockopt(zmq.CURVE_SECRETKEY, key.secret)
-        dealer.setsockopt(zmq.CURVE_SERVERKEY, key.public)
-    return dealer
 
 
 _live: weakref.WeakSet[Line] = weakref.WeakSet()

@@ -14,12 +14,9 @@ what they know.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
-from typing import Any
 
-Client = bytes
-"""Names a connection."""
-Message = dict[str, Any]
+from swarmsgd.train.meet.session import Client, Member, Message, Room, Session
+
 Out = list[tuple[Client, Message]]
 """Messages to send, and to whom."""
 
@@ -32,74 +29,6 @@ TAKEN_S = 5.0
 REFILL_S = 3.0
 """A meeting place that has just begun waits so long for nodes of an open swarm that lost theirs."""
 LEFT, LOST, SILENT = "left", "lost", "silent"
-
-
-@dataclass(slots=True)
-class Member:
-    """A node that is in a run."""
-
-    id: int
-    incarnation: int
-    client: Client
-    heard: float
-    endpoint: str = ""
-    """Where others dial it; told when it is live."""
-    live: bool = False
-    away_since: float | None = None
-    means: int = 0
-    """Of the run's means, how many it took part in or was not there for."""
-    silent: bool = False
-
-    @property
-    def there(self) -> bool:
-        """Whether others wait for it."""
-        return self.live and not self.silent
-
-    def entry(self) -> list[Any]:
-        """It, as others are told."""
-        return [self.id, self.incarnation, self.endpoint]
-
-
-@dataclass(slots=True)
-class Room:
-    """Where nodes meet once."""
-
-    who: str | list[int]
-    """all (of a fixed list), live, or some nodes."""
-    begins: bool
-    values: dict[int, Any] = field(default_factory=dict)
-    asked: dict[int, tuple[Client, int]] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Session:
-    """One run."""
-
-    token: str
-    size: int | None
-    """How many nodes it has; None for an open swarm."""
-    begun: bool = False
-    facts: Any = None
-    """What who comes later must have alike."""
-    members: dict[int, Member] = field(default_factory=dict)
-    incarnations: dict[int, int] = field(default_factory=dict)
-    next_id: int = 0
-    rooms: dict[str, Room] = field(default_factory=dict)
-    ended: set[int] = field(default_factory=set)
-    """Nodes of a fixed list that ended before the run began."""
-    founder: int | None = None
-    arrivals: list[tuple[Client, Message]] = field(default_factory=list)
-    """Who waits for an open swarm to begin."""
-    serial: int = 0
-    means: int = 0
-
-    @property
-    def awaits(self) -> bool:
-        """Whether nodes of a fixed list were never here."""
-        return self.size is not None and len(self.incarnations) < self.size
-
-    def live(self) -> list[Member]:
-        return [m for _, m in sorted(self.members.items()) if m.live]
 
 
 class Register:
@@ -138,7 +67,7 @@ class Register:
                 self._live(session, member, message, out)
             case "absent":
                 room = session.rooms.get(message["room"])
-                absent = sorted(_wanted(session, room) - room.values.keys()) if room else []
+                absent = sorted(session.wanted(room) - room.values.keys()) if room else []
                 out.append((client, {"n": message["n"], "absent": absent}))
             case "left":
                 self._remove(session, member, LEFT, out)
@@ -212,7 +141,11 @@ class Register:
             if any(each[0] == client for each in session.arrivals):
                 what = "its first node" if session.founder is not None else "nodes that know it"
                 out.append((client, {"waits": f"waiting for {what} to begin the swarm"}))
+        elif session.left and hello["id"] not in session.left:
+            gone = ", ".join(map(str, sorted(session.left)))
+            _refuse(out, client, f"the run is over: node {gone} left it in order")
         else:
+            session.left.clear()  # one of them begins the next run
             self._arrive(session, name, client, hello, now, out)
 
     def _arrive(
@@ -326,7 +259,7 @@ class Register:
             if room.who == "all" and session.ended:
                 self._fail(session, out)
                 return
-            if room.asked and _wanted(session, room) <= room.values.keys():
+            if room.asked and session.wanted(room) <= room.values.keys():
                 del session.rooms[name]
                 self._met(session, room, out)
 
@@ -336,6 +269,7 @@ class Register:
         values = {str(id): room.values[id] for id in here}
         if room.begins:
             session.begun = True
+            session.left.clear()
             session.facts = room.values[here[0]]["facts"]
             for id in here:
                 session.members[id].endpoint = room.values[id]["endpoint"]
@@ -376,14 +310,20 @@ class Register:
             session.founder = None
         if not session.begun and session.size is not None:
             session.ended.add(member.id)
-        if session.begun and not session.members:
-            self._over(session)
+        if session.begun and how == LEFT and session.size is not None:
+            session.left.add(member.id)
+        if session.begun and not any(m.live for m in session.members.values()):
+            self._over(session, out)
         if member.live or not session.begun:
             self._tell_gone(session, member, how, out)
         self._look(session, out)
 
-    def _over(self, session: Session) -> None:
-        """All have gone: who comes next begins anew."""
+    def _over(self, session: Session, out: Out) -> None:
+        """All have gone: who comes next begins anew. Who came and had no model yet is told."""
+        for member in list(session.members.values()):
+            del session.members[member.id]
+            self._clients.pop(member.client, None)
+            _refuse(out, member.client, "the run ended before this node had a model of it")
         session.begun, session.facts, session.founder = False, None, None
         session.token = self._draw()
         session.rooms.clear()
@@ -411,14 +351,6 @@ def _to_all(session: Session, message: Message, out: Out, but: Collection[int]) 
     for member in session.members.values():
         if member.id not in but and member.away_since is None:
             out.append((member.client, message))
-
-
-def _wanted(session: Session, room: Room) -> set[int]:
-    """Who must be in the room."""
-    if room.who == "all":
-        return set(range(session.size or 0))
-    there = {m.id for m in session.members.values() if m.there}
-    return there if room.who == "live" else there.intersection(room.who)
 
 
 def _refuse(out: Out, client: Client, why: str) -> None:

@@ -19,7 +19,7 @@ from swarmsgd.errors import PeerError
 from swarmsgd.train.meet.finding import AgentStore, Finder, host_at, hosted, no_store
 from swarmsgd.train.meet.line import Line, LineLost
 from swarmsgd.train.meet.place import Place
-from swarmsgd.train.meet.register import Message
+from swarmsgd.train.meet.session import Message
 from swarmsgd.train.meet.tracker import Tracker
 from swarmsgd.transport.addresses import is_loopback, route_address
 from swarmsgd.transport.keys import SwarmKey

@@ -15,7 +15,8 @@ import time
 import weakref
 from collections import deque
 
-from swarmsgd.train.meet.register import Client, Out, Register
+from swarmsgd.train.meet.register import Out, Register
+from swarmsgd.train.meet.session import Client
 from swarmsgd.transport.keys import SwarmKey
 from swarmsgd.transport.port import Full, Gone, Port, close_connections, port_of
 
@@ -62,6 +63,12 @@ class Tracker:
         with self._lock:
             found = self.register.sessions.get(session)
             return len(found.members) if found else 0
+
+    def live(self) -> dict[int, int]:
+        """The nodes that live, of all runs, and their incarnations."""
+        with self._lock:
+            sessions = list(self.register.sessions.values())
+            return {m.id: m.incarnation for session in sessions for m in session.live()}
 
     def awaits(self, session: str) -> bool:
         """Whether nodes of this run were never here."""

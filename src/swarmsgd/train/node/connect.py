@@ -20,6 +20,7 @@ from swarmsgd.core import messages
 from swarmsgd.core.layout import in_words
 from swarmsgd.core.matching import Machine, Matching
 from swarmsgd.core.node import Node
+from swarmsgd.core.outliers import Outliers
 from swarmsgd.core.progress import Total
 from swarmsgd.core.replica import ExchangedVector, Replica
 from swarmsgd.core.segments import Segments
@@ -33,12 +34,12 @@ from swarmsgd.train.meet import collective
 from swarmsgd.train.meet.key import warn_if_open
 from swarmsgd.train.meet.line import News, RunHasBegun
 from swarmsgd.train.meet.rendezvous import Rendezvous, plain
+from swarmsgd.train.node.connection import Connection
 from swarmsgd.train.node.heal import heal
 from swarmsgd.train.node.linker import Linker
 from swarmsgd.train.node.others import NotExchanged, laid_out, not_exchanged, taken_in
 from swarmsgd.train.node.staging import exchanged_vector
 from swarmsgd.train.node.state import OptimizerState
-from swarmsgd.train.node.swarm import Connection
 from swarmsgd.train.node.watch import Watch
 from swarmsgd.train.node.worker import Worker
 from swarmsgd.transport.port import SPARE
@@ -270,6 +271,8 @@ class Connecting:
         for (name, bits), live in zip(vectors, self.lives, strict=True):
             code = make_code(live.dim, bits, rotation=config.rotation, common_start=common_start)
             made.append(exchanged_vector(name, live, code))
+        if config.refuse_beyond is not None:
+            made[0].outliers = Outliers(config.refuse_beyond)
         return Replica(made, threading.Lock())
 
     def _settings(self) -> dict[str, object]:

@@ -58,7 +58,7 @@ def heal(
     while healer.missing:
         here = dict(members())
         if not here:
-            raise PeerError("the swarm ended before this node had a model of it: start it again")
+            raise PeerError("the run ended before this node had a model of it")
         for peer in _in_turn(here, transport.rank):
             if healer.ask(peer, here[peer][1]):
                 break

@@ -9,8 +9,8 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -20,46 +20,26 @@ from torch.optim import Optimizer
 
 from swarmsgd.codec import vectors
 from swarmsgd.core.node import Burst, Counts
-from swarmsgd.core.replica import Replica
+from swarmsgd.core.progress import Total
 from swarmsgd.core.traffic import Traffic
-from swarmsgd.errors import SwarmError
+from swarmsgd.errors import ModelError, SwarmError
 from swarmsgd.graphs import Graph, LiveGraph
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import SwarmSettings, lengths_of
 from swarmsgd.train.checkpoint.resumed import PlaceInSwarm, Resumed, SwarmStreams
 from swarmsgd.train.checkpoint.save import Standing, Stateful, save
 from swarmsgd.train.meet.mean import Float, Mean, Means
-from swarmsgd.train.meet.rendezvous import Rendezvous
+from swarmsgd.train.node.connection import Connection
+from swarmsgd.train.node.diverged import restore
 from swarmsgd.train.node.fit import check_averaged_once, untraced
-from swarmsgd.train.node.others import NotExchanged
 from swarmsgd.train.node.recalibrate import Batches
 from swarmsgd.train.node.result import mean_state
 from swarmsgd.train.node.state import OptimizerState, warn_of_iterates
 from swarmsgd.train.node.step_times import StepTimes
+from swarmsgd.train.node.until import Batch, Goal, set_epoch
 from swarmsgd.train.node.watch import Others, Watch
-from swarmsgd.train.node.worker import Worker
 
 _log = logging.getLogger("swarmsgd")
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """What ties a node to the others; a swarm of one node has none."""
-
-    rendezvous: Rendezvous
-    replica: Replica
-    worker: Worker
-    others: NotExchanged
-
-    def close(self, settle: Callable[[], None] = lambda: None) -> None:
-        """Finish or give up what is in flight, `settle`, say goodbye, leave nothing running."""
-        try:
-            self.worker.close()
-        finally:
-            try:
-                settle()
-            finally:
-                self.rendezvous.leave()
 
 
 JOINED: weakref.WeakSet[Optimizer] = weakref.WeakSet()
@@ -106,6 +86,7 @@ class Swarm:
             resumed.put_back(self._burst, streams, config)
         self._first_step = True
         self._missed = 0
+        self._goal = Goal(None if connection is None else connection.worker.endpoint.progress)
         self._mean_of = None if connection is None else Mean(connection.rendezvous)
         self._left = False
         self._process = os.getpid()
@@ -119,6 +100,34 @@ class Swarm:
     def num_nodes(self) -> int:
         """How many nodes the run has; in an open swarm those that live, this one included."""
         return self.graph.num_nodes
+
+    @property
+    def progress(self) -> Total:
+        """Local steps that all nodes together have made, and samples as far as `until` counts them.
+
+        Word of it travels with the exchanges: it is behind by what was made in the last few bursts,
+        never falls, and asks nobody.
+        """
+        return self._goal.progress.total()
+
+    @property
+    def share(self) -> float:
+        """How far the swarm is on its way to the total that `until` was given, 0 to 1: for
+        schedules, `LambdaLR(optimizer, lambda _: 1 - swarm.share)`.
+        """
+        return self._goal.share
+
+    def until(
+        self, loader: Iterable[Batch], *, samples: int | None = None, steps: int | None = None
+    ) -> Iterator[Batch]:
+        """The batches of `loader`, again and again, until all nodes together have trained on so
+        many samples, or made so many local steps. So all stop together, fast nodes make more of the
+        steps, and who comes late begins where the others are.
+
+        A sampler's `set_epoch` is called before each pass. Raises ConfigError.
+        """
+        self._goal.aim(samples, steps)
+        return self._goal.batches(loader, set_epoch(loader))
 
     # The training thread, once a step. Everything in here is counted as this package's time.
 
@@ -136,8 +145,8 @@ class Swarm:
             check_averaged_once(self._model)  # a framework may have wrapped it since
             warn_of_iterates(self._live_optimizers(), {state.name for state in self._states})
         self._watch.glance()
+        self._goal.progress.made(1, 0)
         if self._connection is not None:
-            self._connection.worker.endpoint.progress.made(1, 0)
             waited_s = self._step_boundary(self._connection)
             self._timing.add(time.perf_counter() - begin - waited_s, waited_s)
 
@@ -159,7 +168,12 @@ class Swarm:
             self._missed += not replica.try_apply()
             return 0.0
         self._watch.look()
-        if not replica.try_publish():
+        try:
+            published = replica.try_publish()
+        except ModelError as error:
+            self._diverged(connection, error)
+            return 0.0
+        if not published:
             self._missed += 1
             return 0.0
         self._burst.next()
@@ -175,17 +189,19 @@ class Swarm:
         connection.replica.settle()
         return waited_s
 
+    def _diverged(self, connection: Connection, error: ModelError) -> None:
+        """Raise it, or begin again from the copy, if so set."""
+        if self.config.on_divergence == "raise":
+            raise error
+        lives = [self._watch.live, *(state.live for state in self._states)]
+        restore(connection.replica, lives, self._model, self._live_optimizers())
+        connection.worker.note("diverged", self.rank, f"{error}. It begins again from its copy")
+
     def _check(self, connection: Connection) -> None:
         """Raise what ended the exchange side, or kept a model from being published."""
-        error = connection.worker.error or connection.replica.error
-        if error is None:
-            return
-        if isinstance(error, SwarmError):
-            raise error
-        raise SwarmError(
-            f"the exchange side of node {self.rank} failed with {type(error).__name__}: {error}. "
-            "This is a fault of swarmsgd; training can go on alone after leave()"
-        ) from error
+        connection.check()
+        if connection.replica.error is not None:
+            self._diverged(connection, connection.replica.error)
 
     # What a user asks for.
 

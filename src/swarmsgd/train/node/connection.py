@@ -1,0 +1,45 @@
+"""What ties a node to the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from swarmsgd.core.replica import Replica
+from swarmsgd.errors import SwarmError
+from swarmsgd.train.meet.rendezvous import Rendezvous
+from swarmsgd.train.node.others import NotExchanged
+from swarmsgd.train.node.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What ties a node to the others; a swarm of one node has none."""
+
+    rendezvous: Rendezvous
+    replica: Replica
+    worker: Worker
+    others: NotExchanged
+
+    def check(self) -> None:
+        """Raise what ended the exchange side, if it has ended."""
+        error = self.worker.error
+        if error is None:
+            return
+        if isinstance(error, SwarmError):
+            raise error
+        raise SwarmError(
+            f"the exchange side of node {self.worker.machine.rank} failed with "
+            f"{type(error).__name__}: {error}. This is a fault of swarmsgd; training can go on "
+            "alone after leave()"
+        ) from error
+
+    def close(self, settle: Callable[[], None] = lambda: None) -> None:
+        """Finish or give up what is in flight, `settle`, say goodbye, leave nothing running."""
+        try:
+            self.worker.close()
+        finally:
+            try:
+                settle()
+            finally:
+                self.rendezvous.leave()
