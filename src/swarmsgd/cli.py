@@ -60,6 +60,12 @@ examples:
   swarmsgd keygen swarm.key; swarmsgd launch --key swarm.key -n 4 train.py
                              with encrypted links; copy the key to all hosts
 """
+DOCTOR_EPILOG = """\
+Each line says `fine`, `note` (worth knowing) or `TO DO`, and what to do. Between two machines run
+`swarmsgd doctor --listen` on one, and what it prints on the other.
+
+exit code: 0; 1 if there is something to do
+"""
 TRAIN_EPILOG = """\
 The run's folder gets config.json, a node-<i>.jsonl of records for each node, the mean model as
 model.safetensors, and summary.json.
@@ -418,6 +424,36 @@ def _export(arguments: list[str]) -> int:
     return run_export(given.path, given.out, given.step)
 
 
+def _doctor(arguments: list[str]) -> int:
+    from swarmsgd.flags import Parser
+
+    parser = Parser(
+        "doctor",
+        arguments,
+        description="Look at what would stand in the way of a run: on this machine, and on the way "
+        "to another.",
+        epilog=DOCTOR_EPILOG,
+    )
+    add = parser.add_argument
+    add("--listen", action="store_true", help="answer the doctors of other machines")
+    add("--with", dest="other", metavar="HOST:PORT", help="look at the way to one that listens")
+    add("--parameters", type=int, default=25_000_000, help="of the model (default: 25000000)")
+    add("-n", "--nodes", type=int, default=1, help="nodes on this machine (default: 1)")
+    add("--key", type=Path, help="key file of the swarm, as SWARMSGD_KEY (default: none)")
+    add("--address", metavar="ADDRESS|INTERFACE", help="where others reach this machine")
+    given = parser.parse()
+    from swarmsgd.train.doctor.command import Doctor
+
+    doctor = Doctor(
+        parameters=whole("parameters", given.parameters, 1),
+        nodes=whole("nodes", given.nodes, 1),
+        key=given.key,
+        address=given.address,
+        other=given.other,
+    )
+    return doctor.listen() if given.listen else doctor.run()
+
+
 class Command(NamedTuple):
     """A line of `COMMANDS`."""
 
@@ -429,6 +465,7 @@ COMMANDS: Mapping[str, Command] = {
     "launch": Command("run your own script as several nodes", _launch),
     "store": Command("keep the meeting place of open swarms", _store),
     "keygen": Command("draw the key of a swarm, for encrypted links", _keygen),
+    "doctor": Command("look for what would stand in the way of a run", _doctor),
     "bench": Command("measure the wire code on this machine", _bench),
     "compare": Command("compare algorithms in one simulated world", _compare),
     "export": Command("make one model of the nodes' checkpoints", _export),

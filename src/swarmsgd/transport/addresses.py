@@ -127,6 +127,14 @@ def is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address).is_loopback
 
 
+def is_loopback_name(host: str) -> bool:
+    """Whether an address or a name means this machine on every machine."""
+    try:
+        return is_loopback(host)
+    except ValueError:
+        return host.startswith("localhost")
+
+
 def _means_this_machine(host: str) -> bool:
     try:
         ipaddress.ip_address(host)

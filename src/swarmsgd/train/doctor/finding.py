@@ -44,4 +44,6 @@ def findings(what: str, check: Check) -> Iterator[Finding]:
         yield from [found] if isinstance(found, Finding) else found
     except SwarmError as error:
         text, _, move = str(error).partition(". ")
-        yield Finding(what, text, move or "see above", bad=True)
+        if not move:
+            text, _, move = text.rpartition(": ")
+        yield Finding(what, text or move, move, bad=True)

@@ -1,4 +1,4 @@
-"""What the doctor looks at on one machine: versions, cores, memory, limits, disks, compiled code."""
+"""What the doctor looks at on one machine: versions, cores, memory, limits, disks, kernels."""
 
 from __future__ import annotations
 
@@ -67,9 +67,10 @@ def memory(parameters: int, nodes: int) -> Finding:
     """Whether the vectors of `nodes` nodes have room."""
     free = _free_memory()
     a_node = (SWARM_BYTES + TRAINING_BYTES) * parameters
+    swarm = bytes_text(SWARM_BYTES * parameters)
     found = (
-        f"{parameters:,} parameters are {bytes_text(a_node)} a node, {bytes_text(SWARM_BYTES * parameters)} "
-        "of it for the swarm (activations come on top)"
+        f"a model of {parameters:,} parameters (--parameters) takes {bytes_text(a_node)} a node, "
+        f"{swarm} of it for the swarm; activations come on top"
     )
     if free is None:
         return Finding("memory", found)
@@ -78,7 +79,7 @@ def memory(parameters: int, nodes: int) -> Finding:
         return Finding(
             "memory",
             found,
-            f"{nodes} nodes have no room here: fewer on this host, or more memory",
+            "no room here: fewer --nodes, or more memory",
             bad=True,
         )
     return Finding("memory", found)
@@ -105,10 +106,8 @@ def bounds(nodes: int) -> Iterator[Finding]:
     limits.need_descriptors(2 * SPARE + nodes, f"a node of a complete graph of {nodes}")
     limits.need_threads(SPARE_THREADS, "a port")
     limits.need_nodes(nodes)
-    yield Finding(
-        "limits",
-        f"{_or_any(descriptors)} descriptors a process, {_or_any(tasks)} processes and threads of this user",
-    )
+    found = f"{_or_any(descriptors)} descriptors a process, {_or_any(tasks)} processes and threads"
+    yield Finding("limits", found)
 
 
 def _or_any(count: int | None) -> str:
