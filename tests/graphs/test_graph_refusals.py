@@ -98,8 +98,8 @@ from swarmsgd.errors import ConfigError
         (
             lambda: graphs.parse("rng", 8),
             "graph is 'rng', wanted one of complete, ring, torus[:ROWSxCOLS], hypercube, "
-            "exponential, one-peer-exponential, random-regular:DEGREE, erdos-renyi:P, cycles:DEGREE, star; did "
-            'you mean "ring"?',
+            "exponential, one-peer-exponential, random-regular:DEGREE, erdos-renyi:P, "
+            'cycles:DEGREE, star; did you mean "ring"?',
         ),
         (
             lambda: graphs.parse("random-regular", 8),

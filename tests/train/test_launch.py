@@ -119,7 +119,7 @@ def test_the_standard_variables_can_be_left_unset_and_our_own_are_always_there(s
     for standard, expected in ((True, "0 outer"), (False, "- -")):
         events = collect(Launcher(argv, 1, standard_env=standard, env=inherited))
         lines = [event.text for event in events if isinstance(event, Line)]
-        assert lines == [f"{expected} 0 1 127.0.0.1 9"]
+        assert lines == [f"{expected} 0 1 127.0.0.1 8"]
 
 
 def test_threads_are_shared_out_unless_set(script) -> None:

@@ -20,7 +20,9 @@ from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import SwarmSettings
 from swarmsgd.testing.memory import MemoryNetwork
 from swarmsgd.train.checkpoint.resumed import SwarmStreams
-from swarmsgd.train.node.swarm import Connection, Swarm
+from swarmsgd.train.node.connection import Connection
+from swarmsgd.train.node.others import NotExchanged
+from swarmsgd.train.node.swarm import Swarm
 from swarmsgd.train.node.watch import Watch
 from swarmsgd.train.node.worker import Worker
 
@@ -47,7 +49,8 @@ class Rig:
         )
         self.worker.start()
         self.replica = replica
-        connection = Connection(None, replica, self.worker, None)  # pyright: ignore[reportArgumentType]
+        others = NotExchanged(self.model)
+        connection = Connection(None, replica, self.worker, others)  # pyright: ignore[reportArgumentType]
         self.swarm = Swarm(
             self.model,
             [self.optimizer],

@@ -52,10 +52,11 @@ _ENDED = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
+FOREIGN = "who listens there speaks another language"
 _WHY: dict[int, str] = {
     zmq.EVENT_CLOSED: "nobody listens there, or a firewall is between",
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "who listens there hung up or said nothing",
-    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "who listens there speaks another language",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: FOREIGN,
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "it does not take our key",
     zmq.EVENT_DISCONNECTED: "the connection ended",
 }

@@ -41,6 +41,10 @@ _OVER |= zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 _UP = zmq.EVENT_HANDSHAKE_SUCCEEDED
 
 
+HUNG_UP = 3
+"""So many connections that end before a word is said are no accident."""
+
+
 class LineLost(PeerError):
     """The meeting place cannot be reached now."""
 
@@ -77,6 +81,8 @@ class Line:
         self.at = f"{address}:{port}"
         self.lost = False
         """Whether the meeting place was reached once and cannot be now."""
+        self.hung_up = 0
+        """How often whoever listens there ended the connection before a word was said."""
         self.refused: str | None = None
         self.waits: str | None = None
         """What the meeting place waits for, if it said so."""
@@ -296,6 +302,9 @@ class Line:
             self._connected = True
             self._send(self._who_i_am())
         else:
+            self.hung_up += event == zmq.EVENT_DISCONNECTED and not self._connected
+            if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:  # after which ZeroMQ tries no more
+                self.hung_up = HUNG_UP
             self._fds.clear()
             self._connected = False
             if self._welcomed.is_set():

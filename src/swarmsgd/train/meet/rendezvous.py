@@ -17,7 +17,7 @@ from typing import Any
 from swarmsgd.core.messages import explain_difference
 from swarmsgd.errors import PeerError
 from swarmsgd.train.meet.finding import AgentStore, Finder, host_at, hosted, no_store
-from swarmsgd.train.meet.line import Line, LineLost
+from swarmsgd.train.meet.line import HUNG_UP, Line, LineLost
 from swarmsgd.train.meet.place import Place
 from swarmsgd.train.meet.session import Message
 from swarmsgd.train.meet.tracker import Tracker
@@ -103,6 +103,13 @@ class Rendezvous:
             except TimeoutError:
                 waited_s = time.monotonic() - begin
             waits = self.line.waits
+            if self.line.hung_up >= HUNG_UP:
+                mine = "no key" if self.swarm_key is None else f"key {self.swarm_key.fingerprint}"
+                raise PeerError(
+                    f"the store at {self.line.at} hangs up on this node, which has {mine}: the "
+                    "swarm has another, or another program listens there. Give all nodes one key "
+                    "file (SWARMSGD_KEY), or none"
+                )
             if waits is None and waited_s > timeout_s:
                 raise no_store(self.place, timeout_s)
             if waits is not None and waited_s > self._timeout_s:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import os
 import secrets
 import sys
@@ -18,7 +19,9 @@ from collections import deque
 from swarmsgd.train.meet.register import Out, Register
 from swarmsgd.train.meet.session import Client
 from swarmsgd.transport.keys import SwarmKey
-from swarmsgd.transport.port import Full, Gone, Port, close_connections, port_of
+from swarmsgd.transport.port import FOREIGN, Full, Gone, Port, close_connections, port_of
+
+_log = logging.getLogger("swarmsgd")
 
 KIND = b"T"
 MESSAGE_BYTES = 1 << 28
@@ -47,6 +50,8 @@ class Tracker:
         self._later: deque[Out] = deque()
         self._lock = threading.Lock()
         self.users = 0
+        self._keyed = key is not None
+        self._told_of_strangers = False
         self._closed = False
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="swarmsgd-store", daemon=True)
@@ -134,7 +139,16 @@ class Tracker:
             self._send(out)
 
     def _see_ended(self) -> None:
-        for fd, _, _ in self._port.ended():
+        for fd, _, reason in self._port.ended():
+            if reason == FOREIGN and not self._told_of_strangers:
+                self._told_of_strangers = True
+                _log.warning(
+                    "somebody who is no node of this swarm was refused at its store (port %d): %s",
+                    self.port,
+                    "it has no key or another one"
+                    if self._keyed
+                    else "it has a key, or is no node",
+                )
             client = self._fds.pop(fd, None)
             if client is not None:
                 self._end(client)

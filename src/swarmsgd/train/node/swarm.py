@@ -87,7 +87,7 @@ class Swarm:
         self._first_step = True
         self._missed = 0
         self._goal = Goal(None if connection is None else connection.worker.endpoint.progress)
-        self._mean_of = None if connection is None else Mean(connection.rendezvous)
+        self._mean_of: Mean | None = None
         self._left = False
         self._process = os.getpid()
         self._hook = optimizers[-1].register_step_post_hook(untraced(self._after_step))
@@ -271,8 +271,9 @@ class Swarm:
         again: bool = False,
     ) -> Means:
         """One exact mean over the nodes; all must take the same ones in the same order."""
-        if self._mean_of is None:
+        if self._connection is None:
             return Means(settled(), 0.0, {n: b.value for n, b in buffers.items()}, [self.rank])
+        self._mean_of = self._mean_of or Mean(self._connection.rendezvous)
         return self._mean_of.of(settled, buffers, again=again)
 
     def settle(self) -> None:
