@@ -33,8 +33,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sim": LEAVES | {"core", "codec", "graphs", "settings", "observe", "tasks", "optim"},
     "integrations": LEAVES | {"train"},
     "testing": LEAVES | {"core", "graphs", "transport"},
+    "epilogs": set(),
     "flags": LEAVES | {"settings"},
-    "cli": LEAVES | {"train", "sim", "tasks", "settings", "codec", "flags", "observe"},
+    "cli": LEAVES | {"train", "sim", "tasks", "settings", "codec", "flags", "epilogs", "observe"},
     "__init__": {"graphs", "settings", "train", "sim", "errors"},
     "__main__": {"cli"},
 }
