@@ -17,12 +17,14 @@ from typing import Any
 
 import numba as nb
 from llvmlite import binding
-from numba.core import config, types
+from numba.core import config as numba_config
+from numba.core import types
 
 from swarmsgd import places
 from swarmsgd.core import lattice
 
 _log = logging.getLogger("swarmsgd")
+config: Any = numba_config
 
 SLOW_S = 3.0
 """What takes longer is said."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,11 +52,11 @@ class Doctor:
         print(f"listening. On the other machine: swarmsgd doctor --with {at(end)}", flush=True)
         print("(at another address of this machine: --address; Ctrl-C ends this)", flush=True)
         try:
-            listen(end)
-        except KeyboardInterrupt:
-            return 0
+            with contextlib.suppress(KeyboardInterrupt):
+                listen(end)
         finally:
             end.transport.close()
+        return 0
 
     def _own(self) -> str:
         assert self.address is not None
