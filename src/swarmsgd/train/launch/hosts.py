@@ -74,7 +74,8 @@ class LauncherBeat:
     def finish(self, patience_s: float = 5.0) -> None:
         """Say that this host's nodes are done; returns after `patience_s` even if nobody hears."""
         self._finished.set()
-        self._thread.join(patience_s)
+        if self._thread.ident is not None:  # else it could not be started
+            self._thread.join(patience_s)
 
     def _run(self) -> None:
         # If the store cannot be used the nodes themselves say so, and why that matters.
