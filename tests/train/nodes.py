@@ -69,20 +69,25 @@ class Nodes:
 
     def __init__(self, body: str, count: int, *, fresh: bool = False, **environment: str) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        script = Path(self._folder.name) / "node.py"
-        script.write_text(PRELUDE + body + ("" if fresh else EPILOGUE))
-        port = environment.pop("MASTER_PORT", None) or str(free_port())
+        self._script = Path(self._folder.name) / "node.py"
+        self._script.write_text(PRELUDE + body + ("" if fresh else EPILOGUE))
+        self._fresh = fresh
+        self._environment = {
+            "WORLD_SIZE": str(count),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(free_port()),
+            "OMP_NUM_THREADS": "1",
+        } | environment
         self.processes: list[zygote.Forked | subprocess.Popen[bytes]] = []
         self._inputs: list[int] = []
         for rank in range(count):
-            variables = {
-                "RANK": str(rank),
-                "WORLD_SIZE": str(count),
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": port,
-                "OMP_NUM_THREADS": "1",
-            }
-            self._start(script, os.environ | variables | environment, fresh)
+            self.add(rank)
+
+    def add(self, rank: int, **environment: str) -> int:
+        """Start one more process, with this rank; its number among the processes."""
+        env = os.environ | self._environment | {"RANK": str(rank)} | environment
+        self._start(self._script, env, self._fresh)
+        return len(self.processes) - 1
 
     def _start(self, script: Path, env: Mapping[str, str], fresh: bool) -> None:
         output = Path(self._folder.name) / f"{len(self.processes)}.out"

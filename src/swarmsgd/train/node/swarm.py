@@ -112,8 +112,8 @@ class Swarm:
 
     @property
     def share(self) -> float:
-        """How far the swarm is on its way to the total that `until` was given, 0 to 1: for
-        schedules, `LambdaLR(optimizer, lambda _: 1 - swarm.share)`.
+        """How far the swarm is on its way to the total that `until` was given, from 0 (also before
+        that) to 1: for schedules, `LambdaLR(optimizer, lambda _: 1 - swarm.share)`.
         """
         return self._goal.share
 
@@ -338,10 +338,11 @@ class Swarm:
         """
         figures: dict[str, Any] = {"rank": self.rank, "steps": self.steps}
         if self._connection is None:
-            figures |= asdict(Counts()) | asdict(Traffic())
+            figures |= {"incarnation": 0} | asdict(Counts()) | asdict(Traffic())
             figures |= {"busy_s": 0.0, "open_peers": 0, "lost_peers": {}}
         else:
             worker = self._connection.worker
+            figures["incarnation"] = worker.machine.incarnation
             figures |= asdict(worker.machine.counts) | asdict(worker.traffic)
             figures["busy_s"] = worker.busy_s
             figures["open_peers"] = len(worker.machine.membership.open)

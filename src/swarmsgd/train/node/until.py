@@ -29,15 +29,11 @@ class Goal:
 
     @property
     def share(self) -> float:
-        """0 at the beginning, 1 at the end. Raises ConfigError if no total was given."""
+        """0 at the beginning, and as long as no total was given; 1 at the end."""
         total = self._progress.total()
         if self._samples is not None:
             return min(1.0, total.samples / self._samples)
-        if self._steps is not None:
-            return min(1.0, total.steps / self._steps)
-        raise ConfigError(
-            "the share of what: give swarm.until(loader, samples=...) or steps=... first"
-        )
+        return 0.0 if self._steps is None else min(1.0, total.steps / self._steps)
 
     def aim(self, samples: int | None, steps: int | None) -> None:
         """Of all nodes together."""
