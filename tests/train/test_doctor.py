@@ -41,7 +41,7 @@ def test_an_error_is_a_finding_with_its_move() -> None:
         raise ConfigError("there is too little of it. Get more")
 
     (found,) = findings("thing", fail)
-    assert str(found).split() == "TO DO thing there is too little of it -> Get more".split()
+    assert " ".join(str(found).split()) == "TO DO thing there is too little of it -> Get more"
 
 
 def test_a_model_that_has_no_room_is_told() -> None:
