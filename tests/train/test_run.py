@@ -374,4 +374,6 @@ def test_an_interruption_keeps_the_records_and_leaves_no_process(
 def test_every_option_of_the_config_can_be_compared_in_a_summary() -> None:
     options = TrainConfig.options("vision")
     names = {name for part in ("run", "swarm", "optimizer") for name in options[part]}
-    assert names - {"out", "overwrite", "recipe", "checkpoint_every", "resume"} <= set(FIGURES)
+    assert names - {"out", "overwrite", "recipe", "checkpoint_every", "resume", "address"} <= set(
+        FIGURES
+    )

@@ -95,14 +95,15 @@ def listener(address: str, port: int) -> socket.socket:
     """A TCP socket that listens at an address or a name, "" for all of both families. Raises
     OSError.
     """
-    if not address:
-        both = socket.has_dualstack_ipv6()
-        family = socket.AF_INET6 if both else socket.AF_INET
-        return socket.create_server(
-            (address, port), family=family, backlog=4096, dualstack_ipv6=both
-        )
-    family, _, _, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
-    return socket.create_server(place, family=family, backlog=4096)
+    both = not address and socket.has_dualstack_ipv6()
+    family, place = (socket.AF_INET6 if both else socket.AF_INET), (address, port)
+    if address:
+        family, _, _, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+    try:
+        return socket.create_server(place, family=family, backlog=4096, dualstack_ipv6=both)
+    except OSError as error:  # whose text has the address in it
+        number = error.errno or 0
+        raise OSError(number, os.strerror(number)) from None
 
 
 def _source(family: int, remote: tuple[object, ...]) -> str | None:
