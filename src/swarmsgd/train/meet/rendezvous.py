@@ -237,7 +237,7 @@ class Rendezvous:
         dead.
         """
         with contextlib.suppress(PeerError, TimeoutError):  # gone before us: nobody is left
-            self.line.ask("left", UNSEEN_S)
+            self.line.leave(UNSEEN_S)
         self._see_off()
         self.close()
 

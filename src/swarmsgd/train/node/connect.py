@@ -193,7 +193,7 @@ class Connecting:
         transport.tells_opened = True
         healed = heal(
             transport,
-            lambda: self.rendezvous.line.members,
+            self.rendezvous.line.living,
             [vector.copy.view(np.uint8) for vector in replica.vectors],
             len(laid_out(others)),
             run=messages.fingerprint(self.settings),

@@ -56,7 +56,7 @@ def heal(
     healer = _Healer(transport, run, incarnation, vectors, others)
     give_up = time.monotonic() + timeout_s
     while healer.missing:
-        here = dict(members())
+        here = members()
         if not here:
             raise PeerError("the run ended before this node had a model of it")
         for peer in _in_turn(here, transport.rank):
