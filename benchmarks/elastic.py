@@ -129,7 +129,11 @@ def run(samples: int, rate: float, *, disturbed: bool) -> dict[str, Any]:
         "longest_step_s": max(one["longest_s"] for one in steady),
         "lost": sum(one["stats"]["lost"] for one in last),
         "arrivals": [
-            {"joined_s": a["joined_s"], "share": a["share"], "accuracy": a["at_arrival"]["accuracy"]}
+            {
+                "joined_s": a["joined_s"],
+                "share": a["share"],
+                "accuracy": a["at_arrival"]["accuracy"],
+            }
             for a in arrivals
         ],
     }

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 import torch
 
+from swarmsgd.errors import SwarmError
 from swarmsgd.observe.console import bytes_text
 from swarmsgd.observe.folder import REPORT, RunFolder
 from swarmsgd.observe.run_page import report_of
@@ -30,7 +31,8 @@ WHAT = {
 
 
 def run_simulation(config: SimConfig, *, file: TextIO | None = None) -> int:
-    """Simulate, and return the exit code: 0, or 130 after Ctrl-C, with what was recorded kept.
+    """Simulate, and return the exit code: 0; 1 if a file of the result could not be written; 130
+    after Ctrl-C, with what was recorded kept.
 
     Raises ConfigError or DataError before anything runs, ModelError if training diverges.
     """
@@ -56,18 +58,24 @@ def _run(config: SimConfig, task: Task, folder: Path, say: Callable[[str], None]
         task=task,
         watch=lambda point: say("\n".join(lines(point))),
     )
-    write_result(result, folder)
-    report_of([folder], folder / REPORT)
     say(totals(result.summary))
     if result.summary["stopped"]:
         say(f"note: {stopped(result.summary)}")
     for text in never_happened(config, result.summary["wall_s"]):
         say(text)
-    say(f"written to {folder}; {REPORT} there has the plots")
+    ending = write_result(result, folder)
+    try:
+        report_of([folder], folder / REPORT)
+    except (SwarmError, OSError):
+        ending.lost[REPORT] = "there was no room for the curve"
+    plots = "" if REPORT in ending.lost else f"; {REPORT} there has the plots"
+    say(f"written to {folder}{plots}")
+    if complaint := ending.complaint():
+        notice(complaint)
     if result.summary["interrupted"]:
         notice("interrupted: what was recorded is kept")
         return INTERRUPTED
-    return 0
+    return 1 if ending.lost else 0
 
 
 def never_happened(config: SimConfig, end_s: float) -> list[str]:

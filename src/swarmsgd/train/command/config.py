@@ -33,6 +33,9 @@ class TrainConfig(RunConfig):
     """Where else figures go while it runs: tensorboard, wandb, trackio, mlflow, prometheus:PORT, or
     MODULE:CLASS of your own."""
 
+    address: str | None = None
+    """Address or interface of this machine at which the nodes meet; none: the loopback's."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         whole("checkpoint_every", self.checkpoint_every, 0)
