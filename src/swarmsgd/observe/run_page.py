@@ -49,8 +49,15 @@ COLOUR = "#3B6EA8"
 
 
 def report_of(folders: Sequence[Path], out: Path) -> Path:
-    """Write the page of the runs in these folders. Raises DataError for what is no run's folder,
-    ConfigError if it cannot be written.
+    """Write the page of the runs in these folders. Raises as `page_of`, and ConfigError if it
+    cannot be written.
+    """
+    return write_page(out, page_of(folders))
+
+
+def page_of(folders: Sequence[Path]) -> str:
+    """The page of the runs in these folders. Raises DataError for what is no run's folder,
+    ConfigError for too many.
     """
     if len(folders) > MOST_RUNS:
         raise ConfigError(
@@ -61,7 +68,7 @@ def report_of(folders: Sequence[Path], out: Path) -> Path:
     runs = [
         read_whole(folder, label) for folder, label in zip(folders, labels(folders), strict=True)
     ]
-    return write_page(out, runs_page(runs))
+    return runs_page(runs)
 
 
 def labels(folders: Sequence[Path]) -> list[str]:

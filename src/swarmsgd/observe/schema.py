@@ -112,7 +112,8 @@ KINDS: Mapping[str, RecordKind] = {
         {
             "what": (
                 "text",
-                "one word to count by: lost, left, refused, distrusted, distrusts (this node), ...",
+                "one word to count by: lost, left, back, joined, gone, healed, refused, distrusted, "
+                "distrusts (this node), diverged, ...",
             ),
             "peer": ("node", "whom it is about; null: nobody else"),
             "text": ("text", "the whole story"),
@@ -163,6 +164,7 @@ KINDS: Mapping[str, RecordKind] = {
         {
             "rank": ("node", "this node"),
             "steps": ("count", "optimizer steps since it joined"),
+            "incarnation": ("count", "how often the node was started before"),
             "started": ("count", "exchanges started here"),
             "completed": ("count", "of these, mixed here, late ones included"),
             "answered": ("count", "exchanges others started and this node answered"),

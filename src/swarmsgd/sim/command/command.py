@@ -12,7 +12,7 @@ import torch
 from swarmsgd.errors import SwarmError
 from swarmsgd.observe.console import bytes_text
 from swarmsgd.observe.folder import REPORT, RunFolder
-from swarmsgd.observe.run_page import report_of
+from swarmsgd.observe.run_page import page_of
 from swarmsgd.observe.words import notice, stopped, totals
 from swarmsgd.scores import metric_of, value_of
 from swarmsgd.sim.command.config import SimConfig
@@ -65,8 +65,8 @@ def _run(config: SimConfig, task: Task, folder: Path, say: Callable[[str], None]
         say(text)
     ending = write_result(result, folder)
     try:
-        report_of([folder], folder / REPORT)
-    except (SwarmError, OSError):
+        ending.put(REPORT, page_of([folder]))
+    except SwarmError:
         ending.lost[REPORT] = "there was no room for the curve"
     plots = "" if REPORT in ending.lost else f"; {REPORT} there has the plots"
     say(f"written to {folder}{plots}")
