@@ -37,7 +37,7 @@ examples:
   swarmsgd launch -n 1 --hosts 4 --host-index 2 --master-addr 10.0.0.1 --master-port 29500 train.py
                              on each of four hosts, each with its own index; the store is open to
                              the network, so keep that network to yourself
-  swarmsgd launch -n 4 --restart 3 train.py   a node that fails is started again, and joins the others
+  swarmsgd launch -n 4 --restart 3 train.py   a node that fails is started again and joins in
   swarmsgd launch -n 2 --swarm HOST:29500 train.py   two nodes more for the swarm of that store
   swarmsgd launch -n 4 --chaos "kill:3@20 restart:3@45" train.py   see what a failure does
   swarmsgd keygen swarm.key; swarmsgd launch --key swarm.key -n 4 train.py

@@ -316,3 +316,17 @@ with swarmsgd.join(model, optimizer, local_steps=1) as swarm:
     assert notes == ["node 1 is started again in 1 s (1 of 1)"]
     assert sum(isinstance(event, NodeEnd) for event in events) == 3
     assert outcome.exit_code == 0
+
+
+def test_sigterm_lets_a_node_leave_in_order():
+    with Nodes(TRAIN, 2) as nodes:
+        for rank in range(2):
+            nodes.wait_said(rank, "completed", 2)
+        nodes.signal(1, signal.SIGTERM)
+        assert nodes.processes[1].wait() == 128 + signal.SIGTERM
+        now = nodes.said(0)[-1]["trained"]
+        nodes.wait_said(0, "trained", now + 25)
+        nodes.go(0)
+        assert nodes.processes[0].wait() == 0
+        assert nodes.said(0)[-1]["mean_of"] == [0]
+        assert "peer 1 lost" not in nodes.output(0)

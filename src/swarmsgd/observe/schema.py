@@ -112,8 +112,8 @@ KINDS: Mapping[str, RecordKind] = {
         {
             "what": (
                 "text",
-                "one word to count by: lost, left, back, joined, gone, healed, refused, distrusted, "
-                "distrusts (this node), diverged, ...",
+                "one word to count by: lost, left, back, joined, gone, healed, refused, "
+                "distrusted, distrusts (this node), diverged, ...",
             ),
             "peer": ("node", "whom it is about; null: nobody else"),
             "text": ("text", "the whole story"),

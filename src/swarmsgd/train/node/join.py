@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from swarmsgd.core.layout import Layout
 from swarmsgd.errors import ConfigError
+from swarmsgd.graphs import Graph, LiveGraph
 from swarmsgd.observe.records import Recorder
 from swarmsgd.observe.sinks import LogTo, make_sinks
 from swarmsgd.settings.swarm import SwarmSettings, with_settings
@@ -22,6 +23,7 @@ from swarmsgd.train.meet.place import Place
 from swarmsgd.train.meet.rendezvous import Rendezvous
 from swarmsgd.train.node.connect import Connecting
 from swarmsgd.train.node.fit import check_averaged_once, check_steps_on, optimizers_of
+from swarmsgd.train.node.sigterm import exit_on_sigterm
 from swarmsgd.train.node.state import OptimizerState
 from swarmsgd.train.node.swarm import JOINED, Swarm
 from swarmsgd.train.node.watch import Watch
@@ -62,6 +64,9 @@ def join(
     optimizers of one model join as a list, in the order of their steps: a local step is one of the
     last.
 
+    Where nobody else handles SIGTERM it ends the process as SystemExit does: the node leaves in
+    order.
+
     Returns when all nodes have joined. Raises ConfigError (a setting), ModelError (a model that
     cannot be exchanged) or PeerError (nodes missing, or with other settings or another model).
 
@@ -93,17 +98,24 @@ def join(
     watch = Watch(model, optimizers[-1], layout)
     states = [OptimizerState(name, layout, optimizers) for name, _ in config.states()]
     resumed = LOADED.get(optimizers[-1])
-    if place is not None and not place.open:
-        config.graph_of(place.num_nodes)  # a graph that cannot be is said before anybody waits
+
+    def graph_of(node: int) -> Graph | LiveGraph:
+        if place is not None and place.open:
+            return config.live_graph(node, given="graph" in settings)
+        return config.graph_of(1 if place is None else place.num_nodes)
+
+    graph_of(0)  # one that cannot be is said before anybody waits
     swarm_key = find_key(key)
     rendezvous = None if place is None else Rendezvous(place, config.join_timeout_s, swarm_key)
     node = 0 if rendezvous is None else rendezvous.node
-    if place is not None and place.open:
-        graph = config.live_graph(node, given="graph" in settings)
-    else:
-        graph = config.graph_of(1 if place is None else place.num_nodes)
+    graph = graph_of(node)
     streams = SwarmStreams.of(config, node)
-    recorder = Recorder(None if record is None else Path(record), node)
+    try:
+        recorder = Recorder(None if record is None else Path(record), node)
+    except BaseException:
+        if rendezvous is not None:
+            rendezvous.leave()
+        raise
     in_effect = config.in_effect() | {"graph": graph.name}
     recorder.write("start", num_nodes=graph.num_nodes, dim=layout.dim, **in_effect)
     if rendezvous is None:
@@ -120,6 +132,7 @@ def join(
         except BaseException:
             recorder.close()
             raise
+        exit_on_sigterm()
     LOADED.pop(optimizers[-1], None)
     joined = Swarm(
         model,
