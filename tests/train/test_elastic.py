@@ -117,6 +117,24 @@ def test_a_newcomer_takes_model_state_and_buffers_to_the_last_bit(store: Tracker
         assert nodes.said(first)[-1]["gamma"] < 1e-6
 
 
+def test_a_node_that_has_not_begun_to_step_gives_what_it_has_too(store: Tracker):
+    body = """
+seed = float(os.environ["SEED"])
+model = Vector(100, seed=int(seed))
+model.register_buffer("seen", torch.full((5,), seed))
+told = when_told()
+with swarmsgd.join(model, torch.optim.SGD(model.parameters(), lr=0.1)) as swarm:
+    say(seen=model.seen.tolist())
+    told.wait()
+"""
+    with Nodes(body, 0, SWARMSGD_SWARM=at(store)) as nodes:
+        first = nodes.add(0, SEED="3")
+        nodes.wait_said(first, "seen")
+        assert nodes.wait_said(nodes.add(0, SEED="4"), "seen")["seen"] == [3.0] * 5
+        nodes.go()
+        assert nodes.wait() == [0, 0]
+
+
 def test_if_the_neighbour_that_gives_its_model_dies_another_does(store: Tracker):
     body = (
         """

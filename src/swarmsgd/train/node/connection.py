@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from swarmsgd.core.node import Counts
 from swarmsgd.core.replica import Replica
+from swarmsgd.core.traffic import Traffic
 from swarmsgd.errors import SwarmError
 from swarmsgd.train.meet.rendezvous import Rendezvous
 from swarmsgd.train.node.others import NotExchanged
@@ -43,3 +46,18 @@ class Connection:
                 settle()
             finally:
                 self.rendezvous.leave()
+
+
+def figures_of(worker: Worker | None) -> dict[str, Any]:
+    """What the exchange side did so far, for `Swarm.stats`; nothing in a swarm of one node."""
+    if worker is None:
+        alone = {"incarnation": 0, "busy_s": 0.0, "open_peers": 0, "lost_peers": {}}
+        return alone | asdict(Counts()) | asdict(Traffic())
+    return {
+        "incarnation": worker.machine.incarnation,
+        **asdict(worker.machine.counts),
+        **asdict(worker.traffic),
+        "busy_s": worker.busy_s,
+        "open_peers": len(worker.machine.membership.open),
+        "lost_peers": dict(worker.lost_peers),
+    }

@@ -1,11 +1,13 @@
 """Buffers, frozen parameters: what is not exchanged, but a node that arrives needs of a neighbour.
 
 They are the training thread's, and half changed while a forward pass runs. So that thread lays them
-out at a step boundary, once somebody has asked; it waits for nothing.
+out at a step boundary, once somebody has asked; it waits for nothing. Before the first step they
+are as they were at the start; and where no step ends for long, they are read as they are.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -25,6 +27,10 @@ def not_exchanged(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
     return sorted((frozen | dict(model.named_buffers())).items())
 
 
+PATIENCE_S = 5.0
+"""A training thread that comes to no step boundary for so long does something else."""
+
+
 class NotExchanged:
     """`wanted` is looked at by the training thread after each step, which then calls `lay_out`;
     called itself, by the exchange thread, it gives the bytes or None.
@@ -33,22 +39,34 @@ class NotExchanged:
     def __init__(self, model: nn.Module) -> None:
         self.wanted = False
         self._model = model
-        self._clones: list[torch.Tensor] = []
-        self._bytes: Bytes | None = None
-        self._until = 0.0
+        self._bytes: Bytes | None = laid_out(self._tensors())
+        self._until = math.inf
+        self._asked = 0.0
 
     def __call__(self) -> Bytes | None:
         """All of them, one behind the other; None if they must be laid out first."""
-        if self._bytes is not None and time.monotonic() < self._until:
+        now = time.monotonic()
+        if self._bytes is not None and now < self._until:
             return self._bytes
         self._bytes = None
-        self.wanted = True
+        if self.wanted and now - self._asked > PATIENCE_S:
+            return laid_out(self._tensors())
+        if not self.wanted:
+            self._asked = now
+            self.wanted = True
         return None
+
+    def stepped(self) -> None:
+        """A step was made: those of the start are of the past."""
+        self._until = 0.0
+
+    def _tensors(self) -> list[torch.Tensor]:
+        return [tensor.detach() for _, tensor in not_exchanged(self._model)]
 
     def lay_out(self, do: Callable[[Callable[[], None]], None], ready: Callable[[], None]) -> None:
         """Copy them where they are; the exchange thread, by `do`, does the rest and is `ready`."""
         self.wanted = False
-        clones = [tensor.detach().clone() for _, tensor in not_exchanged(self._model)]
+        clones = [tensor.clone() for tensor in self._tensors()]
 
         def gather() -> None:
             self._bytes = laid_out(clones)

@@ -10,7 +10,6 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -19,9 +18,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from swarmsgd.codec import vectors
-from swarmsgd.core.node import Burst, Counts
+from swarmsgd.core.node import Burst
 from swarmsgd.core.progress import Total
-from swarmsgd.core.traffic import Traffic
 from swarmsgd.errors import ModelError, SwarmError
 from swarmsgd.graphs import Graph, LiveGraph, gamma_of
 from swarmsgd.observe.records import Recorder
@@ -31,7 +29,7 @@ from swarmsgd.settings.swarm import SwarmSettings, lengths_of
 from swarmsgd.train.checkpoint.resumed import PlaceInSwarm, Resumed, SwarmStreams
 from swarmsgd.train.checkpoint.save import Standing, Stateful, save
 from swarmsgd.train.meet.mean import Float, Mean, Means
-from swarmsgd.train.node.connection import Connection
+from swarmsgd.train.node.connection import Connection, figures_of
 from swarmsgd.train.node.diverged import restore
 from swarmsgd.train.node.fit import check_averaged_once, untraced
 from swarmsgd.train.node.recalibrate import Batches
@@ -106,17 +104,16 @@ class Swarm:
 
     @property
     def progress(self) -> Total:
-        """Local steps that all nodes together have made, and samples as far as `until` counts them.
+        """Local steps that all nodes together have made, and samples that `until` has counted.
 
-        Word of it travels with the exchanges: it is behind by what was made in the last few bursts,
-        never falls, and asks nobody.
+        It is behind by what was made in the last few bursts, never falls, and asks nobody.
         """
         return self._goal.progress.total()
 
     @property
     def share(self) -> float:
-        """How far the swarm is on its way to the total that `until` was given, from 0 (also before
-        that) to 1: for schedules, `LambdaLR(optimizer, lambda _: 1 - swarm.share)`.
+        """How far the swarm is on its way to `until`'s total, from 0 (also before that) to 1: for
+        schedules, `LambdaLR(optimizer, lambda _: 1 - swarm.share)`.
         """
         return self._goal.share
 
@@ -124,10 +121,8 @@ class Swarm:
         self, loader: Iterable[Batch], *, samples: int | None = None, steps: int | None = None
     ) -> Iterator[Batch]:
         """The batches of `loader`, again and again, until all nodes together have trained on so
-        many samples, or made so many local steps. So all stop together, fast nodes make more of the
-        steps, and who comes late begins where the others are.
-
-        A sampler's `set_epoch` is called before each pass. Raises ConfigError.
+        many samples, or made so many local steps: all stop together, and fast nodes make more of
+        it. A sampler's `set_epoch` is called before each pass. Raises ConfigError.
         """
         self._goal.aim(samples, steps)
         return self._goal.batches(loader, set_epoch(loader))
@@ -147,6 +142,8 @@ class Swarm:
                 state.check_found()
             check_averaged_once(self._model)  # a framework may have wrapped it since
             warn_of_iterates(self._live_optimizers(), {state.name for state in self._states})
+            if self._connection is not None:
+                self._connection.others.stepped()
         self._watch.glance()
         self._goal.progress.made(1, 0)
         if self._connection is not None:
@@ -340,16 +337,7 @@ class Swarm:
         have shifted the sum of models. `gamma_estimate` is Gamma as this node's exchanges show it.
         """
         figures: dict[str, Any] = {"rank": self.rank, "steps": self.steps}
-        if self._connection is None:
-            figures |= {"incarnation": 0} | asdict(Counts()) | asdict(Traffic())
-            figures |= {"busy_s": 0.0, "open_peers": 0, "lost_peers": {}}
-        else:
-            worker = self._connection.worker
-            figures["incarnation"] = worker.machine.incarnation
-            figures |= asdict(worker.machine.counts) | asdict(worker.traffic)
-            figures["busy_s"] = worker.busy_s
-            figures["open_peers"] = len(worker.machine.membership.open)
-            figures["lost_peers"] = dict(worker.lost_peers)
+        figures |= figures_of(self._connection and self._connection.worker)
         figures["gamma_estimate"] = gamma_of(self.graph, figures["recent_sq"], figures["mixes"])
         return figures | {"lock_missed": self._missed} | self._timing.figures()
 
@@ -403,10 +391,8 @@ class Swarm:
         self.leave()
 
     def __repr__(self) -> str:
-        return (
-            f"<Swarm node {self.rank} of {self.num_nodes}, {self.graph.name}, "
-            f"{self.config.mode}, step {self.steps}>"
-        )
+        where = f"node {self.rank} of {self.num_nodes}, {self.graph.name}"
+        return f"<Swarm {where}, {self.config.mode}, step {self.steps}>"
 
 
 def _leave(reference: weakref.ref[Swarm]) -> None:
