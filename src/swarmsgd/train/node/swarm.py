@@ -357,8 +357,7 @@ class Swarm:
             return
         self._left = True
         self._hook.remove()
-        for optimizer in self._live_optimizers():
-            JOINED.discard(optimizer)
+        JOINED.difference_update(self._live_optimizers())
         self._others.close()
         self._watch.close()
         try:
