@@ -17,21 +17,21 @@ class Cycles:
     A cycle's order is that of a hash of (seed, cycle, id), so all nodes find the same one; if a
     node comes or goes only those beside it, two a cycle, have others beside them than before.
 
-    >>> cycles = Cycles(4, seed=0)
-    >>> for id in range(100): cycles.add(id)
+    >>> cycles = Cycles(4, seed=0, ids=range(100))
     >>> before = cycles.neighbours(7)
     >>> len(before) <= 4 and all(7 in cycles.neighbours(peer) for peer in before)
     True
     """
 
-    def __init__(self, degree: int, seed: int) -> None:
+    def __init__(self, degree: int, seed: int, ids: Iterable[int] = ()) -> None:
         move = "an even number, for two neighbours in each cycle"
         whole("the degree of cycles", degree, 2, move=move)
         if degree % 2:
             raise ConfigError(f"the degree of cycles is {degree}, wanted {move}")
         self.name = f"cycles:{degree}"
         self._seed = seed
-        self._orders: list[list[tuple[bytes, int]]] = [[] for _ in range(degree // 2)]
+        live = list(ids)
+        self._orders = [sorted(self._key(c, id) for id in live) for c in range(degree // 2)]
 
     def _key(self, cycle: int, id: int) -> tuple[bytes, int]:
         text = f"{self._seed} {cycle} {id}".encode()
@@ -48,11 +48,14 @@ class Cycles:
             del order[bisect_left(order, self._key(cycle, id))]
 
     def neighbours(self, id: int) -> tuple[int, ...]:
-        """Of a node that is live, in rising order."""
+        """In rising order; of a node that does not live, those that it would have."""
         found: set[int] = set()
         for cycle, order in enumerate(self._orders):
-            at = bisect_left(order, self._key(cycle, id))
-            found |= {order[at - 1][1], order[(at + 1) % len(order)][1]}
+            key = self._key(cycle, id)
+            at = bisect_left(order, key)
+            after = at + (at < len(order) and order[at] == key)
+            if order:
+                found |= {order[at - 1][1], order[after % len(order)][1]}
         return tuple(sorted(found - {id}))
 
 
