@@ -25,6 +25,7 @@ from swarmsgd.tasks import TASKS, SyntheticOptions
 
 STEPS = 1000
 SECONDS = 10
+SHOWN = ("worst_percent", "rms_percent", "worst_steps", "rms_steps", "mean_steps")
 GRAPHS = ("ring", "cycles:8", "complete")
 
 
@@ -85,8 +86,8 @@ def main() -> None:
             for eventful in (False, True):
                 world = "stragglers and churn" if eventful else "calm"
                 f = figures[f"{nodes} {graph} {world}"] = errors(nodes, graph, eventful=eventful)
-                rows.append([nodes, graph, world, *(f"{f[k]:.2f}" for k in (
-                    "worst_percent", "rms_percent", "worst_steps", "rms_steps", "mean_steps"))])  # fmt: skip
+                shown = [f"{f[name]:.2f}" for name in SHOWN]
+                rows.append([nodes, graph, world, *shown])
     print(table(rows))
     if options.keep:
         keep("progress", figures)
