@@ -27,6 +27,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	@echo "== training a swarm: 4 processes, no barrier, Fashion-MNIST, 4 passes over the data"
 	@$(BIN)/swarmsgd train vision --dataset fashion-mnist --nodes 4 --epochs 4 --out runs/demo --overwrite
+	@$(BIN)/swarmsgd report runs/demo
 
 test: $(READY)
 	@echo "== all tests"

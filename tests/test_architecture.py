@@ -8,7 +8,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "swarmsgd"
 DESIGN = Path(__file__).parent.parent / "docs" / "design.md"
 
-LEAVES = {"errors", "checks", "seeds", "scores", "cores"}
+LEAVES = {"errors", "checks", "seeds", "scores", "cores", "limits", "places"}
 """What every room but the core may import; of each other they import `errors`."""
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -17,6 +17,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "seeds": set(),
     "scores": set(),
     "cores": set(),
+    "limits": {"errors"},
+    "places": set(),
     "optim": set(),
     "norms": set(),
     "core": {"errors"},
@@ -31,9 +33,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sim": LEAVES | {"core", "codec", "graphs", "settings", "observe", "tasks", "optim"},
     "integrations": LEAVES | {"train"},
     "testing": LEAVES | {"core", "graphs", "transport"},
+    "epilogs": set(),
     "flags": LEAVES | {"settings"},
-    "cli": LEAVES | {"train", "sim", "tasks", "settings", "codec", "flags", "observe"},
-    "__init__": {"graphs", "settings", "train", "sim", "errors"},
+    "pages": LEAVES | {"flags", "observe"},
+    "cli": LEAVES
+    | {"train", "sim", "tasks", "settings", "codec", "flags", "epilogs", "observe", "pages"},
+    "__init__": {"graphs", "settings", "train", "sim", "observe", "errors"},
     "__main__": {"cli"},
 }
 """Room -> rooms it may import, besides itself. A room is a folder or a single file of the

@@ -208,7 +208,7 @@ def test_launch_takes_torchruns_names_too(
     assert seen == [
         {
             "nodes": 4, "hosts": 2, "host_index": 1, "master_addr": "a", "master_port": 9,
-            "standard_env": True, "grace_s": 8.0,
+            "standard_env": True, "grace_s": 8.0, "swarm": None, "restarts": 0, "chaos": None,
         }
     ]  # fmt: skip
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from swarmsgd import errors as errors
     from swarmsgd import graphs as graphs
     from swarmsgd.graphs import Graph as Graph
+    from swarmsgd.observe.records import read_records as read_records
     from swarmsgd.settings.swarm import SwarmSettings as SwarmSettings
     from swarmsgd.sim.command.config import SimConfig as SimConfig
     from swarmsgd.sim.command.run import simulate as simulate
@@ -45,6 +46,7 @@ _WHERE = {
     "World": "swarmsgd.sim.engine.world",
     "join": "swarmsgd.train.node.join",
     "load": "swarmsgd.train.checkpoint.load",
+    "read_records": "swarmsgd.observe.records",
     "simulate": "swarmsgd.sim.command.run",
 }
 
@@ -63,6 +65,7 @@ __all__ = [
     "graphs",
     "join",
     "load",
+    "read_records",
     "simulate",
 ]
 

@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from swarmsgd.checks import one_of, whole
+from swarmsgd.epilogs import (
+    COMPARE_EPILOG,
+    DESCRIPTION,
+    DOCTOR_EPILOG,
+    EXAMPLES,
+    LAUNCH_EPILOG,
+    SIMULATE_EPILOG,
+    TRAIN_EPILOG,
+)
 from swarmsgd.errors import ConfigError, DataError, SwarmError
+from swarmsgd.limits import explain
 from swarmsgd.observe.output import unhindered
 
 if TYPE_CHECKING:
@@ -22,81 +32,6 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="RunConfig")
 
 USAGE_ERROR = 2
-
-DESCRIPTION = "Train neural networks without a barrier: asynchronous decentralized SGD."
-EXAMPLES = """\
-examples:
-  swarmsgd train vision                        four nodes train a CNN on Fashion-MNIST
-  swarmsgd train vision --algorithm allreduce  the same with all-reduce, to compare
-  swarmsgd train digits                        the same on another data set: --dataset digits
-  swarmsgd launch -n 4 train.py --lr 0.1       your own script, which calls swarmsgd.join()
-  swarmsgd simulate vision --nodes 64          the same in virtual time, on any network you like
-  swarmsgd compare digits                      several algorithms in one simulated world
-
-`swarmsgd COMMAND --help` tells more.
-"""
-LAUNCH_EPILOG = """\
-Every node gets RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, the
-same with SWARMSGD_ in front, and, unless it is set, its share of the cores as OMP_NUM_THREADS. A
-framework that finds RANK starts a DDP of its own, which averages everything twice:
---no-standard-env leaves only the names with SWARMSGD_, which join() reads. The launcher hosts the
-store where the nodes meet. What they print is passed on with the node in front. A node that fails
-does not take the others along. Ctrl-C ends all: SIGTERM, then SIGKILL after a few seconds or at
-the next Ctrl-C.
-
-exit code:
-  0    all nodes of this host ended well
-  1    at least one of them failed
-  2    wrong usage; nothing was started
-  130  Ctrl-C (128 + the signal for others)
-
-examples:
-  swarmsgd launch -n 4 train.py --lr 0.1
-  swarmsgd launch -n 4 -m mypackage.train --lr 0.1
-  swarmsgd launch -n 1 --hosts 4 --host-index 2 --master-addr 10.0.0.1 --master-port 29500 train.py
-                             on each of four hosts, each with its own index; the store is open to
-                             the network, so keep that network to yourself
-  swarmsgd keygen swarm.key; swarmsgd launch --key swarm.key -n 4 train.py
-                             with encrypted links; copy the key to all hosts
-"""
-TRAIN_EPILOG = """\
-The run's folder gets config.json, a node-<i>.jsonl of records for each node, the mean model as
-model.safetensors, and summary.json.
-
-exit code:
-  0    there is a mean model (of the nodes that lived: a warning names the others)
-  1    there is none
-  2    wrong usage; nothing was started
-  130  Ctrl-C; what was recorded is kept
-
-examples:
-  swarmsgd train {task}
-  swarmsgd train {task} --nodes 8 --graph ring --local-steps geometric:4 --out runs/ring
-  swarmsgd train {task} --algorithm allreduce --lr 0.05
-  swarmsgd train {task} --checkpoint-every 500 --out runs/long
-  swarmsgd train --resume runs/long          go on with it where it was interrupted
-"""
-SIMULATE_EPILOG = """\
-Times are virtual: what the nodes and links of the world would take. The run's folder gets
-config.json, the curve of the mean model as curve.jsonl, exchanges and events of each of up to 256
-swarm nodes as node-<i>.jsonl, the mean model as model.safetensors, summary.json, and report.html
-with plots.
-
-exit code: 0; 1 if training diverged; 2 for wrong usage or data; 130 for Ctrl-C (what was recorded
-is kept)
-
-examples:
-  swarmsgd simulate {task} --nodes 64 --graph ring --bandwidth-mbit-s 100
-  swarmsgd simulate {task} --stragglers 3:4@1-2 --events kill:2@1.5 cut:0-1@2-3
-  swarmsgd simulate {task} --algorithm allreduce --stragglers 3:4
-"""
-COMPARE_EPILOG = """\
-A recipe is a TOML file: what all runs share, the variants, the seeds, and the learning rates from
-which each variant's is chosen on a seed of its own. `swarmsgd compare digits` runs one that comes
-with the package. The folder gets a folder for each run, table.md, and report.html with plots.
-
-exit code: 0; 1 if a variant diverged at all rates; 2 for wrong usage or data; 130 for Ctrl-C
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -116,6 +51,10 @@ def _main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("swarmsgd: interrupted", file=sys.stderr)
         return 130
+    except (OSError, RuntimeError) as error:
+        if (limit := explain(error)) is None:
+            raise
+        return _complain(SwarmError(f"{error}: {limit}"), 1)
 
 
 def _complain(error: SwarmError, code: int) -> int:
@@ -174,8 +113,11 @@ def _launch(arguments: list[str]) -> int:
           help="hosts of the run, with -n nodes each (default: 1)")  # fmt: skip
     named("--host-index", "--node-rank", type=int, default=0,
           help="which host this is, from 0 (default: 0)")  # fmt: skip
-    named("--master-addr", default="127.0.0.1", help="address of host 0 (default: 127.0.0.1)")
+    named("--master-addr", help="address of host 0 (default: this machine's loopback)")
     named("--master-port", type=int, default=0, help="port of the store (default: a free one)")
+    add("--address", metavar="ADDRESS|INTERFACE",
+        help="where others reach the nodes of this host (default: the address that routes to host "
+        "0)")  # fmt: skip
     add("--grace", type=float, default=GRACE_S, metavar="S",
         help="seconds from SIGTERM to SIGKILL when the run is ended (default: 30)")  # fmt: skip
     add(
@@ -197,7 +139,9 @@ def _launch(arguments: list[str]) -> int:
     add("script", metavar="SCRIPT", help="the script, or with -m the module")
     add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments, untouched")
     given = parser.parse_args(arguments)
+    from swarmsgd.observe.words import notice
     from swarmsgd.train.launch.chaos import Chaos
+    from swarmsgd.train.launch.hosts import use_address, where
     from swarmsgd.train.launch.launch import launch
     from swarmsgd.train.meet.key import use_key
     from swarmsgd.train.meet.place import Place
@@ -205,6 +149,10 @@ def _launch(arguments: list[str]) -> int:
     _check_exists(given.script, module=given.module)
     if given.key is not None:
         use_key(given.key)
+    here = use_address(given.address)
+    master = given.master_addr or (here if given.hosts == 1 else "127.0.0.1")
+    if given.hosts > 1 and given.master_addr:
+        notice(where(given.hosts, given.host_index, master, given.master_port))
     if given.swarm is not None:
         Place.of_swarm(given.swarm, named=given.hosts > 1 or given.master_port != 0)
     option = ["-m"] if given.module else []
@@ -213,7 +161,7 @@ def _launch(arguments: list[str]) -> int:
         given.nodes,
         hosts=given.hosts,
         host_index=given.host_index,
-        master_addr=given.master_addr,
+        master_addr=master,
         master_port=given.master_port,
         standard_env=given.standard_env,
         grace_s=given.grace,
@@ -403,6 +351,48 @@ def _export(arguments: list[str]) -> int:
     return run_export(given.path, given.out, given.step)
 
 
+def _report(arguments: list[str]) -> int:
+    from swarmsgd.pages import report
+
+    return report(arguments)
+
+
+def _dashboard(arguments: list[str]) -> int:
+    from swarmsgd.pages import dashboard
+
+    return dashboard(arguments)
+
+
+def _doctor(arguments: list[str]) -> int:
+    from swarmsgd.flags import Parser
+
+    parser = Parser(
+        "doctor",
+        arguments,
+        description="Look at what would stand in the way of a run: on this machine, and on the way "
+        "to another.",
+        epilog=DOCTOR_EPILOG,
+    )
+    add = parser.add_argument
+    add("--listen", action="store_true", help="answer the doctors of other machines")
+    add("--with", dest="other", metavar="HOST:PORT", help="look at the way to one that listens")
+    add("--parameters", type=int, default=25_000_000, help="of the model (default: 25000000)")
+    add("-n", "--nodes", type=int, default=1, help="nodes on this machine (default: 1)")
+    add("--key", type=Path, help="key file of the swarm, as SWARMSGD_KEY (default: none)")
+    add("--address", metavar="ADDRESS|INTERFACE", help="where others reach this machine")
+    given = parser.parse()
+    from swarmsgd.train.doctor.command import Doctor
+
+    doctor = Doctor(
+        parameters=whole("parameters", given.parameters, 1),
+        nodes=whole("nodes", given.nodes, 1),
+        key=given.key,
+        address=given.address,
+        other=given.other,
+    )
+    return doctor.listen() if given.listen else doctor.run()
+
+
 class Command(NamedTuple):
     """A line of `COMMANDS`."""
 
@@ -414,8 +404,11 @@ COMMANDS: Mapping[str, Command] = {
     "launch": Command("run your own script as several nodes", _launch),
     "store": Command("keep the meeting place of open swarms", _store),
     "keygen": Command("draw the key of a swarm, for encrypted links", _keygen),
+    "doctor": Command("look for what would stand in the way of a run", _doctor),
     "bench": Command("measure the wire code on this machine", _bench),
     "compare": Command("compare algorithms in one simulated world", _compare),
+    "report": Command("make a page of what runs did", _report),
+    "dashboard": Command("show a run on a live page", _dashboard),
     "export": Command("make one model of the nodes' checkpoints", _export),
     "train": Command("train a task that comes with the package", _train),
     "simulate": Command("train it in virtual time, with as many nodes as you like", _simulate),

@@ -77,6 +77,12 @@ class Score:
         """
         return "accuracy" if self.accuracy is not None else next(iter(self.extra), "loss")
 
+    def in_words(self) -> str:
+        """`accuracy 98.33%, loss 0.0622`."""
+        values = {"accuracy": self.accuracy, "loss": self.loss, **self.extra}
+        known = {metric_of(name): value for name, value in values.items() if value is not None}
+        return ", ".join(f"{metric.title} {metric.write(value)}" for metric, value in known.items())
+
     def fields(self) -> dict[str, object]:
         """As records hold it."""
         name = self.judged_by

@@ -1,5 +1,6 @@
 """The compiled kernels against the definitions in `core`, bit for bit."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -145,6 +146,29 @@ def test_a_kernel_that_cannot_be_cached_still_compiles():
     exec("def double(x):\n    return 2 * x", namespace)  # no file, so no place for a cache
     double = compiled.Kernel(namespace["double"], types.float64(types.float64))
     assert double(3.0) == 6.0 and not double.was_cached
+
+
+def test_where_the_usual_place_cannot_be_written_to_kernels_are_kept_elsewhere_and_that_is_said(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(compiled.config, "CACHE_DIR", str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    place = compiled.cache_place()
+    assert place.folder == tmp_path / "swarmsgd" / "kernels"
+    assert place.instead_of == f"{tmp_path}/file/cache cannot be written to"
+    assert compiled.what_takes_long(place).startswith(
+        f"compiling for this machine, once: it is kept in {place.folder}, since {tmp_path}/file"
+    )
+    monkeypatch.setattr(compiled, "_PLACE", place)
+    (tmp_path / "twice.py").write_text("def double(x):\n    return 2 * x")
+    monkeypatch.syspath_prepend(tmp_path)
+    function = importlib.import_module("twice").double
+    for cached in (False, True):
+        double = compiled.Kernel(function, types.float64(types.float64))
+        assert double(3.0) == 6.0
+        assert double.was_cached == cached
+    assert list(place.folder.rglob("*.nbc"))
 
 
 PREPARE = """

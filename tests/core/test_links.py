@@ -1,4 +1,4 @@
-"""When to dial whom: at once or a little later, again with growing pauses, and never for nothing."""
+"""When to dial whom: at once or a little later, again with growing pauses, never for nothing."""
 
 import math
 

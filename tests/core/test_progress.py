@@ -1,4 +1,4 @@
-"""The swarm's total as each node knows it: conserved by exchanges, never falling, right on average."""
+"""The swarm's total as each node knows it: conserved, never falling, right on average."""
 
 import random
 

@@ -39,6 +39,7 @@ def view(tmp_path: Path) -> RunView:
                 exchanges=12,
                 bytes_sent=5_000_000,
                 blocked_s=0.0,
+                gamma_estimate=2.0 + node,
             )
     return RunView(tmp_path, 2)
 
@@ -51,10 +52,13 @@ def test_where_nobody_watches_it_prints_a_line_now_and_then(view: RunView) -> No
             console.tick()
         console.print("[node 0] said [bold]this[/bold]")
     lines = out.getvalue().splitlines()
+    totals = (
+        "epoch 1.00 of 4   loss 1.0000   0 samples/s   12 exchanges   10.0 MB sent   gamma ~2.5"
+    )
     assert lines == [
         "title",
-        "     5 s  epoch 1.00 of 4   loss 1.0000   0 samples/s   12 exchanges   10.0 MB sent",
-        "    10 s  epoch 1.00 of 4   loss 1.0000   0 samples/s   12 exchanges   10.0 MB sent",
+        f"     5 s  {totals}",
+        f"    10 s  {totals}",
         "[node 0] said [bold]this[/bold]",
     ]
 

@@ -108,7 +108,7 @@ def test_a_reader_that_ended_and_a_full_disk_are_told_once(
     assert told.getvalue() == "swarmsgd: could not print 3 lines on stdout (Broken pipe)\n"
     assert sys.stdout is pipe.target
     pipe.target.close()
-    (record,) = read_records(Path("run") / COMMAND)
+    (record,) = read_records(Path("run") / COMMAND, "event")
     assert record["what"] == "output"
     assert "on stdout (Broken pipe)" in record["text"]
 

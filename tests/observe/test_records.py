@@ -14,7 +14,14 @@ import pytest
 import torch
 
 from swarmsgd.errors import ConfigError, DataError
-from swarmsgd.observe.records import FLUSH_S, Recorder, Tail, read_records
+from swarmsgd.observe.records import (
+    FLUSH_S,
+    THIN_AFTER,
+    VERSION,
+    Recorder,
+    Tail,
+    read_records,
+)
 from swarmsgd.observe.schema import KINDS, filled, records_table, wrong
 
 
@@ -33,8 +40,9 @@ def test_every_line_says_when_who_and_what(tmp_path: Path) -> None:
         clock.now += 1.5
         recorder.write("progress", steps=7)
     assert read_records(tmp_path / "node.jsonl") == [
+        {"t": 0.0, "node": 3, "kind": "file", "version": VERSION, "unix_s": None},
         {"t": 0.0, "node": 3, "kind": "start", "num_nodes": 4},
-        {"t": 1.5, "node": 3, "kind": "progress", "steps": 7},
+        {"t": 1.5, "node": 3, "kind": "progress", "steps": 7, "every": 1},
     ]
 
 
@@ -49,7 +57,7 @@ def test_a_line_is_valid_json_whatever_the_values(tmp_path: Path) -> None:
         raise AssertionError(f"{text} is not JSON")
 
     lines = (tmp_path / "r.jsonl").read_text().splitlines()
-    values = [json.loads(line, parse_constant=refuse) for line in lines]
+    values = [json.loads(line, parse_constant=refuse) for line in lines[1:]]
     values = [{k: v for k, v in value.items() if k in "abcd"} for value in values]
     assert values == [
         {"a": None, "b": [1.0, None], "c": {"d": None, "(1, 2)": 3}},
@@ -68,9 +76,9 @@ def test_lines_reach_the_file_a_second_later_and_urgent_ones_at_once(tmp_path: P
     assert read_records(path) == []
     clock.now += FLUSH_S / 2
     recorder.write("exchange", peer=3)
-    assert [r["peer"] for r in read_records(path)] == [1, 2, 3]
+    assert [r["peer"] for r in read_records(path, "exchange")] == [1, 2, 3]
     recorder.write("event", what="lost", peer=1)
-    assert len(read_records(path)) == 4
+    assert len(read_records(path, "event")) == 1
     recorder.close()
 
 
@@ -108,7 +116,7 @@ def test_threads_write_whole_lines_and_none_is_lost(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     recorder.close()
-    records = read_records(tmp_path / "r.jsonl")
+    records = [r for r in read_records(tmp_path / "r.jsonl") if r["kind"] != "file"]
     for thread in range(4):
         assert [r["i"] for r in records if r["thread"] == thread] == list(range(500))
 
@@ -153,7 +161,7 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
         recorder.write("start")
         recorder.write("end")
     os.truncate(path, path.stat().st_size - 5)
-    assert [r["kind"] for r in read_records(path)] == ["start"]
+    assert [r["kind"] for r in read_records(path)] == ["file", "start"]
 
 
 def test_a_node_that_starts_again_goes_on_after_its_torn_line(tmp_path: Path) -> None:
@@ -165,7 +173,8 @@ def test_a_node_that_starts_again_goes_on_after_its_torn_line(tmp_path: Path) ->
     with Recorder(path, 0) as recorder:
         recorder.write("start", incarnation=1)
         recorder.write("progress")
-    assert [r["kind"] for r in read_records(path)] == ["start", "start", "progress"]
+    kinds = [r["kind"] for r in read_records(path)]
+    assert kinds == ["file", "start", "file", "start", "progress"]
 
 
 def test_other_damage_is_an_error_that_names_the_line(tmp_path: Path) -> None:
@@ -179,6 +188,46 @@ def test_other_damage_is_an_error_that_names_the_line(tmp_path: Path) -> None:
         read_records(path)
     with pytest.raises(DataError, match="No such file"):
         read_records(tmp_path / "none.jsonl")
+
+
+def test_a_file_of_a_newer_version_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"t":0,"node":0,"kind":"file","version":99,"unix_s":null}\n')
+    with pytest.raises(DataError, match=f"is of version 99 .* reads {VERSION}"):
+        read_records(path)
+
+
+def test_a_file_that_is_no_record_at_all_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(bytes(range(256)) * 10_000)
+    with pytest.raises(DataError, match="line 1 is not a record"):
+        read_records(path)
+    path.write_text("hello")
+    with pytest.raises(DataError, match="line 1 is not a record: b'hello'"):
+        read_records(path)
+
+
+def test_a_folder_is_read_as_one_table(tmp_path: Path) -> None:
+    for node in range(2):
+        with Recorder(tmp_path / f"node-{node}.jsonl", node) as recorder:
+            recorder.write("event", what="lost", peer=1 - node, text="")
+    assert [(r["node"], r["peer"]) for r in read_records(tmp_path, "event")] == [(0, 1), (1, 0)]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no records in the folder .*empty"):
+        read_records(tmp_path / "empty")
+
+
+def test_a_long_file_is_thinned_and_says_what_each_line_stands_for(tmp_path: Path) -> None:
+    path, count = tmp_path / "r.jsonl", 5 * THIN_AFTER
+    with Recorder(path, 0) as recorder:
+        for i in range(count):
+            recorder.write("exchange", peer=1, counter=i)
+        recorder.write("event", what="lost", peer=1)
+    records = read_records(path, "exchange")
+    assert [r["every"] for r in records[: THIN_AFTER + 1]] == [1] * THIN_AFTER + [2]
+    assert len(records) < 2.6 * THIN_AFTER
+    assert abs(sum(r["every"] for r in records) - count) <= 4
+    assert len(read_records(path, "event")) == 1, "rare kinds are all kept"
 
 
 def test_a_tail_sees_each_line_once_and_only_whole(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from swarmsgd.observe.curves import RunCurve
 from swarmsgd.observe.finals import digits, duration, final_table, step_split, trimmed
 from swarmsgd.observe.lines import Series, line_plot
 from swarmsgd.observe.page import Row, Table, page, write_page
-from swarmsgd.observe.report import compare_page, score_of, score_panels, single_page, time_axis
+from swarmsgd.observe.report import compare_page, score_of, score_panels, time_axis
+from swarmsgd.observe.run_page import overview
 
 X, Y = Axis(title="virtual time (s)"), Axis(title="loss")
 
@@ -109,18 +110,15 @@ def test_the_excess_loss_is_preferred_to_the_loss_where_all_runs_have_it():
 
 def test_one_run_of_one_point_makes_a_page():
     lone = RunCurve(label="swarm", group="swarm", seeds=[seed_points(points=1)])
-    for html in (compare_page([lone], "t"), single_page(lone, "t")):
-        assert Page(html).figures
+    assert Page(compare_page([lone], "t")).figures
 
 
 def test_a_run_whose_every_value_is_null_makes_a_page_that_still_names_it():
     nothing = {"accuracy": None, "loss": None, "gamma": None, "train_loss": None}
     found = Page(compare_page([made_up_run("swarm", **nothing), made_up_run("sgd")], "t"))
     assert found.legend == ["swarm", "sgd"] and "swarm" in found.text
-    assert Page(single_page(made_up_run("swarm", **nothing), "t")).titles == [
-        "Exchanges",
-        "Traffic",
-    ]
+    figures = overview([made_up_run("swarm", **nothing)], "time (s)")
+    assert [f.layout.title.text.split("</b>")[0] for f in figures] == ["<b>Exchanges", "<b>Traffic"]
 
 
 def test_a_run_that_diverged_is_marked_and_has_no_final_score():
@@ -173,16 +171,6 @@ def test_the_best_is_bold_and_the_step_is_split_by_the_summary():
     assert "**10.0 s**" in rows[0] and "30.0 s" in rows[1]
     assert step_split(slow) == pytest.approx((27.0, 3.0))
     assert step_split(RunCurve(label="a", group="a", seeds=[seed_points()])) is None
-
-
-def test_a_single_run_shows_score_losses_disagreement_exchanges_and_its_summary():
-    found = Page(single_page(made_up_run("swarm"), "One run"))
-    assert found.titles == [
-        "Accuracy over time", "Accuracy over samples", "Loss over samples",
-        "Disagreement of the nodes", "Exchanges", "Traffic",
-    ]  # fmt: skip
-    assert names(found.figures[2]) == {"test", "training"}
-    assert "graph" in found.text and "latency_s" not in found.text
 
 
 def test_text_from_outside_is_shown_and_never_run():

@@ -51,7 +51,9 @@ def test_local_steps_are_fixed_or_geometric_with_the_mean_asked_for():
 
 def test_nodes_agree_on_all_but_how_they_pace_themselves():
     names = {field.name for field in fields(SwarmSettings)}
-    assert names - set(AGREED) == {"local_steps", "join_timeout_s"}
+    assert names - set(AGREED) == {
+        "local_steps", "join_timeout_s", "on_divergence", "refuse_beyond",
+    }  # fmt: skip
 
 
 def test_the_signature_of_join_has_every_setting_with_its_default():

@@ -356,7 +356,7 @@ def test_a_run_that_ends_before_its_first_step_has_no_time_of_a_step():
 def test_a_run_that_diverges_breaks_off_its_curve(tmp_path: Path):
     with pytest.raises(ModelError, match="diverged"):
         simulate(config(nodes=2, lr=1e30), folder=tmp_path)
-    assert [r["loss"] is None for r in read_records(tmp_path / "curve.jsonl")][-1]
+    assert [r["loss"] is None for r in read_records(tmp_path / "curve.jsonl", "curve")][-1]
 
 
 def test_done_nodes_tell_nobody_where_nobody_waits_for_them():

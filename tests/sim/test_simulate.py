@@ -140,7 +140,7 @@ def test_above_256_nodes_only_the_curve_is_recorded(tmp_path: Path):
     options = ("--nodes", "257", "--graph", "ring", "--exchanges-per-node", "1", "--evals", "1")
     assert simulate(tmp_path / "a", *options) == 0
     assert not list((tmp_path / "a").glob("node-*.jsonl"))
-    assert len(list(read_records(tmp_path / "a" / "curve.jsonl"))) == 2
+    assert len(list(read_records(tmp_path / "a" / "curve.jsonl", "curve"))) == 2
 
 
 def test_a_run_without_scores_of_single_nodes_says_nothing_of_them(tmp_path: Path, capsys: Any):
@@ -210,7 +210,7 @@ def test_a_run_that_diverges_says_so_and_keeps_its_curve(
     assert simulate(tmp_path / "a", *options) == 1
     said = capsys.readouterr()
     assert said.err.count("\n") == 1 and "training diverged. Try a" in said.err
-    assert next(iter(read_records(tmp_path / "a" / "curve.jsonl")))["samples"] == 0
+    assert next(iter(read_records(tmp_path / "a" / "curve.jsonl", "curve")))["samples"] == 0
     assert not (tmp_path / "a" / "summary.json").exists()
 
 
@@ -241,6 +241,6 @@ def test_ctrl_c_keeps_what_was_recorded(tmp_path: Path):
     assert "written to" in out
     summary = summary_of(folder)
     assert summary["interrupted"] == "SIGINT"
-    points = list(read_records(folder / "curve.jsonl"))
+    points = list(read_records(folder / "curve.jsonl", "curve"))
     assert len(points) >= 4 and points[-1]["samples"] == summary["samples"]
     assert (folder / "report.html").exists() and (folder / "model.safetensors").exists()

@@ -1,8 +1,11 @@
 """Tasks of one's own: one file, trained for real and in virtual time, and what is said when it is
 no task."""
 
+import importlib.machinery
 import json
 import pickle
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +35,40 @@ def test_it_is_simulated_with_its_options_its_defaults_and_its_score(tmp_path: P
 
 
 @pytest.mark.slow
-def test_it_is_trained_by_real_processes_and_compared(tmp_path: Path):
-    assert main(["train", MOONS, "--nodes", "2", "--out", str(tmp_path / "run")]) == 0
+def test_it_is_trained_by_real_processes_and_compared_whatever_lies_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(EXAMPLE, tmp_path)
+    for name in ("token.py", "queue.py", "types.py", "random.py"):
+        (tmp_path / name).write_text("raise ImportError('not what was wanted')")
+    task = "own_task.py:Moons"
+    assert main(["train", task, "--nodes", "2", "--out", str(tmp_path / "run")]) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["score"] == "worse_side" and summary["mean_score"] > 0.9
     recipe = tmp_path / "moons.toml"
     recipe.write_text(
-        f'[all]\ntask = "{MOONS}"\nnodes = 2\nepochs = 1\nlr = 0.05\n'
+        f'[all]\ntask = "{task}"\nnodes = 2\nepochs = 1\nlr = 0.05\n'
         '[variants.a]\nalgorithm = "swarm"\n[variants.b]\nalgorithm = "sgd"\n'
     )
     assert main(["compare", str(recipe), "--out", str(tmp_path / "c"), "--jobs", "2"]) == 0
     assert "worse side" in (tmp_path / "c" / "table.md").read_text().splitlines()[0]
+    assert "not what was wanted" not in capfd.readouterr().err
+
+
+def test_its_neighbours_are_found_before_what_is_installed_and_behind_pythons_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    shutil.copy(EXAMPLE, tmp_path / "with_neighbours.py")
+    find_task(f"{tmp_path}/with_neighbours.py:Moons")
+    for name in ("colorsys.py", "rich.py"):
+        (tmp_path / name).touch()
+    found = [importlib.machinery.PathFinder.find_spec(name) for name in ("colorsys", "rich")]
+    assert [spec and spec.origin == str(tmp_path / f"{spec.name}.py") for spec in found] == [
+        False,
+        True,
+    ]
 
 
 def test_its_help_lists_its_options_with_its_defaults(capsys: Any):

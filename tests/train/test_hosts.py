@@ -4,7 +4,11 @@ without it.
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,9 +36,31 @@ def test_four_hosts_train_with_no_interface_named(rate: str | None):
         assert node["completed"] > 0 and node["lost"] == 0 and node["lost_peers"] == {}, node
 
 
-def test_the_launcher_runs_one_command_a_host(tmp_path: Path):
-    import subprocess
+@contextlib.contextmanager
+def ipv6_hosts() -> Iterator[Hosts]:
+    """Two hosts without IPv4, each of which takes its own name for a loopback address as Debian
+    does, and has another interface with the default route.
+    """
+    with Hosts(2) as hosts, contextlib.ExitStack() as stack:
+        for i, name in enumerate(hosts.names):
+            for command in (
+                f"addr del {hosts.addresses[i]}/24 dev eth0",
+                f"-6 addr add fd77::{i + 1}/64 dev eth0 nodad",
+                "link add other0 type bridge",
+                "addr add 192.0.2.9/24 dev other0",
+                "link set other0 up",
+                "route add default via 192.0.2.1 dev other0",
+            ):
+                subprocess.run(["ip", "-n", name, *command.split()], check=True)
+            files = Path("/etc/netns") / name  # what `ip netns exec` lays over /etc
+            files.mkdir(parents=True)
+            stack.callback(shutil.rmtree, files)
+            others = f"fd77::{2 - i} host{1 - i}\n"
+            (files / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 host{i}\n{others}")
+        yield hosts
 
+
+def test_the_launcher_runs_one_command_a_host(tmp_path: Path):
     script = tmp_path / "train.py"
     script.write_text(
         "import torch, swarmsgd\n"
@@ -48,13 +74,13 @@ def test_the_launcher_runs_one_command_a_host(tmp_path: Path):
         "    swarm.mean_model()\n"
         "print('done', swarm.mean_of)\n"
     )
-    with Hosts(2) as hosts:
+    with ipv6_hosts() as hosts:
         launchers = [
             subprocess.Popen(
                 [
                     *hosts.prefix(host), sys.executable, "-m", "swarmsgd", "launch", "-n", "2",
-                    "--hosts", "2", "--host-index", str(host),
-                    "--master-addr", hosts.addresses[0], "--master-port", "29511", script,
+                    "--hosts", "2", "--host-index", str(host), "--address", "eth0",
+                    "--master-addr", "host0", "--master-port", "29511", script,
                 ],
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             )
@@ -68,5 +94,7 @@ def test_the_launcher_runs_one_command_a_host(tmp_path: Path):
                 launcher.wait()
     assert [launcher.returncode for launcher in launchers] == [0, 0], outputs
     for host, output in enumerate(outputs):
+        said = f"all meet at host0 port 29511; nodes here are reached at fd77::{host + 1} ("
+        assert said in output
         for node in (2 * host, 2 * host + 1):
             assert f"[node {node}] done [0, 1, 2, 3]" in output

@@ -213,7 +213,7 @@ def test_a_run_on_a_full_disk_of_its_log_comes_to_its_end(
     assert "on stdout (No space left on device)" in err
     summary = "swarm/seed-0/summary.json" if words[0] == "compare" else "summary.json"
     assert json.loads((place.path / "run" / summary).read_text())["mean_loss"] > 0
-    (record,) = read_records(place.path / "run" / COMMAND)
+    (record,) = read_records(place.path / "run" / COMMAND, "event")
     assert "on stdout (No space left on device)" in record["text"]
 
 

@@ -24,7 +24,9 @@ from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import SwarmSettings
 from swarmsgd.testing.memory import MemoryNetwork
 from swarmsgd.train.checkpoint.resumed import SwarmStreams
-from swarmsgd.train.node.swarm import Connection, Swarm
+from swarmsgd.train.node.connection import Connection
+from swarmsgd.train.node.others import NotExchanged
+from swarmsgd.train.node.swarm import Swarm
 from swarmsgd.train.node.transfers import Streams
 from swarmsgd.train.node.watch import Watch
 from swarmsgd.train.node.worker import Worker
@@ -78,7 +80,8 @@ class Threaded:
             recorder=Recorder(None, rank),
         )
         self.worker.start()
-        connection = Connection(None, self.replica, self.worker, None)  # pyright: ignore[reportArgumentType]
+        others = NotExchanged(model)
+        connection = Connection(None, self.replica, self.worker, others)  # pyright: ignore[reportArgumentType]
         self.swarm = Swarm(
             model,
             [self.optimizer],

@@ -139,9 +139,9 @@ class ExchangedVector:
         self.has_pending = True
         if self.alter is None and self.outliers is None:
             return self.code.answer(offer, self.copy, self.pending, seed, allocate)
-        change = np.zeros_like(self.copy)
+        change, learned = np.zeros_like(self.copy), self.code.learned()
         mixed = self.code.answer(offer, self.copy.copy(), change, seed, allocate)
-        self._apply(change, mixed)
+        self._apply(change, mixed, learned)
         return mixed
 
     def mix(self, reply: Bytes) -> Mixed:
@@ -152,17 +152,22 @@ class ExchangedVector:
         self.has_pending = True
         if self.alter is None and self.outliers is None:
             return self.code.mix(reply, offered, self.copy, self.pending)
-        change, mixed = np.zeros_like(self.copy), None
+        change, mixed, learned = np.zeros_like(self.copy), None, self.code.learned()
         try:
             mixed = self.code.mix(reply, offered, self.copy.copy(), change)
             return mixed
         finally:  # sound blocks are mixed even if another one is damaged
-            self._apply(change, mixed)
+            self._apply(change, mixed, learned)
 
-    def _apply(self, change: Vector, mixed: Mixed | None) -> None:
-        """Raises ProtocolError, with nothing applied, for an outlier."""
+    def _apply(self, change: Vector, mixed: Mixed | None, learned: Figures | None) -> None:
+        """Raises ProtocolError, with nothing applied or `learned`, for an outlier."""
         if self.outliers is not None and mixed is not None:
-            self.outliers.check(mixed.distance_sq)
+            try:
+                self.outliers.check(mixed.distance_sq)
+            except ProtocolError:
+                if learned is not None:  # or all that follows were coded in such wide cells
+                    self.code.learn(learned)
+                raise
         if self.alter is not None:
             self.alter(change)
         arithmetic.mix(self.copy, self.pending, change)

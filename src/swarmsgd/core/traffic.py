@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 from swarmsgd.core.wire_code import Mixed
 
+RECENT = 1 / 8
+"""The weight of the newest exchange in `Traffic.recent_sq`."""
+
 
 class Exchange(NamedTuple):
     """One exchange as one of its ends saw it."""
@@ -54,6 +57,8 @@ class Traffic:
     """Sum of ||Q_i - Q_j||^2 over the exchanges this node mixed, of the model."""
     noise_sq: float = 0.0
     """The part of it that the code's own error is expected to make up, of what came in."""
+    recent_sq: float = 0.0
+    """Running mean of the squared distance over the last exchanges, without the code's error."""
     mixes: int = 0
     distrusted: int = 0
     """Peers dropped because of what they sent."""
@@ -63,6 +68,8 @@ class Traffic:
         self.mixes += 1
         self.distance_sq += mixed.distance_sq
         self.noise_sq += mixed.noise_sq
+        true_sq = max(0.0, mixed.distance_sq - 2 * mixed.noise_sq)  # both ends were rounded
+        self.recent_sq += max(1 / self.mixes, RECENT) * (true_sq - self.recent_sq)
         self.mixed_blocks += mixed.blocks - mixed.left_out
         self.left_out_blocks += mixed.left_out
         self.float32_blocks += mixed.float32_blocks

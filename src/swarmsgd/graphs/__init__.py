@@ -26,7 +26,7 @@ from swarmsgd.graphs.builders import (
     torus,
 )
 from swarmsgd.graphs.changing import LiveGraph
-from swarmsgd.graphs.graph import Edge, Graph, matching_schedule
+from swarmsgd.graphs.graph import Edge, Graph, gamma_of, matching_schedule
 from swarmsgd.graphs.kinds import GRAPHS, GraphKind, parse
 from swarmsgd.graphs.partners import random_partner, scheduled_partner
 
@@ -42,6 +42,7 @@ __all__ = [
     "exponential",
     "from_edges",
     "from_networkx",
+    "gamma_of",
     "hypercube",
     "matching_schedule",
     "one_peer_exponential",

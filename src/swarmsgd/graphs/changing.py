@@ -29,6 +29,7 @@ class Cycles:
         if degree % 2:
             raise ConfigError(f"the degree of cycles is {degree}, wanted {move}")
         self.name = f"cycles:{degree}"
+        self.degree = degree
         self._seed = seed
         live = list(ids)
         self._orders = [sorted(self._key(c, id) for id in live) for c in range(degree // 2)]
@@ -36,6 +37,18 @@ class Cycles:
     def _key(self, cycle: int, id: int) -> tuple[bytes, int]:
         text = f"{self._seed} {cycle} {id}".encode()
         return hashlib.blake2b(text, digest_size=8).digest(), id
+
+    @property
+    def gamma_factor(self) -> float:
+        """As `Graph.gamma_factor` has it, with the eigenvalues that a random graph of that degree d
+        has in the limit of many nodes: their mean inverse is (d - 1) / d (d - 2) (Kesten 1959,
+        McKay 1981).
+        """
+        n, d = len(self._orders[0]), self.degree
+        if n <= d + 1:
+            return (n - 1) / 2
+        trace = n * (n * n - 1) / 12 if d == 2 else n * n * (d - 1) / (2 * (d - 2))
+        return trace / (2 * (n - 1)) + (n - 1) / 4
 
     def add(self, id: int) -> None:
         """A node is live."""
@@ -82,6 +95,11 @@ class LiveGraph:
     def num_nodes(self) -> int:
         """How many nodes live, this one included."""
         return 1 + len(self._live)
+
+    @property
+    def gamma_factor(self) -> float:
+        """As `Graph.gamma_factor` has it."""
+        return (self.num_nodes - 1) / 2 if self._cycles is None else self._cycles.gamma_factor
 
     def neighbours(self, live: Iterable[int]) -> Sequence[int]:
         """This node's, if these and it are all that live."""

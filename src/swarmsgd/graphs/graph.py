@@ -11,6 +11,7 @@ import numpy as np
 from swarmsgd.checks import whole
 from swarmsgd.errors import ConfigError
 from swarmsgd.graphs import spectrum
+from swarmsgd.graphs.changing import Cycles, LiveGraph
 from swarmsgd.graphs.spectrum import Ends, Floats, Ints
 from swarmsgd.seeds import stream
 
@@ -149,6 +150,31 @@ class Graph:
             return (n, n) if n > 1 else (math.inf, 0.0)
         return self.known_ends or self._ends(np.ones(self.num_edges))
 
+    @cached_property
+    def gamma_factor(self) -> float | None:
+        """Gamma over the mean squared distance of the two ends of an exchange, for models that
+        gather equal, independent noise at all nodes and are averaged along edges.
+
+        (n - 1) / 2 where all pairs are equally likely: E||x_i - x_j||^2 = 2 Gamma / (n - 1). On
+        other graphs neighbours are closer than that. With u_e = e_i - e_j, w_e the share of
+        exchanges on edge e, L = sum_e w_e u_e u_e^T and D the mean squared distance, an exchange
+        turns the covariance C into C - (L C + C L) / 2 + sum_e w_e (u_e^T C u_e) u_e u_e^T / 4,
+        where the last term is D L / 4 if all edges are alike. What noise s puts into each mode is
+        then in balance with what exchanges take out: lambda_k v_k = s + D lambda_k / 4. Summed
+        over k, with trace(L) = 2 and D = sum_k lambda_k v_k: s = D / 2 (n - 1). So
+        Gamma = sum_k v_k = D (trace(L^+) / 2 (n - 1) + (n - 1) / 4).
+
+        0 for a single node; None above 1,024 nodes that are not a complete graph.
+        """
+        n = self.num_nodes
+        if self.stored_edges is None or n == 1:
+            return (n - 1) / 2
+        if n > spectrum.DENSE_NODES:
+            return None
+        shares = (1 / self.degrees[self.edge_array]).sum(axis=1) / n  # a node asks any neighbour
+        modes = np.linalg.eigvalsh(spectrum.laplacian(n, self.edge_array, shares))[1:]
+        return float((1 / modes).sum() / (2 * (n - 1)) + (n - 1) / 4)
+
     def _ends(self, weights: Floats) -> Ends:
         return spectrum.laplacian_ends(self.name, self.num_nodes, self.edge_array, weights)
 
@@ -213,6 +239,12 @@ def matching_schedule(graph: Graph, seed: int, round: int) -> tuple[Edge, ...]:
     if graph.rounds is not None:
         return graph.rounds[round % len(graph.rounds)]
     return graph.random_matching(stream("matching", seed, round))
+
+
+def gamma_of(graph: Graph | LiveGraph | Cycles, distance_sq: float, exchanges: int) -> float | None:
+    """Gamma as the mean squared distance of so many exchanges shows it; None: not known."""
+    factor = graph.gamma_factor
+    return None if factor is None or not exchanges else factor * distance_sq
 
 
 def sorted_edges(pairs: Ints) -> tuple[Edge, ...]:

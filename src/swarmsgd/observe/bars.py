@@ -26,9 +26,17 @@ class Bar:
 
 
 def bars(
-    rows: Sequence[Bar], *, title: str, subtitle: str, x_title: str, pieces: tuple[str, str]
+    rows: Sequence[Bar],
+    *,
+    title: str,
+    subtitle: str,
+    x_title: str,
+    pieces: tuple[str, str],
+    room: float = 1.3,
 ) -> Figure:
-    """Horizontal bars, the first on top; `pieces` names the two pieces in the tooltip."""
+    """Horizontal bars, the first on top; `pieces` names the two pieces in the tooltip. The axis
+    goes to `room` times the longest, so that there is some for the texts.
+    """
     height = TOP_PX + BOTTOM_PX + 30 * max(len(rows), 2)
     figure = blank(title, subtitle, height, 24)
     far = max((row.first + row.second for row in rows), default=0.0) or 1.0
@@ -54,7 +62,7 @@ def bars(
             showlegend=False,
             cliponaxis=False,
         )
-    words = Axis(title=x_title, limits=(0, 1.3 * far)).layout((0, 1.3 * far))
+    words = Axis(title=x_title, limits=(0, room * far)).layout((0, room * far))
     figure.update_layout(
         barmode="stack",
         xaxis=words,

@@ -103,6 +103,8 @@ class Console:
             f"{view.total('exchanges') / 2:,.0f} exchanges",
             f"{bytes_text(view.total('bytes_sent'))} sent",
         ]
+        if view.gamma is not None:
+            parts.append(f"gamma ~{view.gamma:.3g}")
         return "   ".join(parts)
 
     def _picture(self) -> RenderableType:

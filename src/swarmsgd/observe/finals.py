@@ -57,7 +57,7 @@ def seeds_table(run: RunCurve) -> Table:
     rows = [[name, *(_plain(summary.get(name)) for summary in run.summaries)] for name in names]
     heads = [f"seed {summary.get('seed', NONE)}" for summary in run.summaries]
     kept = [row for row in rows if set(row[1:]) - {"", NONE}]
-    return Table(title="Summary", columns=["", *heads], rows=kept)
+    return Table(title="All figures", columns=["", *heads], rows=kept, folded=True)
 
 
 def step_split(run: RunCurve) -> tuple[float, float] | None:

@@ -29,7 +29,7 @@ COMMAND = "command.jsonl"
 """Records of the command itself, if there is anything to say."""
 OWN_FILES = (
     CONFIG, MODEL, f".{MODEL}", SUMMARY, CURVE, REPORT, COMMAND, "node-*.jsonl",
-    f"{CHECKPOINTS}/*/*",
+    f"{CHECKPOINTS}/*/*", "tensorboard/*",
 )  # fmt: skip
 """What a run writes into its folder, and what --overwrite replaces."""
 OWNER = ".owner"
@@ -89,7 +89,10 @@ def resumed(folder: Path) -> Iterator[Path]:
             f"--resume is {folder}, which has no checkpoints: begin the run with "
             "--checkpoint-every 500, for instance"
         )
-    lock = _lock(folder)
+    try:
+        lock = _lock(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
     try:
         yield folder
         _note_lost_output(folder)
@@ -167,8 +170,9 @@ def _lock(folder: Path) -> int | None:
             return None
         if _is_at(path, descriptor):
             me = f"process {os.getpid()} on {socket.gethostname()}, since "
-            os.truncate(descriptor, 0)
-            os.write(descriptor, (me + time.strftime("%Y-%m-%d %H:%M:%S")).encode())
+            with contextlib.suppress(OSError):  # no room: the lock holds without a text
+                os.truncate(descriptor, 0)
+                os.write(descriptor, (me + time.strftime("%Y-%m-%d %H:%M:%S")).encode())
             return descriptor
         os.close(descriptor)  # its owner has just removed it: that lock keeps nobody out
 

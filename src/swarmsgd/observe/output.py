@@ -135,8 +135,9 @@ class Writer:
         with self._changed:
             if stream not in self._streams:
                 self._streams.append(stream)
-            if self._thread.ident is None:
-                self._thread.start()
+            if self._thread.ident is None and not self._start():
+                self._write_now(stream, data)
+                return
             if stream.waiting + len(data) > MOST_BYTES:
                 self._make_room(stream)
             if stream.waiting + len(data) > MOST_BYTES or self._closing:
@@ -147,6 +148,21 @@ class Writer:
                 stream.queue.append((self._number, data[start : start + PIECE]))
             stream.waiting += len(data)
             self._changed.notify_all()
+
+    def _start(self) -> bool:
+        try:
+            self._thread.start()
+        except RuntimeError:  # no thread can be had
+            return False
+        return True
+
+    def _write_now(self, stream: Stream, data: bytes) -> None:
+        """Without a thread: wait for the reader, rather than say nothing of why."""
+        try:
+            while data:
+                data = data[os.write(stream.fileno(), data) :]
+        except OSError as error:
+            stream.drop(data, error.strerror or str(error))
 
     def _make_room(self, stream: Stream) -> None:
         give_up = time.monotonic() + ROOM_S

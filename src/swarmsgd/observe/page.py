@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -16,17 +17,21 @@ from swarmsgd.observe.colours import INK
 from swarmsgd.observe.lines import FONT, Series, styled
 
 if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
     from plotly.graph_objects import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of texts below `columns`; a cell may hold Markdown (`**best**`). `note` explains it."""
+    """Rows of texts below `columns`; a cell may hold Markdown (`**best**`). `note` explains it. A
+    `folded` one is opened by a click.
+    """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,15 +57,21 @@ def page(title: str, parts: Sequence[Part]) -> str:
 
     It holds plotly.js once, page.css and page.js, and forbids the browser to load anything.
     """
+    return document(title, "\n".join(html_of(part) for part in parts), ["page.js"])
+
+
+def document(title: str, body: str, scripts: Sequence[str], policy: str = "") -> str:
+    """A page of this HTML with page.css, plotly.js and these scripts of the package; `policy` is
+    what it may do beyond showing itself.
+    """
     from plotly.offline import get_plotlyjs
 
     style = Template(_file("page.css")).substitute(ink=INK, font=FONT)
-    script = _file("page.js")
-    body = "\n".join(_html(part) for part in parts)
+    script = "\n".join(_file(name) for name in scripts)
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}'
         f'</title>\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}{policy}">\n'
         f"<style>\n{style}</style></head>\n<body><main><h1>{escape(title)}</h1>\n"
         "<noscript>The plots of this page are drawn by JavaScript, which is off.</noscript>\n"
         f"{body}\n</main>\n<script>{get_plotlyjs()}</script>\n<script>\n{script}</script>\n"
@@ -85,7 +96,8 @@ def _file(name: str) -> str:
     return resources.files("swarmsgd.observe").joinpath(name).read_text(encoding="utf-8")
 
 
-def _html(part: Part) -> str:
+def html_of(part: Part) -> str:
+    """A part as HTML."""
     match part:
         case str():
             return f'<section class="text">{_markdown(part)}</section>'
@@ -100,7 +112,7 @@ def _html(part: Part) -> str:
 
 
 def _plot(figure: Figure) -> str:
-    data = (figure.to_json() or "").replace("<", "\\u003c")  # no text can end the script
+    data = json_of(figure)
     size = f"height:{figure.layout['height']:g}px"
     if figure.layout["meta"]:  # a plot that cannot be squeezed scrolls sideways
         size += f";min-width:{figure.layout['meta']['min_width']}px"
@@ -108,6 +120,11 @@ def _plot(figure: Figure) -> str:
         f'<div class="cell"><div class="plot" style="{size}"></div>'
         f'<script type="application/json">{data}</script></div>'
     )
+
+
+def json_of(figure: Figure) -> str:
+    """A figure as JSON that can stand in a page: no text in it can end a script."""
+    return (figure.to_json() or "").replace("<", "\\u003c")
 
 
 def _legend(legend: Legend) -> str:
@@ -141,27 +158,41 @@ def _table(table: Table) -> str:
     head = "".join(f'<th scope="col">{_inline(column)}</th>' for column in table.columns)
     rows = "".join(
         f'<tr><th scope="row">{_inline(row[0])}</th>'
-        + "".join(f"<td>{_inline(cell)}</td>" for cell in row[1:])
+        + "".join(_cell(cell) for cell in row[1:])
         + "</tr>"
         for row in table.rows
     )
     note = f'<p class="note">{_inline(table.note)}</p>' if table.note else ""
-    return (
-        f'<section><h2>{escape(table.title)}</h2><div class="wide"><table><thead><tr>{head}</tr>'
-        f"</thead><tbody>{rows}</tbody></table></div>{note}</section>"
+    body = (
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        f"</div>{note}"
     )
+    if table.folded:
+        return f"<details><summary>{escape(table.title)}</summary>{body}</details>"
+    return f"<section><h2>{escape(table.title)}</h2>{body}</section>"
+
+
+LONG = 40
+"""Letters beyond which a cell is broken into lines."""
+
+
+def _cell(text: str) -> str:
+    return f"<td{' class=words' * (len(text) > LONG)}>{_inline(text)}</td>"
 
 
 def _markdown(text: str) -> str:
-    from markdown_it import MarkdownIt
-
-    return MarkdownIt("js-default", {"html": False, "linkify": False}).render(text)
+    return _reader().render(text)
 
 
 def _inline(text: str) -> str:
+    return _reader().renderInline(text)
+
+
+@cache
+def _reader() -> MarkdownIt:
     from markdown_it import MarkdownIt
 
-    return MarkdownIt("js-default", {"html": False, "linkify": False}).renderInline(text)
+    return MarkdownIt("js-default", {"html": False, "linkify": False})
 
 
 _POLICY = (

@@ -1,8 +1,9 @@
 """What a node writes down while it runs: one JSON object a line, one file a node.
 
 Every line has `t` (seconds since the recorder was opened), `node` and `kind`; which kinds there are
-and what fields they have is in `swarmsgd.observe.schema`. A float that is not finite is written as
-null, so every line is valid JSON.
+and what fields they have is in `swarmsgd.observe.schema`. The first one is of kind "file": which
+version of the format follows, and when `t` was 0. A float that is not finite is written as null, so
+every line is valid JSON.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,19 @@ Record = dict[str, Any]
 """One line: the fields in `COMMON`, and those of its kind (`swarmsgd.observe.schema`)."""
 
 COMMON = ("t", "node", "kind")
+VERSION = 1
+"""Of the format. A reader that finds another says so; new fields and kinds do not change it."""
 FLUSH_S = 1.0
 FLUSH_BYTES = 1 << 16
 URGENT = frozenset({"start", "plan", "event", "eval", "result", "end"})
 """Kinds that go to the file at once: rare, and what one looks for after a crash."""
+THIN_AFTER = 20_000
+THINNED = {"exchange": 1 << 20, "progress": 8}
+"""Kinds of which a long run writes fewer and fewer lines: each time `THIN_AFTER` lines were written
+only every second of those that would have been is from then on, but one of so many at least. A week
+with ten exchanges a second takes some 40 MB."""
+MOST_LINE = 1 << 20
+"""Bytes of a line beyond which it is no record."""
 
 _log = logging.getLogger("swarmsgd")
 
@@ -63,6 +74,9 @@ class Recorder:
         self._flushed_at = clock()
         self._lines: list[bytes] = []
         self._size = 0
+        self._unix_s = time.time() if clock is time.monotonic else None
+        self._seen: Counter[str] = Counter()
+        self._headed = False
         self._lock = threading.Lock()
         self._file_lock = threading.Lock()
         self._descriptor = None if self.path is None else _open(self.path)
@@ -76,10 +90,18 @@ class Recorder:
         for name in COMMON:
             if name in fields:
                 raise ConfigError(f"field {name!r} is written by the recorder: name it otherwise")
+        if kind in THINNED:
+            every = self._every(kind)
+            if not every:
+                return
+            fields |= {"every": every}
         now = self._clock()
         head = {"t": round(now - self._start, 6), "node": self.node, "kind": kind}
         line = _dump(head | fields)
         with self._lock:
+            if not self._headed:
+                line = self._header() + line
+                self._headed = True
             self._lines.append(line)
             self._size += len(line)
             due = now - self._flushed_at >= FLUSH_S or self._size >= FLUSH_BYTES or kind in URGENT
@@ -88,6 +110,20 @@ class Recorder:
                 self._flush(now)
             finally:
                 self._file_lock.release()
+
+    def _every(self, kind: str) -> int:
+        """Of how many lines of a kind in `THINNED` the next one is written; 0: it is not."""
+        with self._lock:
+            self._seen[kind] += 1
+            every, written = 1, THIN_AFTER  # so many lines at 1, as many at 2, at 4, ...
+            while self._seen[kind] > written and every < THINNED[kind]:
+                every *= 2
+                written += THIN_AFTER * every
+            return every if self._seen[kind] % every == 0 else 0
+
+    def _header(self) -> bytes:
+        head = {"t": 0.0, "node": self.node, "kind": "file"}
+        return _dump(head | {"version": VERSION, "unix_s": self._unix_s})
 
     def flush(self) -> None:
         """Hand all lines to the system; waits for a flush that is under way."""
@@ -207,35 +243,62 @@ class Tail:
         return [record for line in lines if (record := _parse(line)) is not None]
 
 
-def read_records(path: str | os.PathLike[str]) -> list[Record]:
-    """All records of a file, in the order they were written.
+def read_records(path: str | os.PathLike[str], kind: str | None = None) -> list[Record]:
+    """All records of a file, in the order they were written; or of all the files of a run's folder,
+    file by file. With `kind` only those, which have all the same fields: the rows of a table, as
+    `pandas.DataFrame` takes them.
 
     Tolerates what a killed process leaves behind: a torn last line, also where a node that was
     started again went on after it. Raises DataError for a file that is missing, or damaged
     otherwise.
     """
     path = Path(path)
+    paths = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    if not paths:
+        raise DataError(f"there are no records in the folder {path}: name a run's folder or file")
+    return [r for one in paths for r in each_record(one) if kind is None or r["kind"] == kind]
+
+
+def each_record(path: str | os.PathLike[str]) -> Iterator[Record]:
+    """The records of one file as `read_records` has them, one at a time: files may be huge."""
+    torn = b""
     try:
-        lines = path.read_bytes().split(b"\n")
+        with Path(path).open("rb") as file:
+            number = 0
+            for number, line in enumerate(iter(lambda: file.readline(MOST_LINE), b""), 1):
+                if line == b"\n":
+                    continue
+                record = _parse(line)
+                if torn and (record is None or record["kind"] not in ("file", "start")):
+                    raise _damaged(path, number - 1, torn)
+                if record is None and line[-1:] != b"\n" and len(line) >= MOST_LINE:
+                    raise _damaged(path, number, line)
+                torn = line if record is None else b""
+                if record is not None:
+                    check_version(record, path)
+                    yield record
+            if torn and number == 1 and not torn.startswith(b"{"):
+                raise _damaged(path, number, torn)
     except OSError as error:
         raise DataError(f"cannot read records from {path}: {error.strerror}") from None
-    records: list[Record] = []
-    torn = 0
-    for number, line in enumerate(lines, 1):
-        if not line:
-            continue
-        record = _parse(line)
-        if torn and (record is None or record["kind"] != "start"):
-            raise DataError(f"{path}, line {torn} is not a record: {lines[torn - 1][:60]!r}")
-        torn = number if record is None else 0
-        if record is not None:
-            records.append(record)
-    return records
+
+
+def check_version(record: Record, path: str | os.PathLike[str]) -> None:
+    """Raise DataError for a file that a newer version of this package wrote."""
+    if record["kind"] == "file" and record.get("version") != VERSION:
+        raise DataError(
+            f"{path} is of version {str(record.get('version'))[:20]} of the format of records, "
+            f"and this package reads {VERSION}: read it with the version that wrote it"
+        )
+
+
+def _damaged(path: str | os.PathLike[str], number: int, line: bytes) -> DataError:
+    return DataError(f"{path}, line {number} is not a record: {line[:60].rstrip()!r}")
 
 
 def _parse(line: bytes) -> Record | None:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) and all(name in record for name in COMMON) else None

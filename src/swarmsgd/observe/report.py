@@ -1,4 +1,4 @@
-"""The pages of simulated runs: one run, or several algorithms in one world."""
+"""The page that compares algorithms in one simulated world, and the plots of curves on it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from swarmsgd.observe.finals import (
     judge,
     mean,
     percent,
-    seeds_table,
     step_split,
 )
 from swarmsgd.observe.lines import Series, any_point, line_plot
@@ -64,31 +63,9 @@ def compare_page(
     _check(runs, title)
     score = score_of(runs)
     parts: list[Part] = [notes] if notes else []
-    parts += [_legend(runs), Row(score_panels(runs, score)), final_table(runs, score)]
+    parts += [runs_legend(runs), Row(score_panels(runs, score)), final_table(runs, score)]
     parts += [part for part in (gamma_figure(runs), step_figure(runs)) if part is not None]
     return page(title, [*parts, *tables])
-
-
-def single_page(run: RunCurve, title: str, notes: str = "", tables: Sequence[Table] = ()) -> str:
-    """The page of one simulated run: score against time and samples, losses, the nodes'
-    disagreement, exchanges and bytes, and what its summary says.
-    """
-    score = score_of([run])
-    name, axis = _titled([run], score), _log_if_positive([run], score)
-    views = (
-        View("Disagreement of the nodes", "time_s", TIME, "gamma", GAMMA),
-        View("Exchanges", "time_s", TIME, "exchanges", Axis(title="mixed so far, all nodes")),
-        View("Traffic", "time_s", TIME, "bytes_sent", Axis(title="sent so far", unit="bytes")),
-    )
-    figures = [
-        view_figure([run], View(f"{name} over time", "time_s", TIME, score, axis)),
-        view_figure([run], View(f"{name} over samples", "epoch", EPOCHS, score, axis)),
-        loss_figure(run),
-        *(view_figure([run], view) for view in views),
-    ]
-    parts: list[Part] = [notes] if notes else []
-    parts.append(Row([figure for figure in figures if figure is not None]))
-    return page(title, [*parts, *([seeds_table(run)] if run.summaries else ()), *tables])
 
 
 def score_of(runs: Sequence[RunCurve]) -> str:
@@ -100,7 +77,8 @@ def score_of(runs: Sequence[RunCurve]) -> str:
     return next((name for name in names if all(run.has(name) for run in runs)), "loss")
 
 
-def _titled(runs: Sequence[RunCurve], score: str) -> str:
+def score_name(runs: Sequence[RunCurve], score: str) -> str:
+    """The score's name, to begin a title with."""
     title = judge(runs, score).title
     return title[0].upper() + title[1:]
 
@@ -115,8 +93,8 @@ def _axis(runs: Sequence[RunCurve], score: str) -> Axis:
 def score_panels(runs: Sequence[RunCurve], score: str) -> list[Figure]:
     """The score against virtual time, samples and bytes."""
     higher = judge(runs, score).higher
-    axis = _zoomed(runs, score) if higher else _log_if_positive(runs, score)
-    name = _titled(runs, score)
+    axis = _zoomed(runs, score) if higher else score_axis(runs, score)
+    name = score_name(runs, score)
     silent = any(_sends_nothing(run) for run in runs)
     levels = replace(axis, title=f"{axis.title}; dotted: sends nothing") if silent else axis
     views = (
@@ -209,7 +187,8 @@ def _check(runs: Sequence[RunCurve], title: str) -> None:
         )
 
 
-def _legend(runs: Sequence[RunCurve]) -> Legend:
+def runs_legend(runs: Sequence[RunCurve]) -> Legend:
+    """A page's legend of these runs."""
     return Legend([_series(run, look, Band()) for run, look in _with_looks(runs)])
 
 
@@ -266,7 +245,8 @@ def _zoomed(runs: Sequence[RunCurve], score: str) -> Axis:
     return replace(_axis(runs, score), limits=limits)
 
 
-def _log_if_positive(runs: Sequence[RunCurve], score: str) -> Axis:
+def score_axis(runs: Sequence[RunCurve], score: str) -> Axis:
+    """The axis of a score, logarithmic where that tells more."""
     axis = _axis(runs, score)
     positive = _all_positive(runs, score)
     return replace(axis, log=positive and (axis.log or score == "loss"))

@@ -39,6 +39,7 @@ _SCORE = {
     "accuracy": ("fraction", "right answers; null: the task has none"),
     "scores": ("object", "name -> value of what only its task knows: bleu, ..."),
 }
+_ESTIMATE = ("number", "gamma as the last exchanges' distances show it; null: not known")
 _PROGRESS = {
     "steps": ("count", "local steps done"),
     "samples": ("count", "training samples seen"),
@@ -47,9 +48,19 @@ _PROGRESS = {
     "bytes_sent": ("bytes", "handed to the links"),
     "bytes_received": ("bytes", "that came from the links"),
     "blocked_s": ("s", "time the training thread waited for exchanges; null: not measured"),
+    "gamma_estimate": _ESTIMATE,
 }
 
+_EVERY = ("count", "of how many lines this one is left: files are thinned as they grow")
+
 KINDS: Mapping[str, RecordKind] = {
+    "file": RecordKind(
+        "The first line of a file, and of what a node that was started again adds to it.",
+        {
+            "version": ("count", "version of this format"),
+            "unix_s": ("s", "wall clock at t = 0, since 1970; null: times are virtual"),
+        },
+    ),
     "start": RecordKind(
         "The node has joined.",
         {
@@ -68,6 +79,7 @@ KINDS: Mapping[str, RecordKind] = {
             "host": ("text", "name of the machine"),
             "pid": ("number", "process id"),
             "threads": ("count", "threads of torch"),
+            "software": ("text", "versions of this package, torch, Python, and the system"),
         },
     ),
     "progress": RecordKind(
@@ -75,6 +87,7 @@ KINDS: Mapping[str, RecordKind] = {
         {
             **_PROGRESS,
             "loss": ("number", "mean training loss since the last such line; null: no step since"),
+            "every": _EVERY,
         },
     ),
     "exchange": RecordKind(
@@ -91,6 +104,7 @@ KINDS: Mapping[str, RecordKind] = {
             "float32_blocks": ("count", "blocks that came in as float32"),
             "cell": ("number", "median cell width of the blocks that came in coded"),
             "noise": ("number", "expected error norm of what came in, next to distance"),
+            "every": _EVERY,
         },
     ),
     "event": RecordKind(
@@ -98,7 +112,8 @@ KINDS: Mapping[str, RecordKind] = {
         {
             "what": (
                 "text",
-                "one word to count by: lost, left, refused, distrusted, distrusts (this node), ...",
+                "one word to count by: lost, left, back, joined, gone, healed, refused, distrusted, "
+                "distrusts (this node), diverged, ...",
             ),
             "peer": ("node", "whom it is about; null: nobody else"),
             "text": ("text", "the whole story"),
@@ -117,10 +132,10 @@ KINDS: Mapping[str, RecordKind] = {
         },
     ),
     "result": RecordKind(
-        "Training is done on this node (`swarmsgd train`).",
+        "Training is done on this node (`swarmsgd train`, or a simulated one).",
         {
             **_PROGRESS,
-            "wall_s": ("s", "time in the training loop, the mean included"),
+            "wall_s": ("s", "time in the training loop; in real runs the mean included"),
             "step_ms_p50": ("ms", "wall time of a training step: median"),
             "step_ms_p99": ("ms", "the same, 99th percentile"),
             "step_ms_max": ("ms", "the same, longest"),
@@ -136,6 +151,7 @@ KINDS: Mapping[str, RecordKind] = {
             "epoch": ("number", "samples / training set"),
             "exchanges": ("count", "exchanges mixed, all nodes together"),
             "bytes_sent": ("bytes", "handed to the links by all nodes together"),
+            "gamma_estimate": ("number", "mean over the nodes of what each one's exchanges show"),
             "gamma": ("number", "sum over nodes of the squared distance to the mean model"),
             **_SCORE,
             "train_loss": ("number", "mean training loss since the last such line"),
@@ -148,6 +164,7 @@ KINDS: Mapping[str, RecordKind] = {
         {
             "rank": ("node", "this node"),
             "steps": ("count", "optimizer steps since it joined"),
+            "incarnation": ("count", "how often the node was started before"),
             "started": ("count", "exchanges started here"),
             "completed": ("count", "of these, mixed here, late ones included"),
             "answered": ("count", "exchanges others started and this node answered"),
@@ -165,6 +182,11 @@ KINDS: Mapping[str, RecordKind] = {
             "noise_sq": ("number", "expected part of the code's error in distance_sq"),
             "mixed_blocks": ("count", "blocks mixed"),
             "distance_sq": ("number", "sum of the squared distances over all exchanges mixed here"),
+            "recent_sq": (
+                "number",
+                "mean of the last squared distances, the code's error taken off",
+            ),
+            "gamma_estimate": _ESTIMATE,
             "mixes": ("count", "exchanges mixed here"),
             "distrusted": ("count", "peers dropped for what they sent"),
             "busy_s": ("s", "time of the exchange thread spent at work"),

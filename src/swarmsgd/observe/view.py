@@ -25,6 +25,7 @@ class NodeView:
         self.exchanges = 0
         self.bytes_sent = 0
         self.blocked_s: float | None = None
+        self.gamma_estimate: float | None = None
         self.initiated = 0
         """Exchanges started here and mixed here."""
         self.last: dict[str, Record] = {}
@@ -46,17 +47,17 @@ class NodeView:
                 self.state = "training" if kind == "progress" else "done"
                 self._progress(record)
             case "exchange":
-                self.initiated += record.get("role") == "initiator"
+                self.initiated += (record.get("role") == "initiator") * record.get("every", 1)
             case "eval" if record.get("model") == "own":
                 self.state = "waiting"
             case "end":
                 self.state = "left"
 
     def _progress(self, record: Record) -> None:
-        for name in ("steps", "samples", "exchanges", "bytes_sent", "blocked_s"):
-            setattr(self, name, record.get(name, getattr(self, name)))
-        loss = record.get("loss")
-        self.loss = self.loss if loss is None else loss
+        counts = ("steps", "samples", "exchanges", "bytes_sent", "blocked_s")
+        for name in (*counts, "loss", "gamma_estimate"):
+            if record.get(name) is not None:
+                setattr(self, name, record[name])
         self._recent.append((record["t"], self.samples))
         while len(self._recent) > 2 and record["t"] - self._recent[0][0] > RATE_S:
             self._recent.popleft()
@@ -90,6 +91,12 @@ class RunView:
     def total(self, name: str) -> float:
         """The sum of a figure over all nodes."""
         return sum(getattr(view, name) or 0 for view in self.nodes)
+
+    @property
+    def gamma(self) -> float | None:
+        """The mean of the nodes' estimates of Gamma."""
+        known = [view.gamma_estimate for view in self.nodes if view.gamma_estimate is not None]
+        return sum(known) / len(known) if known else None
 
     @property
     def loss(self) -> float | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -86,13 +85,12 @@ class Task(Protocol):
         ...
 
 
-def write_files(task: Task, folder: Path) -> None:
-    """Keep in `folder` what the task's model cannot be used without, a vocabulary for instance: a
-    task that has such has a method ``files() -> Mapping[str, bytes]``, name -> contents.
+def files_of(task: Task) -> Mapping[str, bytes]:
+    """What the task's model cannot be used without, a vocabulary for instance, by name of a file: a
+    task that has such has a method ``files() -> Mapping[str, bytes]``.
     """
     files: Callable[[], Mapping[str, bytes]] = getattr(task, "files", dict)
-    for name, contents in files().items():
-        (folder / name).write_bytes(contents)
+    return files()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ The class is made as ``CLASS(options, num_nodes, notify)`` and is then a `Task`.
 * ``Options``, a frozen dataclass that extends `OwnOptions`: its fields are options of the command,
   their docstrings the help;
 * ``run``, a mapping: options of a run (lr, optimizer, epochs, ...) with other defaults;
-* ``files``, see `swarmsgd.tasks.base.write_files`.
+* ``files``, see `swarmsgd.tasks.base.files_of`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import sysconfig
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
@@ -107,8 +108,7 @@ def _file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))  # as a script finds its neighbours
+    _find_neighbours_in(path.parent)
     try:
         spec.loader.exec_module(module)
     except Exception as error:
@@ -117,9 +117,21 @@ def _file(path: Path) -> ModuleType:
     return module
 
 
+def _find_neighbours_in(folder: Path) -> None:
+    """Let what lies there be imported, as a script finds its neighbours; but behind Python's own
+    modules, which a token.py or queue.py there would replace for all that is imported later.
+    """
+    if str(folder) in sys.path:
+        return
+    own = Path(sysconfig.get_path("stdlib"))
+    places = [number for number, path in enumerate(sys.path) if Path(path).is_relative_to(own)]
+    installed = [n for n in places if "site-packages" in sys.path[n]]
+    behind = max(set(places) - set(installed), default=-1)
+    sys.path.insert(behind + 1, str(folder))
+
+
 def _module(name: str) -> ModuleType:
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    _find_neighbours_in(Path.cwd())
     try:
         return importlib.import_module(name)
     except Exception as error:

@@ -47,6 +47,7 @@ def make_key(path: Path) -> SwarmKey:
             "another name, or remove it"
         ) from None
     except OSError as error:
+        path.unlink(missing_ok=True)  # what is begun would pass for a key
         raise ConfigError(f"cannot write the key to {path}: {error.strerror}") from None
     return SwarmKey(public, secret)
 

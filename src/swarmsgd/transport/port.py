@@ -28,6 +28,7 @@ import zmq.utils.z85
 from zmq.utils.monitor import recv_monitor_message
 
 from swarmsgd.errors import ConfigError
+from swarmsgd.limits import need_descriptors, need_threads
 from swarmsgd.transport.base import Buffer
 from swarmsgd.transport.keys import SwarmKey
 
@@ -41,6 +42,8 @@ UNREAD = 4
 EVERYWHERE = "*"
 SPARE = 48
 """Descriptors that must be free; a port needs about 20, and one a link."""
+SPARE_THREADS = 6
+"""ZeroMQ aborts, too, where it cannot start one."""
 
 _ENDED = (
     zmq.EVENT_DISCONNECTED
@@ -101,7 +104,8 @@ class Port:
         queued_messages: int,
         key: SwarmKey | None = None,
     ) -> None:
-        _check_descriptors()
+        need_descriptors(SPARE, "a port")
+        need_threads(SPARE_THREADS, "a port")
         self._context = zmq.Context()
         self._router = router = self._context.socket(zmq.ROUTER)
         for option, value in {
@@ -109,7 +113,7 @@ class Port:
             zmq.ROUTER_MANDATORY: 1,
             zmq.RECONNECT_IVL: -1,
             zmq.BACKLOG: 1024,
-            zmq.IPV6: int(":" in address or (address == EVERYWHERE and _speaks_ipv6())),
+            zmq.IPV6: int(":" in address or (address == EVERYWHERE and speaks_ipv6())),
             zmq.SNDHWM: queued_messages,
             zmq.RCVHWM: UNREAD,
             zmq.MAXMSGSIZE: message_bytes,
@@ -274,7 +278,8 @@ def close_connections(fds: dict[int, int]) -> None:
             os.close(fd)
 
 
-def _speaks_ipv6() -> bool:
+def speaks_ipv6() -> bool:
+    """Whether this machine has IPv6 at all."""
     try:
         socket.socket(socket.AF_INET6).close()
     except OSError:
@@ -295,17 +300,3 @@ def _borrowed(fd: int) -> Iterator[socket.socket | None]:
             yield sock
         except OSError:
             return
-
-
-def _check_descriptors() -> None:
-    taken: list[int] = []
-    try:
-        for _ in range(SPARE):
-            taken.append(os.open(os.devnull, os.O_RDONLY))
-    except OSError as error:
-        raise ConfigError(
-            f"no descriptors left to open links with ({error.strerror}): raise `ulimit -n`"
-        ) from None
-    finally:
-        for fd in taken:
-            os.close(fd)

@@ -6,18 +6,28 @@ by `prepare`; no call compiles a second variant in the middle of training.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numba as nb
 from llvmlite import binding
+from numba.core import config as numba_config
 from numba.core import types
 
+from swarmsgd import places
 from swarmsgd.core import lattice
+
+_log = logging.getLogger("swarmsgd")
+config: Any = numba_config
+
+SLOW_S = 3.0
+"""What takes longer is said."""
 
 VECTOR = types.Array(types.float32, 1, "C")
 BYTES = types.Array(types.uint8, 1, "C")
@@ -41,6 +51,31 @@ def _version() -> str:
     return version.hexdigest()[:12]
 
 
+def cache_place() -> places.Cache:
+    """Where compiled kernels are kept: where NUMBA_CACHE_DIR says, beside their source, or where
+    this package keeps what can be made again.
+    """
+    usual = Path(config.CACHE_DIR or Path(__file__).parent / "__pycache__")
+    if places.can_write(usual):
+        return places.Cache(usual, "")
+    kept, why = places.cache()
+    if not places.can_write(kept):
+        kept, why = places.private_temporary(), f"{kept} cannot be written to"
+    reasons = [f"{usual} cannot be written to", *([why] if why else [])]
+    return places.Cache(kept / "kernels", " and ".join(reasons))
+
+
+@contextlib.contextmanager
+def _kept_in(folder: Path | None) -> Iterator[None]:
+    """Inside, numba takes this folder for the cache of what it is shown."""
+    before = config.CACHE_DIR
+    config.CACHE_DIR = before if folder is None else str(folder)
+    try:
+        yield
+    finally:
+        config.CACHE_DIR = before
+
+
 class Kernel:
     """A compiled function of one signature, cached on disk where that is possible."""
 
@@ -50,7 +85,8 @@ class Kernel:
         self._lock = threading.Lock()
         function.__qualname__ = f"{function.__name__}-{_VERSION}"
         try:
-            self._dispatcher: Any = nb.njit(function, nogil=True, cache=True)
+            with _kept_in(_PLACE.folder if _PLACE.instead_of else None):
+                self._dispatcher: Any = nb.njit(function, nogil=True, cache=True)
         except RuntimeError:  # no directory that a cache could be written to
             self._dispatcher = nb.njit(function, nogil=True)
 
@@ -64,6 +100,11 @@ class Kernel:
         return self._dispatcher
 
     @property
+    def is_ready(self) -> bool:
+        """Whether it is compiled."""
+        return "compiled" in vars(self)
+
+    @property
     def was_cached(self) -> bool:
         """Whether it was loaded and not compiled."""
         return bool(self._dispatcher.stats.cache_hits)
@@ -73,6 +114,7 @@ class Kernel:
 
 
 _VERSION = _version()
+_PLACE = cache_place()
 KERNELS: list[Kernel] = []
 
 
@@ -87,6 +129,24 @@ def kernel(signature: Any) -> Callable[[Callable[..., Any]], Kernel]:
 
 
 def prepare() -> None:
-    """Compile or load every kernel now, so that no later call does: seconds the first time."""
-    for made in KERNELS:
-        _ = made.compiled
+    """Compile or load every kernel now, so that no later call does. Compiling takes up to a minute
+    or two: that is said, and where the result is kept.
+    """
+    if all(made.is_ready for made in KERNELS):
+        return
+    slow = threading.Timer(SLOW_S, lambda: _log.warning("%s", what_takes_long(_PLACE)))
+    slow.daemon = True
+    slow.start()
+    try:
+        for made in KERNELS:
+            _ = made.compiled
+    finally:
+        slow.cancel()
+
+
+def what_takes_long(place: places.Cache) -> str:
+    """One line."""
+    text = "compiling for this machine, once: it is kept in"
+    if not place.instead_of:
+        return f"{text} {place.folder}"
+    return f"{text} {place.folder}, since {place.instead_of}. NUMBA_CACHE_DIR names another place"

@@ -9,11 +9,10 @@ from typing import Any, TextIO
 
 import torch
 
+from swarmsgd.errors import SwarmError
 from swarmsgd.observe.console import bytes_text
-from swarmsgd.observe.curves import read_run
 from swarmsgd.observe.folder import REPORT, RunFolder
-from swarmsgd.observe.page import write_page
-from swarmsgd.observe.report import single_page
+from swarmsgd.observe.run_page import page_of
 from swarmsgd.observe.words import notice, stopped, totals
 from swarmsgd.scores import metric_of, value_of
 from swarmsgd.sim.command.config import SimConfig
@@ -32,7 +31,8 @@ WHAT = {
 
 
 def run_simulation(config: SimConfig, *, file: TextIO | None = None) -> int:
-    """Simulate, and return the exit code: 0, or 130 after Ctrl-C, with what was recorded kept.
+    """Simulate, and return the exit code: 0; 1 if a file of the result could not be written; 130
+    after Ctrl-C, with what was recorded kept.
 
     Raises ConfigError or DataError before anything runs, ModelError if training diverges.
     """
@@ -58,19 +58,24 @@ def _run(config: SimConfig, task: Task, folder: Path, say: Callable[[str], None]
         task=task,
         watch=lambda point: say("\n".join(lines(point))),
     )
-    write_result(result, folder)
-    label = config.algorithm
-    write_page(folder / REPORT, single_page(read_run(label, label, [folder]), config.title()))
     say(totals(result.summary))
     if result.summary["stopped"]:
         say(f"note: {stopped(result.summary)}")
     for text in never_happened(config, result.summary["wall_s"]):
         say(text)
-    say(f"written to {folder}; {REPORT} there has the plots")
+    ending = write_result(result, folder)
+    try:
+        ending.put(REPORT, page_of([folder]))
+    except SwarmError:
+        ending.lost[REPORT] = "there was no room for the curve"
+    plots = "" if REPORT in ending.lost else f"; {REPORT} there has the plots"
+    say(f"written to {folder}{plots}")
+    if complaint := ending.complaint():
+        notice(complaint)
     if result.summary["interrupted"]:
         notice("interrupted: what was recorded is kept")
         return INTERRUPTED
-    return 0
+    return 1 if ending.lost else 0
 
 
 def never_happened(config: SimConfig, end_s: float) -> list[str]:

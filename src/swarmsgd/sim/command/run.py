@@ -14,6 +14,7 @@ import numpy as np
 from safetensors.torch import save
 
 from swarmsgd.errors import ModelError
+from swarmsgd.observe.ending import Ending
 from swarmsgd.observe.folder import CURVE, MODEL, SUMMARY
 from swarmsgd.observe.records import Recorder
 from swarmsgd.observe.schema import filled
@@ -24,7 +25,7 @@ from swarmsgd.sim.command.summary import summarise_simulated
 from swarmsgd.sim.engine.fleet import Fleet, Vector, mean_of
 from swarmsgd.sim.engine.ledger import Ledger
 from swarmsgd.tasks import Notify, Score, Task
-from swarmsgd.tasks.base import write_files
+from swarmsgd.tasks.base import files_of
 
 OnPoint = Callable[[dict[str, Any]], None]
 """Called with each point of the curve as it is made."""
@@ -105,6 +106,10 @@ class _Run:
                 for now in algorithm.run():
                     if self.steps_due() > self.due:
                         self.point(algorithm, now)
+                algorithm.tally()
+                self.ledger.write_results(
+                    algorithm.live(), self.fleet.steps_N, self.task.batch_size
+                )
             except KeyboardInterrupt:
                 self.interrupted = True
             except ModelError:  # the curve breaks off here
@@ -139,6 +144,7 @@ class _Run:
                 "exchanges": int(self.ledger.initiated_N.sum()),
                 "bytes_sent": int(self.ledger.bytes_sent_N.sum()),
                 "gamma": gamma,
+                "gamma_estimate": self.ledger.gamma_estimate,
                 "loss": score.loss,
                 "accuracy": score.accuracy,
                 "scores": dict(score.extra),
@@ -198,8 +204,11 @@ class _Run:
         }
 
 
-def write_result(result: Result, folder: Path) -> None:
+def write_result(result: Result, folder: Path) -> Ending:
     """`summary.json`, `model.safetensors` and what the model needs."""
-    (folder / SUMMARY).write_text(json.dumps(plain(result.summary), indent=2) + "\n")
-    (folder / MODEL).write_bytes(save(result.state_dict()))
-    write_files(result.task, folder)
+    ending = Ending(folder)
+    ending.put(SUMMARY, json.dumps(plain(result.summary), indent=2) + "\n")
+    ending.put(MODEL, save(result.state_dict()))
+    for name, contents in files_of(result.task).items():
+        ending.put(name, contents)
+    return ending

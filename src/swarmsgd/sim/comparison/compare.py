@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import math
@@ -22,8 +23,8 @@ from swarmsgd.cores import usable_cores
 from swarmsgd.errors import ConfigError, ModelError, SwarmError
 from swarmsgd.observe import output
 from swarmsgd.observe.curves import read_run
-from swarmsgd.observe.folder import OWN_FILES, REPORT, RunFolder, make_folder
-from swarmsgd.observe.page import write_page
+from swarmsgd.observe.ending import Ending
+from swarmsgd.observe.folder import MODEL, OWN_FILES, REPORT, RunFolder, make_folder
 from swarmsgd.observe.report import compare_page
 from swarmsgd.observe.words import notice, reached, stopped
 from swarmsgd.scores import metric_of
@@ -97,6 +98,7 @@ class Comparing:
     def __init__(self, comparison: Comparison, folder: Path, jobs: int, out: TextIO) -> None:
         self._comparison = comparison
         self._folder = folder
+        self._ending = Ending(folder)
         self._jobs = jobs
         self._out = out
         self._begin = time.perf_counter()
@@ -111,10 +113,12 @@ class Comparing:
             notice(f"interrupted: the runs that had ended are kept in {self._folder}")
             return INTERRUPTED
         self._report(rates, results)
+        if complaint := self._ending.complaint():
+            notice(complaint)
         failed = [label for label in self._comparison.variants if not results.get(label)]
         if failed:
             notice(f"no run of {', '.join(failed)} came to an end: see above")
-        return 1 if failed else 0
+        return 1 if failed or complaint else 0
 
     def _tune(self) -> dict[str, float]:
         """The best rate of each variant by the mean model's training loss on the tuning seed."""
@@ -145,7 +149,7 @@ class Comparing:
         finite = {
             k: {r: x if x < math.inf else None for r, x in v.items()} for k, v in tried.items()
         }
-        (self._folder / TUNING).write_text(json.dumps(finite, indent=1) + "\n")
+        self._ending.put(TUNING, json.dumps(finite, indent=1) + "\n")
 
     def _run(self, rates: dict[str, float]) -> Results:
         """Of the variants of which a run ended well."""
@@ -173,10 +177,13 @@ class Comparing:
             return
         self._say(f"{what}: {len(jobs)}, {min(self._jobs, len(jobs))} at a time")
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(min(self._jobs, len(jobs)), context, initializer=_begin_worker)
+        count = min(self._jobs, len(jobs))
+        with _import_nothing_from_here():
+            pool = ProcessPoolExecutor(count, context, initializer=_begin_worker)
         futures: dict[Future[dict[str, Any]], Job] = {}
         try:
-            futures = {pool.submit(run_job, job): job for job in jobs}
+            with _import_nothing_from_here():
+                futures = {pool.submit(run_job, job): job for job in jobs}
             for number, future in enumerate(as_completed(futures), 1):
                 job = futures[future]
                 summary = self._outcome(future, job)
@@ -206,25 +213,47 @@ class Comparing:
         if not results:
             return
         text, seeds = markdown(rates, results), self._comparison.seeds
-        (self._folder / TABLE).write_text(text + "\n")
-        chosen = plain({"rates": rates, "runs": results})
-        (self._folder / CHOSEN).write_text(json.dumps(chosen, indent=1))
-        curves = [
-            read_run(
-                label,
-                self._comparison.config(label, seeds[0], rates[label]).algorithm,
-                [self._of(label, seed) for seed in seeds],
-            )
-            for label in results
-        ]
-        write_page(self._folder / REPORT, compare_page(curves, self._comparison.title))
         self._say("")
         self._say(text)
+        self._ending.put(TABLE, text + "\n")
+        chosen = plain({"rates": rates, "runs": results})
+        self._ending.put(CHOSEN, json.dumps(chosen, indent=1))
+        for label, seed in ((label, seed) for label in results for seed in seeds):
+            path = self._of(label, seed) / MODEL
+            if results[label][seed] is not None and not path.exists():
+                self._ending.lost[str(path.relative_to(self._folder))] = "see above"
+        try:
+            curves = [
+                read_run(
+                    label,
+                    self._comparison.config(label, seeds[0], rates[label]).algorithm,
+                    [self._of(label, seed) for seed in seeds],
+                )
+                for label in results
+            ]
+            self._ending.put(REPORT, compare_page(curves, self._comparison.title))
+        except SwarmError:
+            self._ending.lost[REPORT] = "there was no room for a curve"
         seconds = time.perf_counter() - self._begin
         self._say(f"\nwritten to {self._folder} in {seconds:.0f} s; {REPORT} there has the plots")
 
     def _say(self, text: str) -> None:
         print(text, file=self._out, flush=True)
+
+
+@contextlib.contextmanager
+def _import_nothing_from_here() -> Iterator[None]:
+    """What is started inside takes no token.py in the working folder for Python's own."""
+    name = "PYTHONSAFEPATH"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _begin_worker() -> None:
@@ -250,11 +279,16 @@ def _end_with_parent() -> None:
 
 def run_job(job: Job) -> dict[str, Any]:
     """One run, in a process of the pool; its summary."""
-    if job.folder is not None:
-        make_folder(job.folder, job.config.to_json())
-    result = simulate(job.config, folder=job.folder)
-    if job.folder is not None:
-        write_result(result, job.folder)
+    folder = job.folder
+    try:
+        if folder is not None:
+            make_folder(folder, job.config.to_json())
+    except ConfigError as error:  # a full disk: what the run came to can still be told
+        notice(str(error))
+        folder = None
+    result = simulate(job.config, folder=folder)
+    if folder is not None and (complaint := write_result(result, folder).complaint()):
+        notice(complaint)
     summary = result.summary
     del result
     gc.collect()  # a run is a circle of references that holds the data: hundreds of MB each time

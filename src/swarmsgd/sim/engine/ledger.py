@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from swarmsgd.observe.records import Recorder
+from swarmsgd.observe.schema import filled
 from swarmsgd.observe.view import record_path
 from swarmsgd.sim.engine.agenda import Agenda
 
+Figures = npt.NDArray[np.int64]
 MOST_RECORDED = 256
 """Runs of more nodes than this have no records of single nodes, only the curve of the whole run."""
 
@@ -32,6 +36,8 @@ class Ledger:
         """Virtual seconds spent waiting for others."""
         self.compute_s_N = np.zeros(num_nodes)
         """Virtual seconds spent in local steps."""
+        self.gamma_estimate: float | None = None
+        """Mean over the live nodes of Gamma as each one's exchanges show it."""
         self.events = 0
         """Entries of an agenda that were carried out."""
         self.stopped: str | None = None
@@ -60,6 +66,22 @@ class Ledger:
                 path, node, clock=lambda: self.clock.now, start=0.0
             )
         return found
+
+    def write_results(self, live: Iterable[int], steps_N: Figures, batch_size: int) -> None:
+        """What each live node came to, into its records, if it has any."""
+        for node in live:
+            if node in self._recorders:
+                steps, blocked_s = int(steps_N[node]), float(self.blocked_s_N[node])
+                fields = {
+                    "steps": steps,
+                    "samples": steps * batch_size,
+                    "exchanges": int(self.exchanges_N[node]),
+                    "bytes_sent": int(self.bytes_sent_N[node]),
+                    "bytes_received": int(self.bytes_received_N[node]),
+                    "blocked_s": blocked_s,
+                    "wall_s": float(self.compute_s_N[node]) + blocked_s,
+                }
+                self._recorders[node].write("result", **filled("result", **fields))
 
     def close(self) -> None:
         """Flush and close all files."""

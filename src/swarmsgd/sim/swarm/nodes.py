@@ -14,7 +14,7 @@ from swarmsgd.core.progress import Total
 from swarmsgd.core.replica import ExchangedVector, Replica
 from swarmsgd.core.segments import Segments
 from swarmsgd.core.wire_code import Bytes
-from swarmsgd.graphs import Graph, random_partner
+from swarmsgd.graphs import Graph, gamma_of, random_partner
 from swarmsgd.seeds import stream
 from swarmsgd.settings.swarm import lengths_of
 from swarmsgd.sim.engine.agenda import Agenda
@@ -188,6 +188,10 @@ class SwarmEngine:
             ledger.bytes_sent_N[arrival.rank] += arrival.traffic.bytes_sent
             ledger.bytes_received_N[arrival.rank] += arrival.traffic.bytes_received
         ledger.events = self._agenda.done
+        traffics = [node.endpoint.traffic for node in self.nodes if node.alive]
+        found = [gamma_of(self._graph, each.recent_sq, each.mixes) for each in traffics]
+        known = [gamma for gamma in found if gamma is not None]
+        ledger.gamma_estimate = sum(known) / len(known) if known else None
 
     # What happens.
 

@@ -26,6 +26,16 @@ class TrainConfig(RunConfig):
     """Local steps between two checkpoints of a node, from which `swarmsgd train --resume FOLDER`
     goes on; 0: none."""
 
+    dashboard: bool = False
+    """Show the run on a page of this machine while it goes on; its address is told first."""
+
+    log_to: tuple[str, ...] = ()
+    """Where else figures go while it runs: tensorboard, wandb, trackio, mlflow, prometheus:PORT, or
+    MODULE:CLASS of your own."""
+
+    address: str | None = None
+    """Address or interface of this machine at which the nodes meet; none: the loopback's."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         whole("checkpoint_every", self.checkpoint_every, 0)

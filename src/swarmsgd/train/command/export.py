@@ -10,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from swarmsgd.errors import ConfigError
+from swarmsgd.observe.ending import write_whole
 from swarmsgd.observe.folder import CHECKPOINTS, CONFIG
 from swarmsgd.observe.words import notice
 from swarmsgd.tasks import estimate_batch_norm
@@ -47,12 +48,9 @@ def run_export(path: str, out: Path, step: int | None = None) -> int:
 
 def write_model(path: Path, state: Mapping[str, Tensor], about: dict[str, str]) -> None:
     """Write a state dict with what it is of, whole or not at all."""
-    unfinished = path.with_name(f".{path.name}")
     try:
-        unfinished.write_bytes(save(dict(state), metadata=about))
-        unfinished.rename(path)
+        write_whole(path, save(dict(state), metadata=about))
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise ConfigError(
             f"{path} cannot be written: {error.strerror or error}. Choose another place"
         ) from None

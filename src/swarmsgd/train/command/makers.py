@@ -51,7 +51,9 @@ class NodeAlgorithm(Protocol):
         ...
 
     def figures(self) -> dict[str, Any]:
-        """exchanges, bytes_sent, bytes_received and blocked_s so far; null: not measured."""
+        """exchanges, bytes_sent, bytes_received, blocked_s so far, and gamma_estimate; null: not
+        measured.
+        """
         ...
 
     def mean(self) -> MeanModel:
@@ -96,6 +98,7 @@ class SwarmNode:
             "bytes_sent": stats.get("bytes_sent", 0),
             "bytes_received": stats.get("bytes_received", 0),
             "blocked_s": stats["blocked_s"],
+            "gamma_estimate": stats["gamma_estimate"],
         }
 
     def mean(self) -> MeanModel:
@@ -173,6 +176,7 @@ class DdpNode:
             "bytes_sent": sent,
             "bytes_received": sent,
             "blocked_s": self._blocked_s,
+            "gamma_estimate": None,
         }
 
     def mean(self) -> MeanModel:

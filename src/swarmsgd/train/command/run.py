@@ -6,30 +6,35 @@ ended; all else is in the run's folder for anybody to read.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from swarmsgd.errors import ConfigError
 from swarmsgd.observe.console import Console, summary_table
-from swarmsgd.observe.folder import CONFIG, MODEL, SUMMARY, RunFolder, resumed
-from swarmsgd.observe.view import RunView
+from swarmsgd.observe.ending import Ending
+from swarmsgd.observe.folder import COMMAND, CONFIG, MODEL, SUMMARY, RunFolder, resumed
+from swarmsgd.observe.records import Recorder
+from swarmsgd.observe.reporters import Outlet, RunReporter
+from swarmsgd.observe.sinks import make_sinks
+from swarmsgd.observe.view import RunView, record_path
 from swarmsgd.observe.words import notice, totals
 from swarmsgd.settings.options import plain
 from swarmsgd.tasks import Task
 from swarmsgd.train.command.config import TrainConfig
 from swarmsgd.train.command.makers import NODE_MAKERS
 from swarmsgd.train.command.summary import summarise_real
+from swarmsgd.train.launch.hosts import use_address
 from swarmsgd.train.launch.launch import describe, prefix
 from swarmsgd.train.launch.launcher import Launcher
 from swarmsgd.train.launch.processes import Interrupts, Line, NodeEnd, Note, Outcome
 
 END_S = 5.0
 """A node that is told to end has nothing left to save."""
-SLOW_S = 3.0
 STILL_S = 20.0
 """A node that makes no step for so long, when others have ended, is told of."""
 
@@ -38,9 +43,10 @@ def resume_training(folder: Path, *, file: TextIO | None = None) -> int:
     """Go on with the run of `run_training` that was interrupted in `folder`; as that one."""
     with resumed(folder):
         config = TrainConfig.from_json((folder / CONFIG).read_text())
+        outlet = Outlet(make_sinks(config.log_to))
         task = config.make_task(notice)
-        _prepare(config)
-        return _train(config, task, folder, file)
+        NODE_MAKERS[config.algorithm].prepare()
+        return _train(config, task, folder, outlet, file)
 
 
 def run_training(config: TrainConfig, *, file: TextIO | None = None) -> int:
@@ -49,23 +55,35 @@ def run_training(config: TrainConfig, *, file: TextIO | None = None) -> int:
 
     Raises ConfigError or DataError before any node was started.
     """
+    outlet = Outlet(make_sinks(config.log_to))
     planned = RunFolder(config.out, config.task_name, overwrite=config.overwrite)
     # Made here once, so that data are fetched once and whatever is wrong with them shows now.
     task = config.make_task(notice)
-    _prepare(config)
+    NODE_MAKERS[config.algorithm].prepare()
     with planned.owned(config.to_json()) as folder:
-        return _train(config, task, folder, file)
+        return _train(config, task, folder, outlet, file)
 
 
-def _train(config: TrainConfig, task: Task, folder: Path, file: TextIO | None) -> int:
-    argv = [sys.executable, "-m", "swarmsgd.train.command.trainee", str(folder.absolute())]
+def _train(
+    config: TrainConfig, task: Task, folder: Path, outlet: Outlet, file: TextIO | None
+) -> int:
+    # -P: a token.py in the working folder is not Python's own
+    trainee = ["-P", "-m", "swarmsgd.train.command.trainee"]
+    argv = [sys.executable, *trainee, str(folder.absolute())]
     view, silences = RunView(folder, config.nodes), Silences()
-    launcher = Launcher(argv, config.nodes, grace_s=END_S)
+    here = use_address(config.address)
+    launcher = Launcher(argv, config.nodes, master_addr=here, grace_s=END_S)
+    outlet.begin(folder.absolute().name, json.loads(config.to_json()), folder)
+    reporter = RunReporter(view, outlet)
     with (
+        contextlib.closing(outlet),
         Interrupts() as interrupts,
         Console(view, config.title(), epochs=config.epochs, file=file) as console,
+        _shown(config, folder) as address,
         launcher,
     ):
+        if address:
+            console.print(f"live page: {address}")
         for event in launcher.events(interrupts):
             match event:
                 case Line(node, _, text):
@@ -73,6 +91,7 @@ def _train(config: TrainConfig, task: Task, folder: Path, file: TextIO | None) -
                 case NodeEnd() if event.failed and not launcher.stopping:
                     view.read()
                     view.set_state(event.node, "failed")
+                    _record_death(folder, event)
                     console.print(f"swarmsgd: {describe(event)}")
                     if _cannot_begin(view, event.node, launcher):
                         console.print("swarmsgd: the others cannot begin without it: ending them")
@@ -80,14 +99,51 @@ def _train(config: TrainConfig, task: Task, folder: Path, file: TextIO | None) -
                 case Note(text):
                     console.print(f"swarmsgd: {text}")
             console.tick()
+            reporter.tick()
             for line in silences.look(view, launcher.pids):
                 console.print(f"swarmsgd: {line}")
         view.read()
-    summary = summarise_real(config, task, view, launcher.outcome)
-    (folder / SUMMARY).write_text(json.dumps(plain(summary), indent=2) + "\n")
+        summary = summarise_real(config, task, view, launcher.outcome)
+        reporter.finish(summary)
     console.print(summary_table(summary))
-    console.print(f"{totals(summary)}\nwritten to {folder}")
-    return _verdict(launcher.outcome, summary, folder)
+    console.print(
+        f"{totals(summary)}\nwritten to {folder}; `swarmsgd report {folder}` makes a page"
+    )
+    ending = Ending(folder)
+    ending.put(SUMMARY, json.dumps(plain(summary), indent=2) + "\n")
+    _look_for_results(view, launcher.outcome, ending)
+    return _verdict(launcher.outcome, summary, ending)
+
+
+def _look_for_results(view: RunView, outcome: Outcome, ending: Ending) -> None:
+    """Note what nodes that ended well should have written, and could not."""
+    ended_well = {end.node for end in outcome.nodes if not end.failed}
+    for node in ended_well:
+        if "result" not in view.nodes[node].last:
+            ending.lost[record_path(ending.folder, node).name] = (
+                "it breaks off: the table lacks what came later"
+            )
+    whole = outcome.interrupted is None and not outcome.failed
+    if whole and not (ending.folder / MODEL).exists():
+        ending.lost[MODEL] = "see above"
+
+
+def _record_death(folder: Path, end: NodeEnd) -> None:
+    text = f"{end.how}; last words: {end.last_words or 'none'}"
+    with contextlib.suppress(ConfigError), Recorder(folder / COMMAND, -1) as recorder:
+        recorder.write("event", what="died", peer=end.node, text=text)
+
+
+@contextlib.contextmanager
+def _shown(config: TrainConfig, folder: Path) -> Iterator[str]:
+    """The address of the live page, if one is asked for."""
+    if not config.dashboard:
+        yield ""
+        return
+    from swarmsgd.observe.server import Dashboard
+
+    with Dashboard(folder, port=0) as dashboard:
+        yield dashboard.address
 
 
 class Silences:
@@ -122,34 +178,24 @@ class Silences:
         return lines
 
 
-def _prepare(config: TrainConfig) -> None:
-    """Do once what each node would else do at the same time; say so if it takes long."""
-    slow = threading.Timer(
-        SLOW_S, notice, ["compiling for this machine; the next run finds it done"]
-    )
-    slow.daemon = True
-    slow.start()
-    try:
-        NODE_MAKERS[config.algorithm].prepare()
-    finally:
-        slow.cancel()
-
-
 def _cannot_begin(view: RunView, failed: int, launcher: Launcher) -> bool:
     """Whether a node failed before it had joined, and others wait for it."""
     joined = {node.node for node in view.nodes if "plan" in node.last}
     return failed not in joined and not joined.issuperset(launcher.pids)
 
 
-def _verdict(outcome: Outcome, summary: Mapping[str, Any], folder: Path) -> int:
-    numbers = summary["failed_nodes"]
+def _verdict(outcome: Outcome, summary: Mapping[str, Any], ending: Ending) -> int:
+    folder, numbers = ending.folder, summary["failed_nodes"]
+    complaint = ending.complaint()
+    if complaint is not None:
+        notice(complaint)
     failed = f"node{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))} failed"
     if outcome.interrupted is not None:
         notice(f"{outcome.interrupted_by}: ended early; what was recorded is kept in {folder}")
         return outcome.exit_code
-    if not (folder / MODEL).exists():
+    if numbers and not (folder / MODEL).exists():
         notice(f"there is no mean model: {failed}; see above")
         return 1
     if numbers:
         notice(f"warning: {failed}; the mean model is that of the others")
-    return 0
+    return 0 if complaint is None else 1

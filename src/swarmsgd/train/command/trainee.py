@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import platform
 import signal
 import socket
 import sys
@@ -19,22 +20,23 @@ from types import FrameType
 
 import numpy as np
 import torch
+from safetensors.torch import save
 from torch import nn
 from torch.optim import Optimizer
 
-from swarmsgd.errors import ModelError, SwarmError
+from swarmsgd.errors import DataError, ModelError, SwarmError
+from swarmsgd.observe.ending import Ending
 from swarmsgd.observe.folder import CHECKPOINTS, CONFIG, MODEL
 from swarmsgd.observe.view import record_path
 from swarmsgd.optim import reporting
 from swarmsgd.seeds import seed_for
 from swarmsgd.settings.precision import computing_in
 from swarmsgd.tasks import Task, estimate_batch_norm
-from swarmsgd.tasks.base import device_of, write_files
+from swarmsgd.tasks.base import device_of, files_of
 from swarmsgd.train.checkpoint.folder import Folder
 from swarmsgd.train.checkpoint.load import Loaded, load
 from swarmsgd.train.command.config import TrainConfig
 from swarmsgd.train.command.devices import device_of_node
-from swarmsgd.train.command.export import write_model
 from swarmsgd.train.command.makers import NODE_MAKERS, MeanModel, NodeAlgorithm, SwarmNode
 
 PROGRESS_S = 0.5
@@ -118,6 +120,7 @@ class _Run:
             host=socket.gethostname(),
             pid=os.getpid(),
             threads=torch.get_num_threads(),
+            software=software(),
         )
         begin = time.perf_counter()
         step_ms = self.train(total)
@@ -169,7 +172,10 @@ class _Run:
         every = self.config.checkpoint_every
         if every and self.steps % every == 0 and self.steps < total:
             assert isinstance(self.algorithm, SwarmNode)
-            self.algorithm.swarm.save(self.folder / CHECKPOINTS)
+            try:
+                self.algorithm.swarm.save(self.folder / CHECKPOINTS)
+            except DataError as error:  # the next one may find room
+                self.complain(f"{error}; training goes on")
 
     def checked(self, loss: float) -> float:
         """`loss`; raises ModelError if it is no number."""
@@ -196,19 +202,42 @@ class _Run:
         self.algorithm.recorder.write("progress", **self.progress(), loss=loss)
 
     def score(self, which: str, model: nn.Module) -> None:
-        """Evaluate on the test set, into the records."""
-        score = self.task.evaluate(model)
-        self.algorithm.recorder.write("eval", model=which, steps=self.steps, **score.fields())
+        """Evaluate on the test set, into the records, or to stdout where these have no room."""
+        score, recorder = self.task.evaluate(model), self.algorithm.recorder
+        recorder.write("eval", model=which, steps=self.steps, **score.fields())
+        recorder.flush()
+        if recorder.trouble is not None:
+            print(f"{which} model: {score.in_words()}")
 
     def keep(self, mean: MeanModel) -> None:
-        """Save the mean model, batch norm estimated anew, and score it."""
+        """Score the mean model, batch norm estimated anew, and save it."""
         model = self.task.make_model(self.config.seed).to(device_of(self.model))
         model.load_state_dict(mean.state)
         estimate_batch_norm(model, self.task)
-        about = {"task": self.task.name, "nodes": str(len(mean.nodes)), "steps": str(self.steps)}
-        write_model(self.folder / MODEL, model.state_dict(), about)
-        write_files(self.task, self.folder)
         self.score("mean", model)
+        about = {"task": self.task.name, "nodes": str(len(mean.nodes)), "steps": str(self.steps)}
+        ending = Ending(self.folder)
+        ending.put(MODEL, save(model.state_dict(), metadata=about))
+        for name, contents in files_of(self.task).items():
+            ending.put(name, contents)
+        if complaint := ending.complaint():
+            self.complain(complaint)
+
+    def complain(self, text: str) -> None:
+        """Record and print what could not be saved."""
+        self.algorithm.recorder.write("event", what="unwritten", peer=None, text=text)
+        print(f"swarmsgd: {text}", file=sys.stderr)
+
+
+def software() -> str:
+    """What trains here, for whoever reads the records later."""
+    import swarmsgd
+
+    python = platform.python_version()
+    return (
+        f"swarmsgd {swarmsgd.__version__}, torch {torch.__version__}, Python {python}, "
+        f"{platform.platform()}, {os.cpu_count()} cores"
+    )
 
 
 if __name__ == "__main__":

@@ -9,12 +9,16 @@ once its beat has stood still: nobody has to guess how long a run takes.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
+
+from swarmsgd.errors import ConfigError
+from swarmsgd.transport.addresses import VARIABLE, loopback, own_address, reached_at
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -24,6 +28,27 @@ LAUNCHER_SILENT_S = 30.0
 """A launcher counts as gone once its beat has stood still this long."""
 STORE_CALL_S = 60.0
 _PREFIX = "swarmsgd/launchers"
+
+
+def use_address(given: str | None) -> str:
+    """Let the nodes that this process starts tell others this address, or this interface's; the
+    address, or the loopback's if none is given. Raises ConfigError if it is none of this machine.
+    """
+    if given is None:
+        return loopback()
+    address = own_address(given, "--address")
+    os.environ[VARIABLE] = address
+    return address
+
+
+def where(hosts: int, host_index: int, master_addr: str, master_port: int) -> str:
+    """One line: which host this is, where all meet, where its nodes are reached and why there."""
+    line = f"host {host_index} of {hosts}, all meet at {master_addr} port {master_port}"
+    try:
+        address, why = reached_at(master_addr, master_port)
+    except ConfigError as error:  # a name may come to mean something once that host is up
+        return f"{line}; so far {error}"
+    return f"{line}; nodes here are reached at {address} ({why}; --address names another)"
 
 
 class LauncherBeat:
@@ -49,7 +74,8 @@ class LauncherBeat:
     def finish(self, patience_s: float = 5.0) -> None:
         """Say that this host's nodes are done; returns after `patience_s` even if nobody hears."""
         self._finished.set()
-        self._thread.join(patience_s)
+        if self._thread.ident is not None:  # else it could not be started
+            self._thread.join(patience_s)
 
     def _run(self) -> None:
         # If the store cannot be used the nodes themselves say so, and why that matters.

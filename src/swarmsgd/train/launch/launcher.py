@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from swarmsgd.checks import number, whole
 from swarmsgd.cores import usable_cores
 from swarmsgd.errors import ConfigError
+from swarmsgd.limits import explain, need_nodes
 from swarmsgd.train.launch import hosts as other_hosts
 from swarmsgd.train.launch import variables
 from swarmsgd.train.launch.again import CHAOS_SIGNALS, Acts, Restarts
@@ -43,6 +44,7 @@ from swarmsgd.train.launch.processes import (
     Outcome,
     Process,
 )
+from swarmsgd.transport.addresses import listener as listening_at
 
 EVERYWHERE = "*"
 
@@ -87,6 +89,7 @@ class Launcher:
         number("the grace", grace_s, least=0)
         whole("the number of restarts", restarts, 0)
         _check_numbers(nodes, hosts, host_index, master_addr, master_port)
+        need_nodes(nodes)
         self.argv = tuple(argv)
         self.nodes = nodes
         self.hosts = hosts
@@ -201,14 +204,9 @@ class Launcher:
         For one host it listens at `master_addr` only, so nobody outside can reach it by default.
         """
         address = self.master_addr if self.hosts == 1 else ""
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        listener = socket.socket(family)
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((address, self.master_port))
-            listener.listen(4096)
+            listener = listening_at(address, self.master_port)
         except OSError as error:
-            listener.close()
             raise ConfigError(
                 f"cannot listen at {self.master_addr}:{self.master_port}: "
                 f"{error.strerror or error}. Give an address of this host as --master-addr, and a "
@@ -248,7 +246,8 @@ class Launcher:
         try:
             process = Process(node, self.argv, env)
         except OSError as error:
-            raise ConfigError(f"cannot start {self.argv[0]}: {error.strerror}") from None
+            why = explain(error) or error.strerror
+            raise ConfigError(f"cannot start {self.argv[0]}: {why}") from None
         self._running[node] = process
         self._tell_guard(f"+{process.popen.pid}\n")
         for name, stream in process.streams.items():

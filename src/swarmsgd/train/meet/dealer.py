@@ -5,8 +5,9 @@ from __future__ import annotations
 import zmq
 
 from swarmsgd.train.meet.tracker import MESSAGE_BYTES
+from swarmsgd.transport.addresses import is_ipv4
 from swarmsgd.transport.keys import SwarmKey
-from swarmsgd.transport.port import BEAT_S, HANDSHAKE_S, SILENT_S
+from swarmsgd.transport.port import BEAT_S, HANDSHAKE_S, SILENT_S, speaks_ipv6
 
 _AGAIN_MS = 100, 1000
 """Pauses between two tries to connect, from and to."""
@@ -24,7 +25,7 @@ def dealer(
     for option, value in {
         zmq.LINGER: 0,
         zmq.IMMEDIATE: 1,
-        zmq.IPV6: int(":" in address),
+        zmq.IPV6: int(not is_ipv4(address) and speaks_ipv6()),
         zmq.MAXMSGSIZE: MESSAGE_BYTES,
         zmq.RECONNECT_IVL: _AGAIN_MS[0],
         zmq.RECONNECT_IVL_MAX: _AGAIN_MS[1],

@@ -93,6 +93,7 @@ class Line:
         self.welcome: Message | None = None
         self._hello = hello
         self._back: Message | None = None
+        self._left = False
         self._on_news: Callable[[list[News]], None] | None = None
         self._welcomed = threading.Event()
         self._numbers = 0
@@ -157,6 +158,12 @@ class Line:
         finally:
             self._pending.pop(number, None)
 
+    def leave(self, timeout_s: float) -> None:
+        """The last word; what comes after it is from nobody in the run. Raises as `ask`."""
+        self._back = None
+        self._left = True
+        self.ask("left", timeout_s)
+
     def gather(
         self,
         room: str,
@@ -191,6 +198,12 @@ class Line:
                     tell(self.absent(room))
         finally:
             self._pending.pop(number, None)
+
+    def living(self) -> dict[int, tuple[int, str]]:
+        """As `members`; raises PeerError if this node was refused since."""
+        if self.refused is not None:
+            raise PeerError(self._refusal())
+        return dict(self.members)
 
     def absent(self, room: str) -> list[int]:
         """Who is waited for in a room."""
@@ -266,7 +279,11 @@ class Line:
                 self._changed(event["event"], int(event["value"]))
             while int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                 self._heard(self._socket.recv_multipart())
-            if self._welcomed.is_set() and (now := time.monotonic()) >= next_beat:
+            if (
+                self._welcomed.is_set()
+                and not self._left
+                and (now := time.monotonic()) >= next_beat
+            ):
                 next_beat = now + _BEAT_S * 0.9
                 self._send({"do": "beat"})
             self._send_all()

@@ -89,20 +89,25 @@ class Place:
 
     @classmethod
     def of_swarm(cls, at: str, *, named: bool = False) -> Place:
-        """Of an open swarm whose store is at HOST:PORT. Raises ConfigError."""
+        """Of an open swarm whose store is at HOST:PORT; /NAME behind it keeps swarms of one store
+        apart. Raises ConfigError.
+        """
         if named:
             raise ConfigError(
                 f"an open swarm ({at}) gives out the numbers of its nodes: leave rank, num_nodes, "
                 "master_addr and master_port away"
             )
-        host, colon, port = at.rpartition(":")
+        where, _, name = at.partition("/")
+        host, colon, port = where.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
         if not colon or not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
             raise ConfigError(
                 f"the swarm is {at!r}, wanted HOST:PORT of a `swarmsgd store`, for instance "
                 "10.0.0.1:29500"
             )
-        return cls(-1, 0, _address(host), int(port), hosted=False, open=True)
+        return cls(
+            -1, 0, _address(host), int(port), hosted=False, run_name=name or "swarm", open=True
+        )
 
 
 def own_place(rank: int | None = None, num_nodes: int | None = None) -> tuple[int, int]:

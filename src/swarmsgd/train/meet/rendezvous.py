@@ -34,10 +34,8 @@ _SAY_AFTER_S = 3.0
 UNSEEN_S = 5.0
 """How long the host of a tracker that nobody hears any more stays for those who are there."""
 
-_joins: dict[tuple[str, int], int] = {}
-"""How many swarms this process joined, by address: all nodes join them in the same order."""
-_standing: list[Rendezvous] = []
-"""Those of open swarms that this process is in."""
+_joins: dict[tuple[str, int, int], int] = {}
+"""How many swarms each node of this process joined, by place: all join them in the same order."""
 
 
 class Rendezvous:
@@ -71,14 +69,13 @@ class Rendezvous:
             raise
 
     def _session(self) -> str:
-        """The name of the run: a process may be in several."""
-        at = (self.place.host, self.place.port)
-        if self.place.open:
-            number = sum(each.place.open and each.place == self.place for each in _standing)
-            _standing.append(self)
-        else:
-            number = _joins[at] = _joins.get(at, -1) + 1
-        return f"{self.place.run_name}/{number}"
+        """The name of the run: a process may be in several at one place."""
+        place = self.place
+        if place.open:
+            return place.run_name
+        me = (place.host, place.port, place.rank)
+        number = _joins[me] = _joins.get(me, -1) + 1
+        return f"{place.run_name}/{number}"
 
     def _find(self, key: SwarmKey | None) -> Finder:
         """Host the tracker if that falls to this node; how it is found."""
@@ -240,7 +237,7 @@ class Rendezvous:
         dead.
         """
         with contextlib.suppress(PeerError, TimeoutError):  # gone before us: nobody is left
-            self.line.ask("left", UNSEEN_S)
+            self.line.leave(UNSEEN_S)
         self._see_off()
         self.close()
 
@@ -262,8 +259,6 @@ class Rendezvous:
         self._release()
 
     def _release(self) -> None:
-        if self in _standing:
-            _standing.remove(self)
         if self._host is not None:
             self._host.release()
             self._host = None

@@ -26,6 +26,7 @@ from swarmsgd.core.replica import ExchangedVector, Replica
 from swarmsgd.core.segments import Segments
 from swarmsgd.errors import ConfigError
 from swarmsgd.graphs import Graph, LiveGraph, random_partner, scheduled_partner
+from swarmsgd.limits import need_descriptors
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import AGREED, SwarmSettings
 from swarmsgd.train.checkpoint.resumed import FRESH, ITS_OWN, Resumed, SwarmStreams
@@ -41,6 +42,7 @@ from swarmsgd.train.node.staging import exchanged_vector
 from swarmsgd.train.node.state import OptimizerState
 from swarmsgd.train.node.watch import Watch
 from swarmsgd.train.node.worker import Worker
+from swarmsgd.transport.port import SPARE
 from swarmsgd.transport.zmq import ZmqTransport
 
 MESSAGE_BYTES = 1 << 24
@@ -191,7 +193,7 @@ class Connecting:
         transport.tells_opened = True
         healed = heal(
             transport,
-            lambda: self.rendezvous.line.members,
+            self.rendezvous.line.living,
             [vector.copy.view(np.uint8) for vector in replica.vectors],
             len(laid_out(others)),
             run=messages.fingerprint(self.settings),
@@ -244,6 +246,10 @@ class Connecting:
 
     def _listen(self, replica: Replica) -> ZmqTransport:
         warn_if_open(self.rendezvous.swarm_key, self.rendezvous.address)
+        graph = self.graph
+        links = len(graph.neighbours(self.rendezvous.node)) if isinstance(graph, Graph) else 0
+        what = f"a node with {links} link{'s' * (links != 1)}"
+        need_descriptors(links + 2 * SPARE, what)  # a mean has a port, too
         floats = sum(vector.copy.size for vector in replica.vectors)
         return self.rendezvous.listen(MESSAGE_BYTES + 6 * floats)
 

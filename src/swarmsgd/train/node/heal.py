@@ -52,7 +52,7 @@ def heal(
     healer = _Healer(transport, run, incarnation, healing)
     give_up = time.monotonic() + timeout_s
     while not healing.done:
-        here = dict(members())
+        here = members()
         if not here:
             raise PeerError("the run ended before this node had a model of it")
         for peer in in_turn(here, transport.rank):

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from swarmsgd.core.layout import Layout
 from swarmsgd.errors import ConfigError
 from swarmsgd.observe.records import Recorder
+from swarmsgd.observe.sinks import LogTo, make_sinks
 from swarmsgd.settings.swarm import SwarmSettings, with_settings
 from swarmsgd.train.checkpoint.resumed import LOADED, SwarmStreams
 from swarmsgd.train.meet.key import find_key
@@ -34,6 +35,7 @@ def join(
     *,
     record: str | os.PathLike[str] | None = None,
     key: str | os.PathLike[str] | None = None,
+    log_to: LogTo = None,
     rank: int | None = None,
     num_nodes: int | None = None,
     master_addr: str | None = None,
@@ -51,8 +53,9 @@ def join(
     SWARMSGD_; with none of them set the swarm has one node. `swarm`, else SWARMSGD_SWARM, is
     HOST:PORT of an open swarm (`swarmsgd store`): any number of nodes come and go, none has a rank
     before. One that comes later, or is started again with its rank, takes over the model of a node
-    that lives. `record` names a file that gets this
-    node's records (JSON lines). `key`, else SWARMSGD_KEY, names the key file of the swarm
+    that lives. `record` names a file that gets this node's records (JSON lines); `log_to` where
+    figures go meanwhile: "tensorboard", "wandb", "prometheus:9109", ..., or an object
+    (`swarmsgd.observe.sinks`). `key`, else SWARMSGD_KEY, names the key file of the swarm
     (`swarmsgd keygen` makes one): with it all between nodes is encrypted, and nobody else gets in.
 
     A wrapper that keeps the optimizer it steps as its attribute `optimizer` does too. Several
@@ -73,6 +76,7 @@ def join(
     ...     final = swarm.mean_model()
     """
     config = SwarmSettings.of(settings)
+    sinks = make_sinks(log_to)
     place = Place.find(
         os.environ,
         rank=rank,
@@ -117,7 +121,7 @@ def join(
             recorder.close()
             raise
     LOADED.pop(optimizers[-1], None)
-    return Swarm(
+    joined = Swarm(
         model,
         optimizers,
         config,
@@ -130,6 +134,9 @@ def join(
         streams,
         resumed,
     )
+    if sinks:
+        joined.report_to(sinks)
+    return joined
 
 
 join.__signature__ = with_settings(join)

@@ -23,8 +23,10 @@ from swarmsgd.core.node import Burst, Counts
 from swarmsgd.core.progress import Total
 from swarmsgd.core.traffic import Traffic
 from swarmsgd.errors import ModelError, SwarmError
-from swarmsgd.graphs import Graph, LiveGraph
+from swarmsgd.graphs import Graph, LiveGraph, gamma_of
 from swarmsgd.observe.records import Recorder
+from swarmsgd.observe.reporters import Reporter
+from swarmsgd.observe.sinks import Sink
 from swarmsgd.settings.swarm import SwarmSettings, lengths_of
 from swarmsgd.train.checkpoint.resumed import PlaceInSwarm, Resumed, SwarmStreams
 from swarmsgd.train.checkpoint.save import Standing, Stateful, save
@@ -89,6 +91,7 @@ class Swarm:
         self._goal = Goal(None if connection is None else connection.worker.endpoint.progress)
         self._mean_of: Mean | None = None
         self._left = False
+        self._reporter: Reporter | None = None
         self._process = os.getpid()
         self._hook = optimizers[-1].register_step_post_hook(untraced(self._after_step))
         self._others = Others(optimizers)
@@ -334,7 +337,7 @@ class Swarm:
 
         `hook_s_*` is the time per step inside this package, waiting excluded; `blocked_s` the time
         spent waiting for exchanges, 0 in non-blocking mode. `lost` exchanges are those that may
-        have shifted the sum of models.
+        have shifted the sum of models. `gamma_estimate` is Gamma as this node's exchanges show it.
         """
         figures: dict[str, Any] = {"rank": self.rank, "steps": self.steps}
         if self._connection is None:
@@ -347,7 +350,13 @@ class Swarm:
             figures["busy_s"] = worker.busy_s
             figures["open_peers"] = len(worker.machine.membership.open)
             figures["lost_peers"] = dict(worker.lost_peers)
+        figures["gamma_estimate"] = gamma_of(self.graph, figures["recent_sq"], figures["mixes"])
         return figures | {"lock_missed": self._missed} | self._timing.figures()
+
+    def report_to(self, sinks: Sequence[Sink]) -> None:
+        """Send `stats()` to these sinks every few seconds, until this node leaves."""
+        settings = self.config.in_effect() | {"graph": self.graph.name, "nodes": self.num_nodes}
+        self._reporter = Reporter(self.stats, sinks, f"node-{self.rank}", settings)
 
     def leave(self) -> None:
         """Finish or give up exchanges in flight, apply what is pending, detach. May be called
@@ -368,6 +377,8 @@ class Swarm:
             if self._connection is not None:
                 self._connection.close(self._settle)
         finally:
+            if self._reporter is not None:
+                self._reporter.close()
             self.recorder.write("end", **self.stats())
             self.recorder.close()
 

@@ -1,0 +1,292 @@
+"""What a run came to, its nodes, events, settings and environment, as tables of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from swarmsgd.observe.console import bytes_text
+from swarmsgd.observe.finals import NONE, digits, duration
+from swarmsgd.observe.page import Table
+from swarmsgd.observe.run_curve import clean_summary
+from swarmsgd.observe.safe import plain
+from swarmsgd.observe.sources import Run
+from swarmsgd.observe.story import Happening, NodeStory, number
+from swarmsgd.scores import metric_of
+
+MOST_NODES = 64
+MOST_EVENTS = 80
+MOST_SETTINGS = 120
+BAD = ("lost", "died", "killed", "failed", "terminated", "distrusted", "distrusts", "refused")
+
+
+def headline(run: Run) -> str:
+    """One paragraph: what ran, and how it ended."""
+    summary, story = clean_summary(run.summary), run.story
+    told = [str(summary.get(name)) for name in ("algorithm", "task", "dataset", "model", "graph")]
+    words = ", ".join(plain(word) for word in told if word != "None") or "no summary yet"
+    nodes = int(summary.get("nodes", len(story.nodes)))
+    kind = "simulated" if story.curve else "real"
+    dead = dead_nodes(run)
+    end = ""
+    if dead:
+        named = ", ".join(map(str, dead[:8])) + ", ..." * (len(dead) > 8)
+        end = f" **Nodes that died: {named}.**"
+    if summary.get("interrupted"):
+        end += f" Ended early by {plain(summary['interrupted'])}."
+    if summary.get("stopped"):
+        end += f" Stopped: {plain(summary['stopped'])}."
+    if not run.summary:
+        end += " It has not ended, or was killed: there is no summary."
+    head = f"**{plain(run.label)}**: {words}; {nodes:,} nodes, {kind}, {duration(story.end_s)}."
+    return f"{head} {story.records:,} records.{end}"
+
+
+def dead_nodes(run: Run) -> list[int]:
+    """Whose process failed, or who was killed and did not come back."""
+    found = {int(n) for n in run.summary.get("failed_nodes") or () if type(n) is int}
+    for event in run.story.events:
+        whom = event.node if event.peer is None else event.peer
+        if event.what in ("killed", "died", "failed", "terminated"):
+            found.add(whom)
+        elif event.what in ("joined", "back"):
+            found.discard(whom)
+    return sorted(found)
+
+
+def figures_of(runs: Sequence[Run]) -> Table:
+    """The figures that people ask for first, a column a run."""
+    columns = [_figures(clean_summary(run.summary), run) for run in runs]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    rows = [[name, *(column.get(name, NONE) for column in columns)] for name in names]
+    heads = [plain(run.label) for run in runs]
+    return Table(title="What it came to", columns=["", *heads], rows=rows)
+
+
+def _figures(summary: Mapping[str, Any], run: Run) -> dict[str, str]:
+    score = summary.get("score")
+    found: dict[str, str | None] = {}
+    if score and "mean_score" in summary:
+        write = metric_of(score).write
+        found[f"{plain(metric_of(score).title)} of the mean model"] = write(summary["mean_score"])
+        ends = (summary.get("worst_node_score"), summary.get("best_node_score"))
+        if None not in ends:
+            found["of single nodes"] = " to ".join(write(end) for end in ends)
+    found |= {
+        "loss of the mean model": _number(summary, "mean_loss"),
+        "time": duration(summary["wall_s"]) if "wall_s" in summary else None,
+        "samples a second": _number(summary, "samples_per_s"),
+        "step (ms)": _number(summary, "step_ms"),
+        "step, median (ms)": _number(summary, "step_ms_p50"),
+        "step, 99th percentile (ms)": _number(summary, "step_ms_p99"),
+        "step, longest (ms)": _longest(summary, run),
+        "exchanges": _number(summary, "exchanges"),
+        "lost exchanges": _number(summary, "lost_exchanges"),
+        "blocks left out": f"{sum(v.left_out for v in run.story.nodes.values()):,.0f}",
+        "sent": bytes_text(summary["bytes_sent"]) if "bytes_sent" in summary else None,
+        "bits a parameter": _number(summary, "bits") or "float32" * ("graph" in summary) or None,
+        "Γ at the end": _number(summary, "gamma"),
+        "parameters": f"{int(summary['parameters']):,}" if "parameters" in summary else None,
+    }
+    return {name: text for name, text in found.items() if text is not None}
+
+
+def _longest(summary: Mapping[str, Any], run: Run) -> str | None:
+    longest = _number(summary, "step_ms_max")
+    times = {
+        node.node: number(node.last.get("result", {}).get("step_ms_max"))
+        for node in run.story.nodes.values()
+    }
+    known = {node: time for node, time in times.items() if time is not None}
+    if longest is None or not known:
+        return longest
+    return f"{longest} (node {max(known, key=lambda node: known[node])})"
+
+
+def _number(summary: Mapping[str, Any], name: str) -> str | None:
+    value = number(summary.get(name))
+    if value is None:
+        return None
+    return f"{value:,}" if isinstance(value, int) else digits(value)
+
+
+def nodes_table(run: Run) -> Table | None:
+    """A row a node; of many those to look at first: dead ones, then slow ones."""
+    story = run.story
+    if not story.nodes:
+        return None
+    details = run.summary.get("nodes_detail")
+    how = (
+        {d.get("node"): d for d in details if isinstance(d, dict)}
+        if isinstance(details, list)
+        else {}
+    )
+    dead = set(dead_nodes(run))
+    order = sorted(story.nodes.values(), key=lambda v: (v.node not in dead, -_step_ms(v), v.node))
+    kept = order[:MOST_NODES]
+    if len(order) <= MOST_NODES:
+        kept = sorted(kept, key=lambda node: node.node)
+    columns = ["node", "state", "steps", "ms a step", "longest", "loss", "exchanges", "sent",
+               "waiting", "left-out blocks", "Γ seen"]  # fmt: skip
+    rows = [_node_row(node, how.get(node.node, {}), node.node in dead) for node in kept]
+    many = len(order) - len(kept)
+    note = f"{many:,} more nodes are not listed; these died or are the slowest." if many else ""
+    return Table(title="Nodes", columns=columns, rows=rows, note=note)
+
+
+def _step_ms(node: NodeStory) -> float:
+    result = node.last.get("result", {})
+    wall_s = number(result.get("wall_s"))
+    each = 1000 * wall_s / node.steps if wall_s and node.steps else 0.0
+    return number(result.get("step_ms_p50")) or each
+
+
+def _node_row(node: NodeStory, how: Mapping[str, Any], dead: bool) -> list[str]:
+    result = node.last.get("result", {})
+    state = "**died**" if dead else plain(node.state)
+    if dead and how.get("how"):
+        state = f"**died: {plain(how['how'])}**"
+    step_ms = _step_ms(node)
+    gamma = number({**node.last.get("progress", {}), **result}.get("gamma_estimate"))
+    return [
+        str(node.node),
+        state,
+        f"{node.steps:,}",
+        digits(step_ms) if step_ms else NONE,
+        _cell(number(result.get("step_ms_max"))),
+        _cell(number(node.loss)),
+        f"{node.exchanges or sum(one.weight for one in node.mixing):,.0f}",
+        bytes_text(number(node.bytes_sent) or 0.0),
+        NONE if number(node.blocked_s) is None else duration(node.blocked_s or 0.0),
+        f"{node.left_out:,.0f}",
+        _cell(gamma),
+    ]
+
+
+def _cell(value: float | None) -> str:
+    return NONE if value is None else digits(value)
+
+
+def events_table(run: Run) -> Table | None:
+    """What happened, with why; of many the bad ones."""
+    story = run.story
+    found = sorted([*story.events, *_ends(run)], key=lambda event: event.t)
+    if not found:
+        return None
+    bad = [event for event in found if event.what in BAD]
+    shown = found if len(found) <= MOST_EVENTS else (bad or found)[:MOST_EVENTS]
+    rows = [
+        [
+            duration(event.t),
+            NONE if event.node < 0 else str(event.node),
+            plain(event.what),
+            NONE if event.peer is None else str(event.peer),
+            plain(event.text),
+        ]
+        for event in shown
+    ]
+    counts = ", ".join(
+        f"{plain(what)} {count:,}" for what, count in story.event_counts.most_common(12)
+    )
+    return Table(
+        title="What happened",
+        columns=["time", "told by node", "what", "about node", "why"],
+        rows=rows,
+        note=f"In all: {counts}." if counts else "",
+    )
+
+
+def _ends(run: Run) -> list[Happening]:
+    """Why processes failed, with their last words, where no record of the command tells."""
+    details = run.summary.get("nodes_detail")
+    told = {event.peer for event in run.story.events if event.what == "died"}
+    found: list[Happening] = []
+    for one in details if isinstance(details, list) else ():
+        if isinstance(one, dict) and one.get("failed") and one.get("node") not in told:
+            node = one["node"] if type(one.get("node")) is int else -1
+            text = f"{one.get('how')}; last words: {one.get('last_words')}"
+            last = run.story.nodes[node].last_t if node in run.story.nodes else run.story.end_s
+            found.append(Happening(last, -1, "died", node, text))
+    return found
+
+
+def settings_table(run: Run) -> Table | None:
+    """The run's settings, flat."""
+    rows = [[plain(name), plain(value)] for name, value in _flat(run.config)]
+    if not rows:
+        return None
+    left = len(rows) - MOST_SETTINGS
+    note = f"{left:,} more are in config.json." if left > 0 else ""
+    return Table(
+        title="Settings", columns=["", ""], rows=rows[:MOST_SETTINGS], note=note, folded=True
+    )
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "", depth: int = 0) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for name, value in config.items():
+        if isinstance(value, dict) and depth < 4:
+            found += _flat(value, f"{prefix}{name} ", depth + 1)
+        else:
+            text = (
+                NONE
+                if value is None
+                else ", ".join(map(str, value))
+                if isinstance(value, list)
+                else str(value)
+            )
+            found.append((prefix + str(name), text or NONE))
+    return found
+
+
+def environment_table(run: Run) -> Table | None:
+    """Where it ran: nodes of the same host and software in one row."""
+    places: dict[tuple[str, str, str], list[int]] = {}
+    for node in sorted(run.story.nodes):
+        plan = run.story.nodes[node].last.get("plan")
+        if plan is not None:
+            key = tuple(str(plan.get(name, NONE)) for name in ("host", "threads", "software"))
+            places.setdefault((key[0], key[1], key[2]), []).append(node)
+    if not places:
+        return None
+    rows = [
+        [plain(host), _numbers(nodes), plain(threads), plain(software)]
+        for (host, threads, software), nodes in list(places.items())[:MOST_NODES]
+    ]
+    heads = ["host", "nodes", "threads of torch", "software"]
+    return Table(title="Where it ran", columns=heads, rows=rows, folded=True)
+
+
+def _numbers(nodes: Sequence[int]) -> str:
+    text = ", ".join(map(str, nodes[:12]))
+    return text if len(nodes) <= 12 else f"{text}, ... ({len(nodes)})"
+
+
+def words_of_node(run: Run, node: NodeStory, about: Sequence[Happening]) -> list[tuple[str, str]]:
+    """What is known of one node, a line each: who and where it is, how it goes, what happened."""
+    found = {"state": "died" if node.node in dead_nodes(run) else node.state}
+    for kind, names in (
+        ("plan", ("host", "pid", "threads", "software", "total_steps")),
+        ("progress", ("steps", "samples", "loss", "lr", "exchanges", "bytes_sent", "blocked_s",
+                      "gamma_estimate")),
+        ("result", ("step_ms_p50", "step_ms_p99", "step_ms_max")),
+        ("end", ("hook_s_p99", "lost", "late", "refused", "left_out_blocks", "lost_peers")),
+    ):  # fmt: skip
+        last = node.last.get(kind, {})
+        found |= {name: last[name] for name in names if last.get(name) not in (None, {})}
+    edges = [(pair, edge) for pair, edge in run.story.edges.items() if node.node in pair]
+    slow = max(edges, key=lambda item: item[1].mean_s or 0.0, default=None)
+    if slow is not None and slow[1].mean_s:
+        peer = sum(slow[0]) - node.node
+        found["slowest peer"] = f"{peer}: {digits(1000 * slow[1].mean_s)} ms from offer to reply"
+    lines = [(plain(name), plain(_figure(value))) for name, value in found.items()]
+    for event in sorted(about, key=lambda event: event.t)[-20:]:
+        who = "" if event.node == node.node else f" (told by {event.node})" * (event.node >= 0)
+        whom = "" if event.peer in (None, node.node) else f" {event.peer}"
+        words = f"{event.what}{whom}{who}: {event.text}"
+        lines.append((f"at {duration(event.t)}", plain(words)))
+    return lines
+
+
+def _figure(value: Any) -> str:
+    return digits(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,107 @@
+"""Pages in a real browser: no error on its console, every figure drawn, nothing wider than the
+window. Skipped without playwright or a Chromium of the system.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run_folders import real_run, simulated_run
+
+from swarmsgd.observe.records import Recorder
+from swarmsgd.observe.run_page import report_of
+from swarmsgd.observe.server import Dashboard
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install it")
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="needs a Chromium: apt-get install chromium"),
+]
+DRAWN = "[...document.querySelectorAll('.plot')].every(plot => plot.querySelector('.main-svg'))"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+def opened(browser: Any, address: str, **about: Any) -> tuple[Any, list[str]]:
+    """A page, and what it complains of."""
+    tab = browser.new_context(**about).new_page()
+    complaints: list[str] = []
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
+    tab.on(
+        "console",
+        lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None,
+    )
+    tab.goto(address)
+    return tab, complaints
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+def test_every_figure_of_a_report_is_drawn(
+    browser: Any, width: int, scheme: str, tmp_path: Path
+) -> None:
+    folders = [real_run(tmp_path / "real", dead=2), simulated_run(tmp_path / "virtual", nodes=16)]
+    path = report_of(folders, tmp_path / "report.html")
+    size = {"width": width, "height": 900}
+    tab, complaints = opened(browser, path.as_uri(), viewport=size, color_scheme=scheme)
+    tab.wait_for_function(DRAWN)
+    assert tab.locator(".plot").count() > 15
+    assert complaints == []
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    dark = tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
+    assert dark == (scheme == "dark")
+    tab.context.close()
+
+
+def test_hostile_records_run_nothing(browser: Any, tmp_path: Path) -> None:
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
+    folder = real_run(tmp_path / "run", task=evil, interrupted=evil)
+    with (folder / "node-0.jsonl").open("a") as file:
+        text = evil.replace('"', "'")
+        file.write(f'{{"t":21,"node":0,"kind":"event","what":"{text}","peer":1,"text":"{text}"}}\n')
+    path = report_of([folder], tmp_path / "report.html")
+    tab, complaints = opened(browser, path.as_uri())
+    tab.wait_for_function(DRAWN)
+    assert complaints == [] and tab.locator("img").count() == 0
+    tab.context.close()
+
+
+def test_the_live_page_shows_a_death_within_seconds_and_a_nodes_detail(
+    browser: Any, tmp_path: Path
+) -> None:
+    with Dashboard(real_run(tmp_path / "run", nodes=4), port=0) as dashboard:
+        tab, complaints = opened(browser, dashboard.address)
+        tab.wait_for_function("document.querySelectorAll('#figures .main-svg').length > 10")
+        with Recorder(tmp_path / "run" / "command.jsonl", -1) as recorder:
+            recorder.write("event", what="died", peer=3, text="SIGKILL; last words: <b>oops</b>")
+        tab.wait_for_selector("text=Nodes that died: 3.", timeout=5000)
+        assert "<b>oops</b>" in tab.inner_text("#tables")
+        row = "section:has(h2:text-is('Nodes')) tbody tr"
+        tab.locator(row).nth(3).click()
+        tab.wait_for_selector("dialog h2:text-is('Node 3')")
+        assert "SIGKILL" in tab.inner_text("dialog")
+        assert complaints == []
+        tab.context.close()
+
+
+def test_a_finished_run_is_replayed_to_its_end(browser: Any, tmp_path: Path) -> None:
+    with Dashboard(real_run(tmp_path / "run"), port=0) as dashboard:
+        tab, complaints = opened(browser, dashboard.address)
+        tab.wait_for_selector("text=What it came to")
+        tab.select_option("#speed", "600")
+        tab.wait_for_selector("text=the end", timeout=20_000)
+        assert tab.inner_text("#state").startswith("20.0 s of the run")
+        assert complaints == []
+        tab.context.close()
