@@ -1,10 +1,12 @@
 """How far the simulator goes: real seconds, events and memory against the number of nodes.
 
     python benchmarks/sim_scale.py [--nodes 100 1000 10000 100000] [--keep]
+    python benchmarks/sim_scale.py --graph cycles:8 --churn 0.01 --nodes 100000 --keep
 
 One process a size: SwarmSGD on `synthetic` (D = 64), H = 4, float32, random 4-regular graph, jitter
 and links of 1 Gbit/s, 20 exchanges a node (10 that it starts, 10 that it answers). The exponent is
-that of a power law fitted to the seconds.
+that of a power law fitted to the seconds. With churn that share of the nodes dies, each at a random
+moment of the run, and comes back 50 ms later with a neighbour's model.
 """
 
 from __future__ import annotations
@@ -26,11 +28,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, nargs="+", default=[100, 1000, 10_000, 100_000])
     parser.add_argument("--bits", default="none")
+    parser.add_argument("--graph", default="random-regular:4")
+    parser.add_argument("--churn", type=float, default=0.0, help="share of the nodes that dies")
     parser.add_argument("--one", type=int, help="run one size here and say its figures")
     parser.add_argument("--keep", action="store_true", help="write the record")
     options = parser.parse_args()
     if options.one:
-        print("@" + json.dumps(one(options.one, options.bits)))
+        print("@" + json.dumps(one(options.one, options)))
         return
     rows: list[list[object]] = [
         ["nodes", "s", "of it setting up", "events/s", "us an exchange", "bytes a node", "GB"]
@@ -38,6 +42,7 @@ def main() -> None:
     figures = {}
     for nodes in options.nodes:
         command = [sys.executable, __file__, "--one", str(nodes), "--bits", options.bits]
+        command += ["--graph", options.graph, "--churn", str(options.churn)]
         f = said(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         figures[str(nodes)] = f
         rows.append([
@@ -52,10 +57,21 @@ def main() -> None:
         print(f"seconds grow as nodes to the power {figures['exponent']:.3f}")
     print(table(rows))
     if options.keep:
-        keep("sim-scale", figures)
+        usual = options.graph == "random-regular:4" and not options.churn
+        name = f"{options.graph} churn {options.churn:g}"
+        keep("sim-scale", figures if usual else {f"{n} {name}": f for n, f in figures.items()})
 
 
-def one(nodes: int, bits: str) -> dict[str, float]:
+def churn(nodes: int, share: float) -> tuple[str, ...]:
+    """Deaths and returns; a run lasts 0.4 s."""
+    rng, events = np.random.default_rng(0), list[str]()
+    for node in rng.choice(nodes, round(share * nodes), replace=False).tolist():
+        dies_s = rng.uniform(0.02, 0.3)
+        events += [f"kill:{node}@{dies_s:.6f}", f"join:{node}@{dies_s + 0.05:.6f}"]
+    return tuple(events)
+
+
+def one(nodes: int, options: argparse.Namespace) -> dict[str, float]:
     """Figures of one run in this process."""
     import torch
 
@@ -69,8 +85,8 @@ def one(nodes: int, bits: str) -> dict[str, float]:
     kernels.prepare()
     config = SimConfig.of(
         task=SyntheticOptions(), nodes=nodes, exchanges_per_node=EXCHANGES, lr=0.02,
-        bits=None if bits == "none" else int(bits), graph="random-regular:4", evals=4,
-        world=World(step_jitter=0.2),
+        bits=None if options.bits == "none" else int(options.bits), graph=options.graph, evals=4,
+        world=World(step_jitter=0.2, events=churn(nodes, options.churn)),
     )  # fmt: skip
     before = memory()
     points: list[float] = []
@@ -84,6 +100,7 @@ def one(nodes: int, bits: str) -> dict[str, float]:
         "events": summary["events"],
         "exchanges": summary["exchanges"],
         "gamma": summary["gamma"],
+        "lost": summary["lost_exchanges"],
         "memory": memory(),
         "memory_a_node": (memory() - before) / nodes,
         "sent_a_node": summary["bytes_a_node"],

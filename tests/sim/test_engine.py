@@ -278,15 +278,17 @@ def test_neighbours_of_a_node_that_dies_go_on_without_it():
 def test_a_late_node_begins_with_a_neighbours_model_and_takes_its_place():
     swarm, fleet, ledger = swarm_of({"events": ("join:3@0.305",)}, graph="ring")
     assert swarm.live() == [0, 1, 2, 4, 5]
-    own = fleet.x_ND[3].copy()
-    for _ in swarm.run():
+    own, run = fleet.x_ND[3].copy(), swarm.run()
+    for _ in run:
         if swarm.nodes[3].alive:
             break
         assert np.array_equal(fleet.x_ND[3], own)
-    assert np.array_equal(fleet.x_ND[3], fleet.x_ND[2] + swarm.pending_ND[2])
+    assert swarm._agenda.now > 0.305 + 2 * 0.0001  # a latency there and one back
+    assert np.array_equal(fleet.x_ND[3], swarm.copy_ND[4])  # what node 4 exchanges now
     assert np.array_equal(swarm.copy_ND[3], fleet.x_ND[3])
-    assert fleet.steps_N[3] == fleet.steps_N[2] == 30
-    while swarm._running and swarm._agenda.step():
+    assert fleet.steps_N[3] == fleet.steps_N[4] == 30
+    assert swarm.nodes[3].endpoint.machine.incarnation == 1
+    for _ in run:
         pass
     swarm.tally()
     assert fleet.steps_N.tolist() == [80] * 6

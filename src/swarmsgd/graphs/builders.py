@@ -95,9 +95,7 @@ def one_peer_exponential(n: int) -> Graph:
 def cycles(n: int, degree: int, seed: int = 0) -> Graph:
     """A union of `degree` / 2 random cycles: `changing.Cycles` over nodes 0 to n - 1."""
     n = whole("the number of nodes of cycles", n, 2, move="one node alone has no neighbours")
-    live = Cycles(degree, seed)
-    for node in range(n):
-        live.add(node)
+    live = Cycles(degree, seed, range(n))
     pairs = [(i, j) for i in range(n) for j in live.neighbours(i) if i < j]
     return _graph(f"cycles:{degree}({n})", n, np.array(pairs))
 

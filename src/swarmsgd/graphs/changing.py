@@ -17,14 +17,13 @@ class Cycles:
     A cycle's order is that of a hash of (seed, cycle, id), so all nodes find the same one; if a
     node comes or goes only those beside it, two a cycle, have others beside them than before.
 
-    >>> cycles = Cycles(4, seed=0)
-    >>> for id in range(100): cycles.add(id)
+    >>> cycles = Cycles(4, seed=0, ids=range(100))
     >>> before = cycles.neighbours(7)
     >>> len(before) <= 4 and all(7 in cycles.neighbours(peer) for peer in before)
     True
     """
 
-    def __init__(self, degree: int, seed: int) -> None:
+    def __init__(self, degree: int, seed: int, ids: Iterable[int] = ()) -> None:
         move = "an even number, for two neighbours in each cycle"
         whole("the degree of cycles", degree, 2, move=move)
         if degree % 2:
@@ -32,11 +31,24 @@ class Cycles:
         self.name = f"cycles:{degree}"
         self.degree = degree
         self._seed = seed
-        self._orders: list[list[tuple[bytes, int]]] = [[] for _ in range(degree // 2)]
+        live = list(ids)
+        self._orders = [sorted(self._key(c, id) for id in live) for c in range(degree // 2)]
 
     def _key(self, cycle: int, id: int) -> tuple[bytes, int]:
         text = f"{self._seed} {cycle} {id}".encode()
         return hashlib.blake2b(text, digest_size=8).digest(), id
+
+    @property
+    def gamma_factor(self) -> float:
+        """As `Graph.gamma_factor` has it, with the eigenvalues that a random graph of that degree d
+        has in the limit of many nodes: their mean inverse is (d - 1) / d (d - 2) (Kesten 1959,
+        McKay 1981).
+        """
+        n, d = len(self._orders[0]), self.degree
+        if n <= d + 1:
+            return (n - 1) / 2
+        trace = n * (n * n - 1) / 12 if d == 2 else n * n * (d - 1) / (2 * (d - 2))
+        return trace / (2 * (n - 1)) + (n - 1) / 4
 
     def add(self, id: int) -> None:
         """A node is live."""
@@ -49,11 +61,14 @@ class Cycles:
             del order[bisect_left(order, self._key(cycle, id))]
 
     def neighbours(self, id: int) -> tuple[int, ...]:
-        """Of a node that is live, in rising order."""
+        """In rising order; of a node that does not live, those that it would have."""
         found: set[int] = set()
         for cycle, order in enumerate(self._orders):
-            at = bisect_left(order, self._key(cycle, id))
-            found |= {order[at - 1][1], order[(at + 1) % len(order)][1]}
+            key = self._key(cycle, id)
+            at = bisect_left(order, key)
+            after = at + (at < len(order) and order[at] == key)
+            if order:
+                found |= {order[at - 1][1], order[after % len(order)][1]}
         return tuple(sorted(found - {id}))
 
 
@@ -83,15 +98,8 @@ class LiveGraph:
 
     @property
     def gamma_factor(self) -> float:
-        """As `Graph.gamma_factor` has it, with the eigenvalues that a random graph of that degree d
-        has in the limit of many nodes: their mean inverse is (d - 1) / d (d - 2) (Kesten 1959,
-        McKay 1981).
-        """
-        n, d = self.num_nodes, 0 if self._cycles is None else self._cycles.degree
-        if not d or n <= d + 1:
-            return (n - 1) / 2
-        trace = n * (n * n - 1) / 12 if d == 2 else n * n * (d - 1) / (2 * (d - 2))
-        return trace / (2 * (n - 1)) + (n - 1) / 4
+        """As `Graph.gamma_factor` has it."""
+        return (self.num_nodes - 1) / 2 if self._cycles is None else self._cycles.gamma_factor
 
     def neighbours(self, live: Iterable[int]) -> Sequence[int]:
         """This node's, if these and it are all that live."""

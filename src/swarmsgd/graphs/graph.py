@@ -11,7 +11,7 @@ import numpy as np
 from swarmsgd.checks import whole
 from swarmsgd.errors import ConfigError
 from swarmsgd.graphs import spectrum
-from swarmsgd.graphs.changing import LiveGraph
+from swarmsgd.graphs.changing import Cycles, LiveGraph
 from swarmsgd.graphs.spectrum import Ends, Floats, Ints
 from swarmsgd.seeds import stream
 
@@ -241,7 +241,7 @@ def matching_schedule(graph: Graph, seed: int, round: int) -> tuple[Edge, ...]:
     return graph.random_matching(stream("matching", seed, round))
 
 
-def gamma_of(graph: Graph | LiveGraph, distance_sq: float, exchanges: int) -> float | None:
+def gamma_of(graph: Graph | LiveGraph | Cycles, distance_sq: float, exchanges: int) -> float | None:
     """Gamma as the mean squared distance of so many exchanges shows it; None: not known."""
     factor = graph.gamma_factor
     return None if factor is None or not exchanges else factor * distance_sq

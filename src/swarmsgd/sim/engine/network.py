@@ -48,6 +48,8 @@ class Network:
         self._dead: set[int] = set()
         self._lives: dict[int, int] = {}
         """How often a node was revived: what was sent to or by an earlier life is lost."""
+        self._links: dict[Pair, int] = {}
+        """How often the link of two nodes, the lower first, was closed, if it was."""
         times = {t for f in world.link_slowdowns for t in (f.start_s, f.end_s)}
         times |= {t for _, h in self._cuts for t in (h.start_s, h.end_s)}
         for time_s in sorted(t for t in times if 0 < t < math.inf):
@@ -78,6 +80,16 @@ class Network:
         for pair in pairs:
             self._waiting.pop(pair, None)
             self._end(self._out[pair[0]][pair])
+
+    def close(self, one: int, other: int) -> None:
+        """The link between two nodes is closed: what is on its way there is lost."""
+        for pair in ((one, other), (other, one)):
+            self._waiting.pop(pair, None)
+            transfer = self._out.get(pair[0], {}).get(pair)
+            if transfer is not None:
+                self._end(transfer)
+        link = min(one, other), max(one, other)
+        self._links[link] = self._links.get(link, 0) + 1
 
     def revive(self, node: int) -> None:
         """`node` may send and receive again."""
@@ -156,12 +168,14 @@ class Network:
     def _fly(self, pair: Pair, message: Bytes) -> None:
         """Its last byte has left."""
         ends = self._agenda.now + self._latency_s
-        self._agenda.at(ends, self._arrive, (pair, message, self._lives_of(pair)))
+        self._agenda.at(ends, self._arrive, (pair, message, self._life_of(pair)))
 
-    def _arrive(self, what: tuple[Pair, Bytes, Pair]) -> None:
-        (source, target), message, lives = what
-        if self._dead.isdisjoint((source, target)) and self._lives_of((source, target)) == lives:
-            self._deliver(source, target, message)
+    def _arrive(self, what: tuple[Pair, Bytes, tuple[int, int, int]]) -> None:
+        pair, message, life = what
+        if self._dead.isdisjoint(pair) and self._life_of(pair) == life:
+            self._deliver(*pair, message)
 
-    def _lives_of(self, pair: Pair) -> Pair:
-        return self._lives.get(pair[0], 0), self._lives.get(pair[1], 0)
+    def _life_of(self, pair: Pair) -> tuple[int, int, int]:
+        """Of both ends and of their link: what left in another one does not arrive."""
+        closed = self._links.get((min(pair), max(pair)), 0) if self._links else 0
+        return self._lives.get(pair[0], 0), self._lives.get(pair[1], 0), closed

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Set
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Set
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from swarmsgd import graphs
 from swarmsgd.codec import host_way, kernels, make_code
 from swarmsgd.core import messages
 from swarmsgd.core.matching import Machine, Matching
 from swarmsgd.core.node import Node
+from swarmsgd.core.progress import Total
 from swarmsgd.core.replica import ExchangedVector, Replica
 from swarmsgd.core.segments import Segments
 from swarmsgd.core.wire_code import Bytes
-from swarmsgd.graphs import random_partner
+from swarmsgd.graphs import Graph, gamma_of, random_partner
 from swarmsgd.seeds import stream
 from swarmsgd.settings.swarm import lengths_of
 from swarmsgd.sim.engine.agenda import Agenda
 from swarmsgd.sim.engine.network import Network
 from swarmsgd.sim.engine.speeds import Speeds
-from swarmsgd.sim.swarm.virtual_node import Stage, VirtualNode
+from swarmsgd.sim.swarm.arrival import Arrival, Place, Ways
+from swarmsgd.sim.swarm.links import Links, graph_of
+from swarmsgd.sim.swarm.rounds import Rounds
+from swarmsgd.sim.swarm.rows import Rows
+from swarmsgd.sim.swarm.virtual_node import Census, Stage, VirtualNode
 
 if TYPE_CHECKING:
     from swarmsgd.sim.engine.fleet import Fleet, Vector
@@ -39,23 +41,33 @@ class SwarmEngine:
         self._fleet = fleet
         self._ledger = ledger
         self._config = config
-        self._graph = config.swarm.graph_of(config.nodes)
+        self._graph = graph_of(config)
         self._agenda = ledger.clock = Agenda()
         self._network = Network(config.world, self._agenda, self._deliver)
         self._speeds = Speeds(config.world, config.nodes, config.seed)
-        self._matchings = _Matchings(self._graph, config.seed)
-        self._rows = [_Rows.of("model", config.swarm.bits, fleet.x_ND)]
+        self._rounds: Rounds | None = None
+        if config.swarm.mode == "matching":
+            assert isinstance(self._graph, Graph)
+            self._rounds = Rounds(self._graph, config.seed)
+        self._rows = [Rows.of("model", config.swarm.bits, fleet.x_ND)]
         for name, bits in config.swarm.states():
-            self._rows.append(_Rows.of(name, bits, fleet.state_ND(name)))
+            self._rows.append(Rows.of(name, bits, fleet.state_ND(name)))
         self.copy_ND, self.pending_ND = self._rows[0][3:]
         """Of the models; `x_ND` of the fleet are the live ones."""
         self._ids = list(range(config.nodes))
         self._past: list[VirtualNode] = []
         """Earlier lives of nodes that joined again."""
+        self._lives: dict[int, int] = {}
+        """The incarnation of each node that joined."""
+        self._arriving: dict[int, Arrival] = {}
+        """Nodes that have joined and have no model yet."""
+        self._came: list[Arrival] = []
         self._over = False
         self._together = config.budget == "together"
         self._lock = threading.Lock()  # one for all: nobody waits for it in one thread
         fine = self._together  # the budget is all nodes': it must be exact at every step
+        late = config.world.absent_at_start
+        census = Census(config.nodes - len(late))
         self._stage = Stage(
             fleet,
             self._speeds,
@@ -67,13 +79,23 @@ class SwarmEngine:
             seed=config.seed,
             budget=UNBOUNDED if self._together else fleet.total_steps,
             pace=1 if fine else max(1, fleet.total_steps // (4 * config.evals)),
+            census=census,
             stopped=self._stopped,
         )
+        self._ways = Ways(
+            self._agenda,
+            self._network,
+            self._stage.run,
+            lambda rank: self._links.neighbours(rank),
+            self._healed,
+        )
         kernels.prepare()
-        late = config.world.absent_at_start
         self.nodes = [self._make(rank, 0, absent=late) for rank in range(config.nodes)]
         for node in self.nodes:
             node.alive = node.rank not in late
+        self._links = Links(
+            self._graph, self.nodes, self._agenda, self._network, census, census.live
+        )
 
     def _make(self, rank: int, incarnation: int, absent: Set[int]) -> VirtualNode:
         machine = self._machine(rank, incarnation)
@@ -85,14 +107,14 @@ class SwarmEngine:
         return VirtualNode(machine, replica, self._stage, self._ledger.recorder(rank))
 
     def _machine(self, rank: int, incarnation: int) -> Machine:
-        neighbours = self._neighbours(rank)
-        if self._config.swarm.mode == "matching":
-            partner_of = self._matchings.partner_of(rank)
+        neighbours = () if incarnation else self._neighbours(rank)  # a newcomer opens its links
+        if self._rounds is not None:
+            partner_of = self._rounds.partner_of(rank)
             return Matching(rank, neighbours, partner_of, incarnation=incarnation)
         pick = random_partner(stream("partners", self._config.seed, rank))
         return Node(rank, neighbours, pick, incarnation=incarnation)
 
-    def _vector(self, rows: _Rows, rank: int, incarnation: int) -> ExchangedVector:
+    def _vector(self, rows: Rows, rank: int, incarnation: int) -> ExchangedVector:
         config = self._config
         code = make_code(
             self._fleet.dim,
@@ -125,6 +147,8 @@ class SwarmEngine:
             if self._together and self._fleet.steps >= self._fleet.budget:
                 self._settle_all()
         self._over = True
+        for arrival in self._arriving.values():
+            arrival.stop()
         for node in self.nodes:  # nobody starts an exchange any more
             while node.alive and node.endpoint.machine.held and self._agenda.step():
                 pass
@@ -135,7 +159,7 @@ class SwarmEngine:
 
     def _neighbours(self, rank: int) -> list[int]:
         """The neighbours; in a complete graph all nodes' lists hold the same number objects."""
-        if self._graph.stored_edges is None:
+        if isinstance(self._graph, Graph) and self._graph.stored_edges is None:
             return [*self._ids[:rank], *self._ids[rank + 1 :]]
         return list(self._graph.neighbours(rank))
 
@@ -160,16 +184,20 @@ class SwarmEngine:
             ledger.blocked_s_N[rank] += node.blocked_s
             ledger.compute_s_N[rank] += node.compute_s
             ledger.lost_N[rank] += node.endpoint.machine.counts.lost
+        for arrival in self._came:
+            ledger.bytes_sent_N[arrival.rank] += arrival.traffic.bytes_sent
+            ledger.bytes_received_N[arrival.rank] += arrival.traffic.bytes_received
         ledger.events = self._agenda.done
         traffics = [node.endpoint.traffic for node in self.nodes if node.alive]
-        found = [graphs.gamma_of(self._graph, each.recent_sq, each.mixes) for each in traffics]
+        found = [gamma_of(self._graph, each.recent_sq, each.mixes) for each in traffics]
         known = [gamma for gamma in found if gamma is not None]
         ledger.gamma_estimate = sum(known) / len(known) if known else None
 
     # What happens.
 
     def _deliver(self, source: int, target: int, message: Bytes) -> None:
-        self.nodes[target].received(source, message)
+        arrival = self._arriving.get(target)
+        (arrival or self.nodes[target]).received(source, message)
 
     def _stopped(self) -> None:
         self._running -= 1
@@ -186,89 +214,77 @@ class SwarmEngine:
 
     def _kill(self, rank: int) -> None:
         node = self.nodes[rank]
-        if not node.alive or self._over:
+        arrival = self._arriving.pop(rank, None)
+        if self._over or not (node.alive or arrival):
+            return
+        self._network.kill(rank)
+        self._ledger.recorder(rank).write("event", what="killed", peer=rank, text="by the recipe")
+        if arrival is not None:
+            self._running -= 1
+            arrival.stop()
             return
         node.advance(self._agenda.now)
         self._running -= not node.done
         node.stop()
         node.alive = False
-        self._network.kill(rank)
-        self._ledger.recorder(rank).write("event", what="killed", peer=rank, text="by the recipe")
-        for peer in self._graph.neighbours(rank):
-            self._agenda.at(self._agenda.now + self._network.latency_s, self._notice, (peer, rank))
+        self._links.gone(rank, self._notice)
+        for other in [a.rank for a in self._arriving.values() if a.asked == rank]:
+            self._agenda.at(self._agenda.now + self._network.latency_s, self._notice, (other, rank))
 
     def _notice(self, who: tuple[int, int]) -> None:
         peer, dead = who
-        if not self.nodes[dead].alive:
-            self.nodes[peer].lost(dead)
+        self._links.count()
+        self.nodes[peer].lost(dead)
+        if peer in self._arriving:
+            self._arriving[peer].lost(dead)
 
     def _join(self, rank: int) -> None:
-        """Take a live neighbour's model, then its place in the graph."""
-        before = self.nodes[rank]
-        if before.alive or self._over:
+        """A node is started: it asks a live neighbour for what it needs to take part."""
+        if self.nodes[rank].alive or rank in self._arriving or self._over:
             return
-        neighbours = [p for p in self._graph.neighbours(rank) if self.nodes[p].alive]
-        dead = set(self._graph.neighbours(rank)).difference(neighbours)
-        incarnation = before.endpoint.machine.incarnation + 1
-        self._past.append(before)
-        self.nodes[rank] = node = self._make(rank, incarnation, absent=dead)
-        self._heal(node, self.nodes[neighbours[0]] if neighbours else before)
+        life = self._lives[rank] = self._lives.get(rank, 0) + 1
         self._network.revive(rank)
-        self._speeds.begin_life(rank, incarnation)
-        for peer in neighbours:
-            self.nodes[peer].lost(rank)  # if the news of its death has not come yet
-            self.nodes[peer].endpoint.machine.membership.joined(rank)
-        self._ledger.recorder(rank).write("event", what="joined", peer=rank, text="by the recipe")
         self._running += 1
+        self._ledger.recorder(rank).write("event", what="joined", peer=rank, text="by the recipe")
+        fleet = self._fleet
+        arrival = self._arriving[rank] = Arrival(
+            rank,
+            life,
+            self._ways,
+            vectors=len(self._rows),
+            dim=fleet.dim,
+            buffers=fleet.buffers_NB.shape[1],
+        )
+        self._came.append(arrival)
+        arrival.begin()
+
+    def _healed(self, arrival: Arrival) -> None:
+        """It has a model: it takes its place among its neighbours."""
+        rank = arrival.rank
+        del self._arriving[rank]
+        before = self.nodes[rank]
+        self._past.append(before)
+        self.nodes[rank] = node = self._make(rank, arrival.incarnation, absent=frozenset())
+        place, progress = self._take_over(arrival, before)
+        node.endpoint.progress.take_over(progress)
+        if isinstance(node.endpoint.machine, Matching):
+            node.endpoint.machine.begin_at(place.round)  # rounds go on where they are
+        self._fleet.steps_N[rank] = place.steps  # its schedule goes on where they are
+        self._speeds.begin_life(rank, arrival.incarnation)
         node.begin()
+        self._links.came(rank)
 
-    def _heal(self, node: VirtualNode, other: VirtualNode) -> None:
-        """Begin as `other` is now: a neighbour, or without one this node as it was."""
-        other.advance(self._agenda.now)
-        mine, theirs = node.endpoint.machine, other.endpoint.machine
-        if isinstance(mine, Matching) and isinstance(theirs, Matching):
-            mine.next_round = theirs.next_round  # rounds go on where they are
-        fleet, rank = self._fleet, node.rank
+    def _take_over(self, arrival: Arrival, before: VirtualNode) -> tuple[Place, Total]:
+        """Begin with what was given; without a live neighbour as the node was."""
+        fleet, rank = self._fleet, arrival.rank
         fleet.states.reset(rank)
-        fleet.buffers_NB[rank] = fleet.buffers_NB[other.rank]
-        fleet.steps_N[rank] = fleet.steps_N[other.rank]  # its schedule goes on where they are
-        for rows in self._rows:
-            rows.live_ND[rank] = rows.live_ND[other.rank] + rows.pending_ND[other.rank]
-            rows.copy_ND[rank] = rows.live_ND[rank]
-            rows.pending_ND[rank] = 0
-
-
-class _Rows(NamedTuple):
-    """One exchanged vector of all nodes, float32 [N, D]: live, copy and pending."""
-
-    name: str
-    bits: int | None
-    live_ND: Vector
-    copy_ND: Vector
-    pending_ND: Vector
-
-    @classmethod
-    def of(cls, name: str, bits: int | None, live_ND: Vector) -> _Rows:
-        """Copies as the live ones are now, and nothing pending."""
-        return cls(name, bits, live_ND, live_ND.copy(), np.zeros_like(live_ND))
-
-
-class _Matchings:
-    """The matching of a round, drawn once for all nodes."""
-
-    def __init__(self, graph: graphs.Graph, seed: int) -> None:
-        self._graph = graph
-        self._seed = seed
-        self._rounds: dict[int, dict[int, int]] = {}
-
-    def partner_of(self, rank: int) -> Callable[[int], int | None]:
-        return lambda round: self._partners(round).get(rank)
-
-    def _partners(self, round: int) -> dict[int, int]:
-        found = self._rounds.get(round)
-        if found is None:
-            pairs = graphs.matching_schedule(self._graph, self._seed, round)
-            found = {i: j for pair in pairs for i, j in (pair, pair[::-1])}
-            self._rounds[round] = found
-            self._rounds.pop(round - 64, None)
-        return found
+        for rows, vector in zip(self._rows, arrival.vectors, strict=True):
+            rows.begin(rank, vector if arrival.of else None)
+        write = self._ledger.recorder(rank).write
+        if not arrival.of:
+            write("event", what="healed", peer=rank, text="no neighbour lives: it is as it was")
+            return before.place, before.endpoint.progress.now()
+        fleet.buffers_NB[rank] = arrival.buffers
+        of = ", ".join(map(str, arrival.of))
+        write("event", what="healed", peer=arrival.of[-1], text=f"took over the model of node {of}")
+        return arrival.place, arrival.healing.progress

@@ -28,6 +28,14 @@ from swarmsgd.sim.engine.agenda import Agenda
 from swarmsgd.sim.engine.fleet import Fleet
 from swarmsgd.sim.engine.network import Network
 from swarmsgd.sim.engine.speeds import Speeds
+from swarmsgd.sim.swarm.arrival import Place, others_of
+
+
+@dataclass(slots=True)
+class Census:
+    """What all nodes know of who lives."""
+
+    live: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,7 @@ class Stage:
     budget: int
     """Local steps of each node."""
     pace: int
+    census: Census
     stopped: Callable[[], None]
     """Called when a node has made its steps."""
 
@@ -58,6 +67,7 @@ class VirtualNode:
         "_burst",
         "_ends",
         "_last_end",
+        "_live",
         "_plan",
         "_recorder",
         "_released",
@@ -92,6 +102,8 @@ class VirtualNode:
         self._ends: deque[float] = deque()
         """When the steps end that are planned."""
         self._last_end = 0.0
+        self._live = 0
+        """How many nodes live, as its progress was last told."""
         self._waiting = False
         """A burst is over but an exchange is still waited for."""
         self._released = True
@@ -112,6 +124,13 @@ class VirtualNode:
     def finished(self) -> bool:
         """Whether it has made all its steps."""
         return self._stage.fleet.steps_N[self.rank] >= self._stage.budget
+
+    @property
+    def place(self) -> Place:
+        """Where it is in its schedule."""
+        machine = self.endpoint.machine
+        round = machine.next_round if isinstance(machine, Matching) else 0
+        return Place(int(self._stage.fleet.steps_N[self.rank]), round)
 
     def begin(self) -> None:
         """Start to compute now."""
@@ -154,12 +173,20 @@ class VirtualNode:
     def _make(self, steps: int) -> None:
         """Local steps, each followed by x += p: only the first can find something pending."""
         self._burst.made += steps
+        self._tell_progress(steps)
         if self.replica.has_pending:
             self._stage.fleet.steps_of(self.rank, 1)
             self.replica.try_apply()
             steps -= 1
         if steps:
             self._stage.fleet.steps_of(self.rank, steps)
+
+    def _tell_progress(self, steps: int) -> None:
+        progress, live = self.endpoint.progress, self._stage.census.live
+        if live != self._live:
+            self._live = live
+            progress.live(live)
+        progress.made(steps, steps * self._stage.fleet.batch_size)
 
     def _foresee(self) -> None:
         last = self._ends[-1] if self._ends else self._last_end
@@ -311,7 +338,7 @@ class VirtualNode:
         self._recorder.write("event", what=what, peer=peer, text=text)
 
     def others(self) -> Bytes | None:
-        return None
+        return others_of(self._stage.fleet.buffers_NB[self.rank], self.place)
 
     def mixed(self, exchange: Exchange, mixed: Mixed) -> None:
         self.exchanges += 1
