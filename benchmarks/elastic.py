@@ -84,6 +84,9 @@ def run(samples: int, rate: float, *, disturbed: bool) -> dict[str, Any]:
     try:
         while any(node.process.poll() is None for node in nodes):
             time.sleep(0.1)
+            dead = [n for n in nodes if (n.process.poll() or 0) > 0]
+            if dead:
+                raise SystemExit(f"node {dead[0].number} failed:\n{''.join(dead[0].other[-20:])}")
             share = max((n.said[-1].get("share", 0.0) for n in nodes if n.said), default=0.0)
             while waiting and share >= waiting[0][0]:
                 _, what, number = waiting.pop(0)
