@@ -204,11 +204,7 @@ class ZmqTransport:
             return  # ours stays: they will see it
         self._add(Link(sender, got.id, got.fd, None))
         self._say(got.id, _WELCOME)
-        self._tell_opened(sender)
-
-    def _tell_opened(self, peer: int) -> None:
-        if self.tells_opened:
-            self._happened.append(Opened(peer))
+        self._tell(Opened(sender))
 
     # Messages.
 
@@ -292,8 +288,11 @@ class ZmqTransport:
 
     def _refuse(self, peer: int, reason: str) -> None:
         self._refused[peer] = reason
+        self._tell(Lost(peer, reason))
+
+    def _tell(self, event: Opened | Lost) -> None:
         if self.tells_opened:
-            self._happened.append(Lost(peer, reason))
+            self._happened.append(event)
 
     def _take_in(self, got: Received) -> None:
         link = self._by_id.get(got.id)
@@ -304,7 +303,7 @@ class ZmqTransport:
                 self._greeted(got)
             case b"W" if link is not None and not link.is_open:
                 link.is_open, link.fd = True, got.fd
-                self._tell_opened(link.peer)
+                self._tell(Opened(link.peer))
             case b"R" if link is not None and not link.is_open:
                 self._refuse(link.peer, got.body.bytes[:_SHORT].decode(errors="replace"))
                 self._close(link)

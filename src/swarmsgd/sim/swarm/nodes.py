@@ -67,6 +67,7 @@ class SwarmEngine:
         self._lock = threading.Lock()  # one for all: nobody waits for it in one thread
         fine = self._together  # the budget is all nodes': it must be exact at every step
         late = config.world.absent_at_start
+        self._begin_alike = not late
         census = Census(config.nodes - len(late))
         self._stage = Stage(
             fleet,
@@ -120,7 +121,7 @@ class SwarmEngine:
             self._fleet.dim,
             rows.bits,
             rotation=config.swarm.rotation,
-            common_start=incarnation == 0 and not config.world.absent_at_start,
+            common_start=incarnation == 0 and self._begin_alike,
         )
         return ExchangedVector(
             rows.name,

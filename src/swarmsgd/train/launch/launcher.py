@@ -20,11 +20,8 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarmsgd.checks import number, whole
@@ -34,6 +31,7 @@ from swarmsgd.limits import explain, need_nodes
 from swarmsgd.train.launch import hosts as other_hosts
 from swarmsgd.train.launch import variables
 from swarmsgd.train.launch.again import CHAOS_SIGNALS, Acts, Restarts
+from swarmsgd.train.launch.beside import EVERYWHERE, host_store, start_guard
 from swarmsgd.train.launch.chaos import Chaos
 from swarmsgd.train.launch.processes import (
     Interrupts,
@@ -45,8 +43,6 @@ from swarmsgd.train.launch.processes import (
     Process,
 )
 from swarmsgd.transport.addresses import listener as listening_at
-
-EVERYWHERE = "*"
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
@@ -134,12 +130,12 @@ class Launcher:
         hosts_store = self.host_index == 0 and self._swarm is None
         listener = self._listen() if hosts_store else None
         try:
-            self._guard = _start_guard()
+            self._guard = start_guard()
             for local in range(self.nodes):
                 self._start_node(local)
             if listener is not None:  # torch is loaded while the nodes load it: they wait meanwhile
                 here = listener.getsockname()[0] if self.hosts == 1 else EVERYWHERE
-                self._store = _host_store(listener, self.master_addr)
+                self._store = host_store(listener, self.master_addr)
                 self._host_tracker(self._store, here)
             self._meet_other_hosts()
         except BaseException:
@@ -401,35 +397,3 @@ def _check_numbers(
             f"several hosts cannot meet at {master_addr}: as --master-addr give each of them the "
             "address at which the others reach host 0"
         )
-
-
-def _start_guard() -> subprocess.Popen[bytes]:
-    script = Path(__file__).with_name("guard.py")
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", script],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
-def _host_store(listener: socket.socket, master_addr: str) -> TCPStore:
-    from torch.distributed import TCPStore
-
-    def host(**backend: bool) -> TCPStore:
-        return TCPStore(
-            master_addr,
-            listener.getsockname()[1],
-            is_master=True,
-            timeout=timedelta(seconds=other_hosts.STORE_CALL_S),
-            wait_for_workers=False,
-            master_listen_fd=listener.fileno(),
-            **backend,
-        )
-
-    try:
-        store = host()
-    except NotImplementedError:  # torch 2.6: its libuv backend cannot take over a descriptor
-        store = host(use_libuv=False)
-    listener.detach()  # the store owns the descriptor now
-    return store

@@ -18,13 +18,14 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from swarmsgd.errors import PeerError
 from swarmsgd.train.meet.dealer import dealer, endpoint_of
+from swarmsgd.train.meet.news import LineLost, News, RunHasBegun
 from swarmsgd.train.meet.session import Message
 from swarmsgd.train.meet.tracker import KIND
 from swarmsgd.transport.keys import SwarmKey
@@ -43,25 +44,6 @@ _UP = zmq.EVENT_HANDSHAKE_SUCCEEDED
 
 HUNG_UP = 3
 """So many connections that end before a word is said are no accident."""
-
-
-class LineLost(PeerError):
-    """The meeting place cannot be reached now."""
-
-
-class RunHasBegun(Exception):
-    """The run goes on, and knows this node as one that comes back: see `Line.welcome`."""
-
-
-class News(NamedTuple):
-    """A node is live, or gone."""
-
-    what: str
-    """joined or gone."""
-    node: int
-    incarnation: int
-    text: str
-    """Where it listens; or how it went: left, lost or silent."""
 
 
 class Line:

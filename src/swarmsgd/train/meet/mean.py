@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from swarmsgd.errors import PeerError
-from swarmsgd.train.meet.line import LineLost
+from swarmsgd.train.meet.news import LineLost
 from swarmsgd.train.meet.rendezvous import Rendezvous
 from swarmsgd.train.meet.tree import MESSAGE_BYTES, Tree
 

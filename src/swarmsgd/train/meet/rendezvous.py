@@ -17,7 +17,8 @@ from typing import Any
 from swarmsgd.core.messages import explain_difference
 from swarmsgd.errors import PeerError
 from swarmsgd.train.meet.finding import AgentStore, Finder, host_at, hosted, no_store
-from swarmsgd.train.meet.line import HUNG_UP, Line, LineLost
+from swarmsgd.train.meet.line import HUNG_UP, Line
+from swarmsgd.train.meet.news import LineLost
 from swarmsgd.train.meet.place import Place
 from swarmsgd.train.meet.session import Message
 from swarmsgd.train.meet.tracker import Tracker

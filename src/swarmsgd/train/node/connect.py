@@ -32,7 +32,7 @@ from swarmsgd.settings.swarm import AGREED, SwarmSettings
 from swarmsgd.train.checkpoint.resumed import FRESH, ITS_OWN, Resumed, SwarmStreams
 from swarmsgd.train.meet import collective
 from swarmsgd.train.meet.key import warn_if_open
-from swarmsgd.train.meet.line import News, RunHasBegun
+from swarmsgd.train.meet.news import News, RunHasBegun
 from swarmsgd.train.meet.rendezvous import Rendezvous, plain
 from swarmsgd.train.node.connection import Connection
 from swarmsgd.train.node.heal import heal

@@ -23,7 +23,7 @@ from swarmsgd.core.traffic import Exchange
 from swarmsgd.core.wire_code import Bytes, Mixed
 from swarmsgd.errors import LinkClosed, SwarmError
 from swarmsgd.observe.records import Recorder
-from swarmsgd.train.meet.line import News
+from swarmsgd.train.meet.news import News
 from swarmsgd.train.node.linker import Linker
 from swarmsgd.transport.base import Arrived, LinkBackedUp, Lost, Opened, Transport
 
