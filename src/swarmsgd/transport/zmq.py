@@ -9,11 +9,8 @@ a link that was lost.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import json
-import os
-import sys
 import threading
 import time
 from collections import deque
@@ -23,6 +20,7 @@ import numpy as np
 import zmq
 
 from swarmsgd.errors import ConfigError, LinkClosed, PeerError
+from swarmsgd.transport import lifetime
 from swarmsgd.transport.base import Arrived, Buffer, LinkBackedUp, Lost, Opened
 from swarmsgd.transport.keys import SwarmKey
 from swarmsgd.transport.link import Link, check_message
@@ -85,7 +83,7 @@ class ZmqTransport:
         )
         self.endpoint = self._port.endpoint
         """Where the others dial."""
-        _live.add(self)
+        lifetime.begins(self)
 
     @property
     def peers(self) -> frozenset[int]:
@@ -360,7 +358,7 @@ class ZmqTransport:
                 self._part(drain_s)
             self._links.clear()
             self._port.close()
-            _live.discard(self)
+            lifetime.ends(self)
 
     def _part(self, drain_s: float) -> None:
         """Say goodbye behind all that was queued, and wait until the peers have heard it."""
@@ -375,7 +373,7 @@ class ZmqTransport:
                 return
             self._port.wait(left_s)
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """In a forked child: the links are the parent's; hold nothing of them."""
         ports = {
             link.fd: port_of(link.endpoint or self.endpoint)
@@ -386,23 +384,3 @@ class ZmqTransport:
         self._closed = True
         self._links.clear()
         self._turn = threading.Lock()
-
-
-_live: set[ZmqTransport] = set()
-"""Transports with native threads, which must end before the interpreter does."""
-
-
-@atexit.register
-def _close_all() -> None:
-    for transport in list(_live):
-        transport.close()
-
-
-def _abandon_all() -> None:
-    for transport in list(_live):
-        transport._abandon()
-    _live.clear()
-
-
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_abandon_all)

@@ -6,17 +6,14 @@ this node is and what it knows of the run. Training needs none of it.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import json
 import logging
 import os
 import queue
 import socket
-import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +25,7 @@ from swarmsgd.train.meet.dealer import dealer, endpoint_of
 from swarmsgd.train.meet.news import LineLost, News, RunHasBegun
 from swarmsgd.train.meet.session import Message
 from swarmsgd.train.meet.tracker import KIND
+from swarmsgd.transport import lifetime
 from swarmsgd.transport.keys import SwarmKey
 from swarmsgd.transport.port import close_connections
 
@@ -100,7 +98,7 @@ class Line:
         self._socket.connect(self._endpoint)
         self._thread = threading.Thread(target=self._run, name="swarmsgd-line", daemon=True)
         self._thread.start()
-        _live.add(self)
+        lifetime.begins(self)
 
     # What a node says.
 
@@ -239,7 +237,11 @@ class Line:
         self._context.term()
         self._woken.close()
         self._waker.close()
-        _live.discard(self)
+        lifetime.ends(self)
+
+    def abandon(self) -> None:
+        """In a forked child: the connection is the parent's."""
+        close_connections(self._fds)
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):
@@ -372,23 +374,3 @@ class Line:
                 self.gone[each.node] = each.text
         if self._on_news is not None and news:
             self._on_news(news)
-
-
-_live: weakref.WeakSet[Line] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    for line in list(_live):
-        line.close()
-
-
-def _abandon_all() -> None:
-    """In a forked child: the connections are the parent's."""
-    for line in list(_live):
-        close_connections(line._fds)
-    _live.clear()
-
-
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_abandon_all)

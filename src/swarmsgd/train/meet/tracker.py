@@ -5,19 +5,17 @@ It answers, it serves no training: who has joined goes on without it.
 
 from __future__ import annotations
 
-import atexit
 import json
 import logging
 import os
 import secrets
-import sys
 import threading
 import time
-import weakref
 from collections import deque
 
 from swarmsgd.train.meet.register import Out, Register
 from swarmsgd.train.meet.session import Client
+from swarmsgd.transport import lifetime
 from swarmsgd.transport.keys import SwarmKey
 from swarmsgd.transport.port import FOREIGN, Full, Gone, Port, close_connections, port_of
 
@@ -56,7 +54,7 @@ class Tracker:
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="swarmsgd-store", daemon=True)
         self._thread.start()
-        _live.add(self)
+        lifetime.begins(self)
 
     @property
     def closed(self) -> bool:
@@ -102,7 +100,11 @@ class Tracker:
         self._port.wake()
         self._thread.join()
         self._port.close()
-        _live.discard(self)
+        lifetime.ends(self)
+
+    def abandon(self) -> None:
+        """In a forked child: the connections are the parent's."""
+        close_connections(dict.fromkeys(self._fds, self.port))
 
     def _run(self) -> None:
         next_tick = 0.0
@@ -166,23 +168,3 @@ class Tracker:
                 self._end(client)
             except Full:
                 pass  # it reads nothing, and is left out once it has been silent for long
-
-
-_live: weakref.WeakSet[Tracker] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    for tracker in list(_live):
-        tracker.close()
-
-
-def _forget_all() -> None:
-    """In a forked child: the connections are the parent's."""
-    for tracker in list(_live):
-        close_connections(dict.fromkeys(tracker._fds, tracker.port))
-    _live.clear()
-
-
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_forget_all)
