@@ -15,6 +15,7 @@ def edges(cycles: Cycles, live: set[int]) -> set[tuple[int, int]]:
 
 def test_neighbours_see_each_other_and_all_hang_together_through_comings_and_goings():
     rng, cycles, live = np.random.default_rng(0), Cycles(8, seed=3), set[int]()
+    found: set[tuple[int, int]] = set()
     for id in range(300):
         cycles.add(id)
         live.add(id)

@@ -20,7 +20,7 @@ from swarmsgd.testing import (
     send,
     threads_and_descriptors,
 )
-from swarmsgd.transport.base import Arrived, LinkBackedUp, Lost
+from swarmsgd.transport.base import Arrived, LinkBackedUp, Lost, Opened
 from swarmsgd.transport.port import port_of
 from swarmsgd.transport.zmq import ZmqTransport
 
@@ -118,9 +118,9 @@ def test_who_does_not_appear_is_named_and_the_other_links_can_be_used():
             node.close()
 
 
-def until(condition: Callable[[], object], *nodes: ZmqTransport) -> list[Arrived | Lost]:
+def until(condition: Callable[[], object], *nodes: ZmqTransport) -> list[Arrived | Opened | Lost]:
     """Poll the nodes in turn until `condition()`; what they told meanwhile."""
-    told: list[Arrived | Lost] = []
+    told: list[Arrived | Opened | Lost] = []
     while not condition():
         told += [event for node in nodes if (event := node.poll(0.01)) is not None]
     return told

@@ -16,7 +16,7 @@ import numpy as np
 
 from swarmsgd.errors import LinkClosed
 from swarmsgd.graphs import Edge
-from swarmsgd.transport.base import Buffer, Lost, Transport
+from swarmsgd.transport.base import Arrived, Buffer, Lost, Transport
 
 WAIT_S = 600.0
 """How long a check waits for what must happen. Only a transport that fails makes it wait so."""
@@ -104,7 +104,7 @@ class Inbox:
                 with self._changed:
                     self.lost.append(event)
                     self._changed.notify_all()
-            elif event is not None:
+            elif isinstance(event, Arrived):
                 self._keep(*event)
 
     def _answer_calls(self) -> None:

@@ -31,6 +31,8 @@ class Opened(NamedTuple):
     """A link is open that was not there when all were opened at the start."""
 
     peer: int
+    how: str
+    """dialled, or accepted."""
 
 
 class Lost(NamedTuple):

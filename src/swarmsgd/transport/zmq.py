@@ -202,7 +202,7 @@ class ZmqTransport:
             return  # ours stays: they will see it
         self._add(Link(sender, got.id, got.fd, None))
         self._say(got.id, _WELCOME)
-        self._tell(Opened(sender))
+        self._tell(Opened(sender, "accepted"))
 
     # Messages.
 
@@ -301,7 +301,7 @@ class ZmqTransport:
                 self._greeted(got)
             case b"W" if link is not None and not link.is_open:
                 link.is_open, link.fd = True, got.fd
-                self._tell(Opened(link.peer))
+                self._tell(Opened(link.peer, "dialled"))
             case b"R" if link is not None and not link.is_open:
                 self._refuse(link.peer, got.body.bytes[:_SHORT].decode(errors="replace"))
                 self._close(link)

@@ -33,6 +33,7 @@ _log = logging.getLogger("swarmsgd")
 
 _BEAT_S = 1.0
 _LATEST_S = 0.2
+_SOON_MS = 10
 _FIND_S = 1.0
 
 _OVER = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -93,6 +94,8 @@ class Line:
         self._monitor.connect("inproc://line")
         self._find = find
         self._connected = False
+        self._greets = False
+        """A connection is up, and HELLO not said: ZeroMQ tells of it before one can send."""
         self._find_at = time.monotonic() + _FIND_S
         self._endpoint = endpoint_of(address, port)
         self._socket.connect(self._endpoint)
@@ -255,7 +258,7 @@ class Line:
             poller.register(readable, zmq.POLLIN)
         next_beat = 0.0
         while not self._closed:
-            poller.poll(int(1000 * _BEAT_S))
+            poller.poll(_SOON_MS if self._greets else int(1000 * _BEAT_S))
             with contextlib.suppress(BlockingIOError):
                 self._woken.recv(4096)
             while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
@@ -263,6 +266,8 @@ class Line:
                 self._changed(event["event"], int(event["value"]))
             while int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                 self._heard(self._socket.recv_multipart())
+            if self._greets:
+                self._greets = not self._send(self._who_i_am())
             if (
                 self._welcomed.is_set()
                 and not self._left
@@ -292,16 +297,19 @@ class Line:
                 return
             self._send(message)
 
-    def _send(self, message: Message) -> None:
-        with contextlib.suppress(zmq.Again):  # not connected: who waits for it is told
+    def _send(self, message: Message) -> bool:
+        """Whether it left. If there is no connection who waits for an answer is told."""
+        try:
             self._socket.send_multipart([KIND, json.dumps(message).encode()], zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
 
     def _changed(self, event: int, value: int) -> None:
         if event == zmq.EVENT_CONNECTED:
             self._fds[value] = self._port
         elif event == _UP:
-            self._connected = True
-            self._send(self._who_i_am())
+            self._connected = self._greets = True
         else:
             self.hung_up += event == zmq.EVENT_DISCONNECTED and not self._connected
             if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:  # after which ZeroMQ tries no more
