@@ -55,7 +55,9 @@ class Finder:
     def now(self, timeout_s: float) -> tuple[str, int]:
         """Raises PeerError after `timeout_s`."""
         if self._store is None:
-            await_listener(self._place, timeout_s)
+            # An open swarm's store can be awaited by nobody who starts it: it was there, or soon is.
+            most_s = min(timeout_s, _CALL_S) if self._place.open else timeout_s
+            await_listener(self._place, most_s)
             return self._place.host, self._place.port
         give_up = time.monotonic() + timeout_s
         while (found := self._store.find()) is None:
