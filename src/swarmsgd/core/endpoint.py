@@ -142,6 +142,9 @@ class Endpoint:
                 return
             if peer not in self.machine.membership.open:
                 self.opened(peer, message.incarnation)  # what it sends shows that it is live
+            if peer not in self.machine.membership.open:  # it broke the protocol in this life
+                self._ports.give(buffer)
+                return
             if message.kind > Kind.REPLY:
                 self._told(peer, message, now)
                 self._ports.give(buffer)

@@ -55,7 +55,7 @@ class Finder:
     def now(self, timeout_s: float) -> tuple[str, int]:
         """Raises PeerError after `timeout_s`."""
         if self._store is None:
-            # An open swarm's store can be awaited by nobody who starts it: it was there, or soon is.
+            # The store of an open swarm was there before, or is back soon.
             most_s = min(timeout_s, _CALL_S) if self._place.open else timeout_s
             await_listener(self._place, most_s)
             return self._place.host, self._place.port

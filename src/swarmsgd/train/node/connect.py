@@ -37,7 +37,7 @@ from swarmsgd.train.meet.rendezvous import Rendezvous, plain
 from swarmsgd.train.node.connection import Connection
 from swarmsgd.train.node.heal import heal
 from swarmsgd.train.node.linker import Linker
-from swarmsgd.train.node.others import NotExchanged, laid_out, not_exchanged, taken_in
+from swarmsgd.train.node.others import NotExchanged, bytes_of, not_exchanged, taken_in
 from swarmsgd.train.node.staging import exchanged_vector
 from swarmsgd.train.node.state import OptimizerState
 from swarmsgd.train.node.watch import Watch
@@ -195,7 +195,7 @@ class Connecting:
             transport,
             self.rendezvous.line.living,
             [vector.copy.view(np.uint8) for vector in replica.vectors],
-            len(laid_out(others)),
+            bytes_of(others),
             run=messages.fingerprint(self.settings),
             incarnation=self.rendezvous.incarnation,
             timeout_s=self.config.join_timeout_s,

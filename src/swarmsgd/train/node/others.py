@@ -31,6 +31,10 @@ PATIENCE_S = 5.0
 """A training thread that comes to no step boundary for so long does something else."""
 
 
+_SMALL = 1 << 26
+"""So many bytes are laid out before anybody asks."""
+
+
 class NotExchanged:
     """`wanted` is looked at by the training thread after each step, which then calls `lay_out`;
     called itself, by the exchange thread, it gives the bytes or None.
@@ -39,7 +43,8 @@ class NotExchanged:
     def __init__(self, model: nn.Module) -> None:
         self.wanted = False
         self._model = model
-        self._bytes: Bytes | None = laid_out(self._tensors())
+        small = bytes_of(self._tensors()) <= _SMALL
+        self._bytes: Bytes | None = laid_out(self._tensors()) if small else None
         self._until = math.inf
         self._asked = 0.0
 
@@ -64,9 +69,13 @@ class NotExchanged:
         return [tensor.detach() for _, tensor in not_exchanged(self._model)]
 
     def lay_out(self, do: Callable[[Callable[[], None]], None], ready: Callable[[], None]) -> None:
-        """Copy them where they are; the exchange thread, by `do`, does the rest and is `ready`."""
+        """Copy what changes where it is; the exchange thread, by `do`, does the rest and is
+        `ready`.
+        """
         self.wanted = False
-        clones = [tensor.clone() for tensor in self._tensors()]
+        changing = set(map(id, self._model.buffers()))
+        kept = [tensor for _, tensor in not_exchanged(self._model)]
+        clones = [t.detach().clone() if id(t) in changing else t for t in kept]
 
         def gather() -> None:
             self._bytes = laid_out(clones)
@@ -74,6 +83,11 @@ class NotExchanged:
             ready()
 
         do(gather)
+
+
+def bytes_of(tensors: list[torch.Tensor]) -> int:
+    """How many bytes they are, laid out."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def laid_out(tensors: list[torch.Tensor]) -> Bytes:
