@@ -201,4 +201,5 @@ def test_nodes_of_torchrun_meet_with_the_standard_variables_hidden(tmp_path):
         [sys.executable, "-m", *torchrun, str(script)], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("accuracy of 2 nodes") == 2
+    # Both print to one pipe at once: their lines may be mixed up.
+    assert done.stdout.count("accuracy of") == done.stdout.count("nodes") == 2

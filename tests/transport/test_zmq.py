@@ -21,7 +21,7 @@ from swarmsgd.testing import (
     threads_and_descriptors,
 )
 from swarmsgd.transport.base import Arrived, LinkBackedUp, Lost, Opened
-from swarmsgd.transport.port import port_of
+from swarmsgd.transport.port import Port, port_of
 from swarmsgd.transport.zmq import ZmqTransport
 
 LOOPBACK = "127.0.0.1"
@@ -355,3 +355,22 @@ def test_a_stranger_who_speaks_our_language_changes_nothing():
         exchange(nodes, 0, 1)
         assert nodes[0].peers == {1}
     context.term()
+
+
+def test_of_a_stranger_that_hangs_up_the_descriptor_is_told_and_no_error_number() -> None:
+    """For a failed handshake ZeroMQ tells an error where a descriptor stands else."""
+    port = Port("127.0.0.1", message_bytes=100, queued_messages=10)
+    try:
+        before = set(os.listdir("/proc/self/fd"))
+        with socket.create_connection(("127.0.0.1", port_of(port.endpoint))) as stranger:
+            while len(new := set(os.listdir("/proc/self/fd")) - before) < 2:
+                pass  # ZeroMQ's own thread accepts it
+            accepted = {int(fd) for fd in new} - {stranger.fileno()}
+            stranger.send(b"\xff\x00")
+        found: set[int] = set()
+        while not found - {-1}:
+            port.wait(600.0)
+            found |= {ended.fd for ended in port.ended()}
+        assert found - {-1} <= accepted
+    finally:
+        port.close()

@@ -77,6 +77,7 @@ class Ended(NamedTuple):
     """A connection ended, or could not be made."""
 
     fd: int
+    """Its descriptor; -1 if only its handshake is known to have failed."""
     endpoint: str
     """Whom we dialled, if we did, else where we listen."""
     reason: str
@@ -221,7 +222,10 @@ class Port:
         while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             event = recv_monitor_message(self._monitor)
             reason = _WHY[event["event"]]
-            found.append(Ended(int(event["value"]), event["endpoint"].decode(), reason))
+            # With a failed handshake it is an error number; the descriptor comes with what follows.
+            has_fd = event["event"] in (zmq.EVENT_DISCONNECTED, zmq.EVENT_CLOSED)
+            fd = int(event["value"]) if has_fd else -1
+            found.append(Ended(fd, event["endpoint"].decode(), reason))
         return found
 
     def wait(self, timeout_s: float | None) -> bool:
