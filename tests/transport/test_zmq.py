@@ -361,9 +361,9 @@ def test_of_a_stranger_that_hangs_up_the_descriptor_is_told_and_no_error_number(
     """For a failed handshake ZeroMQ tells an error where a descriptor stands else."""
     port = Port("127.0.0.1", message_bytes=100, queued_messages=10)
     try:
-        before = set(os.listdir("/proc/self/fd"))
+        before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
         with socket.create_connection(("127.0.0.1", port_of(port.endpoint))) as stranger:
-            while len(new := set(os.listdir("/proc/self/fd")) - before) < 2:
+            while len(new := set(os.listdir("/proc/self/fd")) - before) < 2:  # noqa: PTH208
                 pass  # ZeroMQ's own thread accepts it
             accepted = {int(fd) for fd in new} - {stranger.fileno()}
             stranger.send(b"\xff\x00")
