@@ -33,7 +33,7 @@ class Outliers:
                 f"node's than usual, more than {self._most:g} (refuse_beyond): not mixed"
             )
         self._seen += 1
-        if self._seen == 1 or self._seen <= SEEN:
+        if self._seen <= SEEN:
             self._usual = max(self._usual, distance)
         else:
             self._usual = _KEEP * self._usual + (1 - _KEEP) * distance

@@ -35,6 +35,8 @@ _BEAT_S = 1.0
 _LATEST_S = 0.2
 _SOON_MS = 10
 _FIND_S = 1.0
+_COME_BACK_S = 5.0
+"""Others find a meeting place again within this time, or are gone."""
 
 _OVER = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 _OVER |= zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -96,6 +98,8 @@ class Line:
         self._connected = False
         self._greets = False
         """A connection is up, and HELLO not said: ZeroMQ tells of it before one can send."""
+        self._count_at: float | None = None
+        """When to ask who has come back, after the meeting place was lost."""
         self._find_at = time.monotonic() + _FIND_S
         self._endpoint = endpoint_of(address, port)
         self._socket.connect(self._endpoint)
@@ -157,12 +161,10 @@ class Line:
         timeout_s: float,
         tell_s: float | None = None,
         tell: Callable[[list[int]], None] = lambda _: None,
-        over: Callable[[], bool] = lambda: False,
     ) -> Message:
         """Meet others in a room: what all of them say. See `register`.
 
-        `tell` is given the absent once `tell_s` have passed. Raises as `ask`; TimeoutError also if
-        it is `over`.
+        `tell` is given the absent once `tell_s` have passed. Raises as `ask`.
         """
         fields = {"room": room, "value": value, "who": who, "begins": begins}
         number, answers = self._question("gather", fields)
@@ -174,7 +176,7 @@ class Line:
                     return self._answer(answers, _LATEST_S)
                 except TimeoutError:
                     now = time.monotonic()
-                if now > give_up or over():
+                if now > give_up:
                     raise TimeoutError
                 if tell_at is not None and now > tell_at:
                     tell_at = None
@@ -276,6 +278,9 @@ class Line:
                 next_beat = now + _BEAT_S * 0.9
                 self._send({"do": "beat"})
             self._send_all()
+            if self._count_at is not None and time.monotonic() >= self._count_at:
+                self._count_at = None
+                self._send({"do": "members"})
             if not self._connected and time.monotonic() >= self._find_at:
                 self._look_elsewhere()
         self._send_all()
@@ -338,6 +343,10 @@ class Line:
             return
         if "welcome" in message:
             self._be_welcome(message)
+        elif "all" in message:
+            here = {entry[0] for entry in message["all"]}
+            gone = [News("gone", n, e[0], "lost") for n, e in self.members.items() if n not in here]
+            self._hear(gone)
         elif "news" in message:
             self._hear([News(*each) for each in message["news"]])
         elif "refused" in message:
@@ -354,6 +363,8 @@ class Line:
             if (answers := self._pending.get(message["n"])) is not None:
                 answers.put(None)
         elif (answers := self._pending.get(message.get("n", 0))) is not None:
+            if self.welcome is not None:  # a meeting place that is filled again asks for this
+                self.welcome["means"] = message.get("means", self.welcome["means"])
             answers.put(message)
 
     def _be_welcome(self, message: Message) -> None:
@@ -369,7 +380,8 @@ class Line:
                     answers.put(message)
             self._welcomed.set()
             return
-        # What others know and this node does not. Who is not there may come back as well.
+        # What others know and this node does not. Who is not there is given time to come back.
+        self._count_at = time.monotonic() + _COME_BACK_S
         self._hear([News("joined", n, *e) for n, e in here.items() if self.members.get(n) != e])
 
     def _hear(self, news: list[News]) -> None:

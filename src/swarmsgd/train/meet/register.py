@@ -69,6 +69,8 @@ class Register:
                 room = session.rooms.get(message["room"])
                 absent = sorted(session.wanted(room) - room.values.keys()) if room else []
                 out.append((client, {"n": message["n"], "absent": absent}))
+            case "members":
+                out.append((client, {"all": [m.entry() for m in session.live()]}))
             case "left":
                 self._remove(session, member, LEFT, out)
                 out.append((client, {"n": message["n"]}))
@@ -193,7 +195,7 @@ class Register:
         out.append((client, self._welcome(session, member)))
         if known is None or known.silent:
             self._tell(session, "joined", [member], out)
-        self._begun_without(session, out)
+        self._begun_without(session, now, out)
 
     def _welcome(self, session: Session, member: Member) -> Message:
         return {
@@ -207,10 +209,10 @@ class Register:
             "members": [m.entry() for m in session.live()],
         }
 
-    def _begun_without(self, session: Session, out: Out) -> None:
+    def _begun_without(self, session: Session, now: float, out: Out) -> None:
         """The run has begun: who waits to begin it comes to one that goes on."""
         for client, hello in session.arrivals:
-            self._arrive(session, self._clients[client][0], client, hello, 0.0, out)
+            self._arrive(session, self._clients[client][0], client, hello, now, out)
         session.arrivals.clear()
         for room in session.rooms.values():
             for id, (client, _) in list(room.asked.items()):
@@ -236,7 +238,7 @@ class Register:
         members = [m.entry() for m in session.live()]
         out.append((member.client, {"n": message["n"], "members": members}))
         self._tell(session, "joined", [member], out)
-        self._begun_without(session, out)
+        self._begun_without(session, member.heard, out)
 
     # Meeting.
 
@@ -244,7 +246,8 @@ class Register:
         name, n = message["room"], message["n"]
         if message["who"] == "live" and member.means < session.means:
             member.means += 1
-            out.append((member.client, {"n": n, "missed": [m.id for m in session.live()]}))
+            here = [m.id for m in session.live()]
+            out.append((member.client, {"n": n, "missed": here, "means": member.means}))
             return
         room = session.rooms.get(name)
         if room is None:
@@ -280,7 +283,10 @@ class Register:
                 session.members[id].means = session.means
         for id in here:
             client, n = room.asked[id]
-            out.append((client, {"n": n, "values": values, "serial": session.serial}))
+            means = session.members[id].means
+            out.append(
+                (client, {"n": n, "values": values, "serial": session.serial, "means": means})
+            )
 
     def _fail(self, session: Session, out: Out) -> None:
         """A node of a fixed list ended before the run began: all that are there must know."""

@@ -50,8 +50,8 @@ class Rendezvous:
         self._timeout_s = timeout_s
         self._host: Tracker | None = None
         self.address = route_address(place.host, place.port)
-        find = self._find(key)
         try:
+            find = self._find(key)
             host, port = find.now(timeout_s)
             self.session = self._session()
             hello = {

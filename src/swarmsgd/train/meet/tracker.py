@@ -130,13 +130,18 @@ class Tracker:
                 return
             try:
                 if got.kind != KIND:
-                    raise ValueError
+                    raise ValueError("of no kind that a node sends")
                 message = json.loads(got.body.bytes)
                 self._fds[got.fd] = got.id
                 with self._lock:
                     out = self.register.said(got.id, message, time.monotonic())
-            except (ValueError, KeyError, TypeError, AttributeError):
-                self._port.hang_up(got.fd)  # no node of ours
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                _log.warning(
+                    "the store hung up on somebody whose message makes no sense (%s: %s)",
+                    type(error).__name__,
+                    error,
+                )
+                self._port.hang_up(got.fd)
                 continue
             self._send(out)
 

@@ -1,0 +1,99 @@
+"""A node's line to the meeting place, over real sockets: it outlives it, and loses nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from nodes import free_port
+
+from swarmsgd.train.meet import line as line_module
+from swarmsgd.train.meet.line import Line
+from swarmsgd.train.meet.tracker import Tracker
+
+WAIT_S = 60.0
+
+
+class Place:
+    """A meeting place at one port, that is lost and begins again."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.lines: list[Line] = []
+        self.tracker = Tracker("127.0.0.1", self.port)
+
+    def again(self) -> None:
+        self.tracker.close()
+        until(lambda: all(line.lost for line in self.lines))
+        self.tracker = Tracker("127.0.0.1", self.port)
+        until(lambda: not any(line.lost for line in self.lines))
+
+    def arrive(self) -> Line:
+        """One more node of an open swarm, which is live."""
+        hello = {"session": "s", "size": None, "id": -1}
+        line = Line("127.0.0.1", self.port, hello)
+        self.lines.append(line)
+        welcome = line.meet(WAIT_S)
+        endpoint = f"at {welcome['welcome']}"
+        line.ask("live", WAIT_S, endpoint=endpoint, facts="facts")
+        line.stand(endpoint=endpoint, facts="facts")
+        return line
+
+    def mean(self) -> list[dict[str, Any]]:
+        """What each is told when all meet for a mean."""
+        told: dict[int, dict[str, Any]] = {}
+
+        def meet(number: int, line: Line) -> None:
+            told[number] = line.gather("mean", number, "live", timeout_s=WAIT_S)
+
+        threads = [threading.Thread(target=meet, args=each) for each in enumerate(self.lines)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return [told[number] for number in sorted(told)]
+
+    def close(self) -> None:
+        for line in self.lines:
+            line.close()
+        self.tracker.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    waiting = threading.Event()
+    for _ in range(int(WAIT_S / 0.01)):
+        if condition():
+            return
+        waiting.wait(0.01)
+    raise AssertionError("it did not come to pass")
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    made = Place()
+    yield made
+    made.close()
+
+
+def test_means_go_on_at_the_next_meeting_place_for_old_and_late_nodes_alike(place: Place) -> None:
+    place.arrive(), place.arrive()
+    place.mean()
+    place.arrive()  # which was not there for that one
+    place.again()
+    assert [sorted(each["values"]) for each in place.mean()] == [["0", "1", "2"]] * 3
+
+
+def test_who_died_while_there_was_no_meeting_place_is_gone_at_the_next(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_module, "_COME_BACK_S", 1.0)
+    first, _, third = place.arrive(), place.arrive(), place.arrive()
+    until(lambda: first.members.keys() == {1, 2})
+    place.tracker.close()
+    place.lines.remove(third)
+    third.close()
+    place.again()
+    until(lambda: first.gone == {2: "lost"})
+    assert first.members.keys() == {1}
