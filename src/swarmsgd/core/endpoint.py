@@ -191,6 +191,10 @@ class Endpoint:
             self._ports.note("lost", peer, reason)
             self._handle(events.Gone(peer), now)
 
+    def unlinked(self, peer: int, now: float) -> None:
+        """`peer` has closed its link in order, behind all that it sent: it wants it no more."""
+        self._handle(events.Gone(peer, left=True), now)
+
     def tick(self, now: float) -> None:
         """Time has passed."""
         if self.machine.deadline is not None:

@@ -35,6 +35,10 @@ class Opened(NamedTuple):
     """dialled, or accepted."""
 
 
+IN_ORDER = "closed by the peer"
+"""The reason of a loss behind which nothing is missing."""
+
+
 class Lost(NamedTuple):
     """A link broke, for any reason but our own `drop` or `close`; or it could not be opened."""
 

@@ -21,7 +21,7 @@ import zmq
 
 from swarmsgd.errors import ConfigError, LinkClosed, PeerError
 from swarmsgd.transport import lifetime
-from swarmsgd.transport.base import Arrived, Buffer, LinkBackedUp, Lost, Opened
+from swarmsgd.transport.base import IN_ORDER, Arrived, Buffer, LinkBackedUp, Lost, Opened
 from swarmsgd.transport.keys import SwarmKey
 from swarmsgd.transport.link import Link, check_message
 from swarmsgd.transport.pool import BufferPool
@@ -308,7 +308,7 @@ class ZmqTransport:
             case b"G" if link is not None and link.is_open:
                 self._say(link.id, _HEARD)
                 self._forget(link)  # the peer hangs up once it has that
-                self._happened.append(Lost(link.peer, "closed by the peer"))
+                self._happened.append(Lost(link.peer, IN_ORDER))
             case b"A" if link is not None:
                 link.heard = True
                 if link.parting:

@@ -25,7 +25,7 @@ from swarmsgd.errors import LinkClosed, SwarmError
 from swarmsgd.observe.records import Recorder
 from swarmsgd.train.meet.news import News
 from swarmsgd.train.node.linker import Linker
-from swarmsgd.transport.base import Arrived, LinkBackedUp, Lost, Opened, Transport
+from swarmsgd.transport.base import IN_ORDER, Arrived, LinkBackedUp, Lost, Opened, Transport
 
 R = TypeVar("R")
 
@@ -180,7 +180,10 @@ class Worker:
     def _handle(self, event: Arrived | Opened | Lost | None) -> None:
         now = self._clock()
         if isinstance(event, Lost):
-            self.endpoint.lost(event.peer, event.reason, now)
+            if self.linker is not None and event.reason == IN_ORDER:
+                self.endpoint.unlinked(event.peer, now)  # neighbours change as nodes come and go
+            else:
+                self.endpoint.lost(event.peer, event.reason, now)
             if self.linker is not None:
                 self.linker.lost(event.peer, now)
         elif isinstance(event, Opened):
