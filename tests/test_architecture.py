@@ -36,8 +36,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "epilogs": set(),
     "flags": LEAVES | {"settings"},
     "pages": LEAVES | {"flags", "observe"},
+    "starting": LEAVES | {"flags", "epilogs", "observe", "train"},
     "cli": LEAVES
-    | {"train", "sim", "tasks", "settings", "codec", "flags", "epilogs", "observe", "pages"},
+    | {
+        "train",
+        "sim",
+        "tasks",
+        "settings",
+        "codec",
+        "flags",
+        "epilogs",
+        "observe",
+        "pages",
+        "starting",
+    },
     "__init__": {"graphs", "settings", "train", "sim", "observe", "errors"},
     "__main__": {"cli"},
 }

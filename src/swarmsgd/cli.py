@@ -6,11 +6,10 @@ The options of `swarmsgd train` and `simulate` are the settings of a run: see `f
 from __future__ import annotations
 
 import argparse
-import importlib.machinery
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from swarmsgd.checks import one_of, whole
 from swarmsgd.epilogs import (
@@ -18,13 +17,13 @@ from swarmsgd.epilogs import (
     DESCRIPTION,
     DOCTOR_EPILOG,
     EXAMPLES,
-    LAUNCH_EPILOG,
     SIMULATE_EPILOG,
     TRAIN_EPILOG,
 )
 from swarmsgd.errors import ConfigError, DataError, SwarmError
 from swarmsgd.limits import explain
 from swarmsgd.observe.output import unhindered
+from swarmsgd.starting import keygen, launch, store
 
 if TYPE_CHECKING:
     from swarmsgd.settings.run import RunConfig
@@ -86,131 +85,6 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     parser.print_help(sys.stderr)
     return USAGE_ERROR
-
-
-def _launch(arguments: list[str]) -> int:
-    from swarmsgd.flags import Parser
-
-    parser = Parser(
-        "launch",
-        arguments,
-        description="Run a Python script as several nodes on this host.",
-        epilog=LAUNCH_EPILOG,
-        usage="swarmsgd launch [options] SCRIPT [ARGUMENTS ...]\n"
-        "       swarmsgd launch [options] -m MODULE [ARGUMENTS ...]",
-    )
-    add = parser.add_argument
-
-    def named(*names: str, **shape: Any) -> None:
-        """An option, by torchrun's names too, and these as torchrun also has them, with _."""
-        also = {f"--{name[2:].replace('-', '_')}" for name in names if name.startswith("--")}
-        add(*names, *sorted(also - set(names)), **shape)
-
-    from swarmsgd.train.launch.launcher import GRACE_S
-
-    named("-n", "--nodes", "--nproc-per-node", type=int, required=True, help="nodes on this host")
-    named("--hosts", "--nnodes", type=int, default=1,
-          help="hosts of the run, with -n nodes each (default: 1)")  # fmt: skip
-    named("--host-index", "--node-rank", type=int, default=0,
-          help="which host this is, from 0 (default: 0)")  # fmt: skip
-    named("--master-addr", help="address of host 0 (default: this machine's loopback)")
-    named("--master-port", type=int, default=0, help="port of the store (default: a free one)")
-    add("--address", metavar="ADDRESS|INTERFACE",
-        help="where others reach the nodes of this host (default: the address that routes to host "
-        "0)")  # fmt: skip
-    add("--grace", type=float, default=GRACE_S, metavar="S",
-        help="seconds from SIGTERM to SIGKILL when the run is ended (default: 30)")  # fmt: skip
-    add(
-        "--standard-env",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="set RANK, WORLD_SIZE, ... beside SWARMSGD_RANK, ...; not for scripts whose framework "
-        "would start a DDP then (default: set)",
-    )
-    add("--key", type=Path, help="key file of the swarm, as SWARMSGD_KEY (default: no encryption)")
-    add("--swarm", metavar="HOST:PORT",
-        help="add the nodes to the open swarm whose `swarmsgd store` is there")  # fmt: skip
-    named("--restart", "--max-restarts", type=int, default=0, metavar="K",
-          help="start a node that failed again, up to K times (default: 0)")  # fmt: skip
-    add("--chaos", metavar="EVENTS",
-        help='make nodes fail: "kill:3@20 stop:2@30-40 restart:3@45 slow:1:4@50-60", in seconds, '
-        "or random:SEED")  # fmt: skip
-    add("-m", dest="module", action="store_true", help="run a module, as python -m does")
-    add("script", metavar="SCRIPT", help="the script, or with -m the module")
-    add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments, untouched")
-    given = parser.parse_args(arguments)
-    from swarmsgd.observe.words import notice
-    from swarmsgd.train.launch.chaos import Chaos
-    from swarmsgd.train.launch.hosts import use_address, where
-    from swarmsgd.train.launch.launch import launch
-    from swarmsgd.train.meet.key import use_key
-    from swarmsgd.train.meet.place import Place
-
-    _check_exists(given.script, module=given.module)
-    if given.key is not None:
-        use_key(given.key)
-    here = use_address(given.address)
-    master = given.master_addr or (here if given.hosts == 1 else "127.0.0.1")
-    if given.hosts > 1 and given.master_addr:
-        notice(where(given.hosts, given.host_index, master, given.master_port))
-    if given.swarm is not None:
-        Place.of_swarm(given.swarm, named=given.hosts > 1 or given.master_port != 0)
-    option = ["-m"] if given.module else []
-    outcome = launch(
-        [sys.executable, *option, given.script, *given.arguments],
-        given.nodes,
-        hosts=given.hosts,
-        host_index=given.host_index,
-        master_addr=master,
-        master_port=given.master_port,
-        standard_env=given.standard_env,
-        grace_s=given.grace,
-        swarm=given.swarm,
-        restarts=given.restart,
-        chaos=None if given.chaos is None else Chaos.read(given.chaos, given.nodes),
-    )
-    return outcome.exit_code
-
-
-def _store(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "swarmsgd store",
-        description="Keep the meeting place of open swarms. Nodes come with `swarmsgd launch "
-        "--swarm HOST:PORT`, or join(swarm=...), at any time. It may end and be started again: "
-        "those who train go on, and tell the next one who they are.",
-    )
-    parser.add_argument("--port", type=int, default=29500, help="(default: 29500)")
-    parser.add_argument(
-        "--address", default="*", help="of this machine, to listen at (default: at all of them)"
-    )
-    parser.add_argument("--key", type=Path, help="key file of the swarm, as SWARMSGD_KEY")
-    given = parser.parse_args(arguments)
-    from swarmsgd.train.command.store import keep_store
-
-    return keep_store(given.address, given.port, given.key)
-
-
-def _keygen(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "swarmsgd keygen",
-        description="Draw the key of a swarm. Copy the file to all hosts, and let nobody else have "
-        "it: who has it can join the swarm and read all that it sends.",
-    )
-    parser.add_argument("file", type=Path, metavar="FILE", help="where to write it; a new file")
-    given = parser.parse_args(arguments)
-    from swarmsgd.train.meet.key import make_key
-
-    key = make_key(given.file)
-    print(f"key {key.fingerprint} written to {given.file}")
-    return 0
-
-
-def _check_exists(script: str, *, module: bool) -> None:
-    if not module and not Path(script).exists():
-        raise ConfigError(f"there is no script {script}: check the path, or use -m for a module")
-    top = script.partition(".")[0]
-    if module and importlib.machinery.PathFinder.find_spec(top, ["", *sys.path]) is None:
-        raise ConfigError(f"there is no module {top} in {Path.cwd()} or among the installed ones")
 
 
 def _bench(arguments: list[str]) -> int:
@@ -401,9 +275,9 @@ class Command(NamedTuple):
 
 
 COMMANDS: Mapping[str, Command] = {
-    "launch": Command("run your own script as several nodes", _launch),
-    "store": Command("keep the meeting place of open swarms", _store),
-    "keygen": Command("draw the key of a swarm, for encrypted links", _keygen),
+    "launch": Command("run your own script as several nodes", launch),
+    "store": Command("keep the meeting place of open swarms", store),
+    "keygen": Command("draw the key of a swarm, for encrypted links", keygen),
     "doctor": Command("look for what would stand in the way of a run", _doctor),
     "bench": Command("measure the wire code on this machine", _bench),
     "compare": Command("compare algorithms in one simulated world", _compare),

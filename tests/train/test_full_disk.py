@@ -11,22 +11,12 @@ from pathlib import Path
 
 import pytest
 from confined import need_root, small_disk
+from test_lost_output import RECIPE
 
 from swarmsgd.cli import main
 from swarmsgd.observe.ending import Ending
 
 SMALL = ("--nodes", "2", "--epochs", "1", "--samples-per-node", "100")
-RECIPE = """
-title = "Small"
-seeds = [0]
-[all]
-task = "synthetic"
-nodes = 2
-epochs = 1
-samples_per_node = 100
-lr = 0.01
-[variants.swarm]
-"""
 
 
 def run(tmp_path: Path, kilobytes: int, *words: str) -> subprocess.CompletedProcess[str]:

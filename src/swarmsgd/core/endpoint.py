@@ -174,10 +174,6 @@ class Endpoint:
         held = self.machine.held
         return held is not None and peer == self.machine.asked
 
-    def parted(self, peer: int) -> None:
-        """This node closes its link to `peer`, since it wants it no more."""
-        self.machine.membership.lost(peer)
-
     def others_ready(self) -> None:
         """`Ports.others` has them now."""
         wants, self._wants = self._wants, []
@@ -192,7 +188,7 @@ class Endpoint:
             self._handle(events.Gone(peer), now)
 
     def unlinked(self, peer: int, now: float) -> None:
-        """`peer` has closed its link in order, behind all that it sent: it wants it no more."""
+        """One end closes the link to `peer` in order, since it wants it no more."""
         self._handle(events.Gone(peer, left=True), now)
 
     def tick(self, now: float) -> None:

@@ -110,7 +110,7 @@ class Linker:
             if visits or endpoint.waits_for(peer):
                 self._links.keep(peer, now)
             else:
-                endpoint.parted(peer)
+                endpoint.unlinked(peer, now)
                 self._transport.part(peer)
                 self._links.lost(peer, now)
 
