@@ -78,7 +78,8 @@ def place() -> Iterator[Place]:
 
 
 def test_means_go_on_at_the_next_meeting_place_for_old_and_late_nodes_alike(place: Place) -> None:
-    place.arrive(), place.arrive()
+    place.arrive()
+    place.arrive()
     place.mean()
     place.arrive()  # which was not there for that one
     place.again()

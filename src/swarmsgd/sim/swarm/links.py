@@ -97,8 +97,8 @@ class Links:
         if one.endpoint.waits_for(other.rank) or other.endpoint.waits_for(one.rank):
             self.agenda.at(self.agenda.now + KEEP_S, self._close, link)
             return
-        one.endpoint.parted(other.rank)
-        other.endpoint.parted(one.rank)
+        one.endpoint.unlinked(other.rank, self.agenda.now)
+        other.endpoint.unlinked(one.rank, self.agenda.now)
         self.network.close(*link)
 
 
