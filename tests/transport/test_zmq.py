@@ -374,3 +374,18 @@ def test_of_a_stranger_that_hangs_up_the_descriptor_is_told_and_no_error_number(
         assert found - {-1} <= accepted
     finally:
         port.close()
+
+
+def test_who_leaves_does_not_wait_for_a_peer_that_had_sent_something_and_died() -> None:
+    with linked([(0, 1)]) as nodes:
+        port = nodes[1]._port
+        send(nodes[0], 1, b"last words")
+        while not port._router.get(zmq.EVENTS) & zmq.POLLIN:
+            pass  # ZeroMQ's own thread receives it
+        nodes[0].close()
+        while not port._monitor.get(zmq.EVENTS) & zmq.POLLIN:
+            pass
+        closing = threading.Thread(target=nodes[1].close, args=(1e6,), daemon=True)
+        closing.start()
+        closing.join(60.0)
+        assert not closing.is_alive()

@@ -366,7 +366,8 @@ class ZmqTransport:
             self._say(link.id, _GOODBYE)
         give_up = time.monotonic() + drain_s
         while True:
-            self._next()
+            while self._next() is not None:  # what is told last is that a connection ended
+                pass
             unheard = any(link.is_open and not link.heard for link in self._links.values())
             left_s = give_up - time.monotonic()
             if not unheard or left_s <= 0:

@@ -38,9 +38,9 @@ def hosted(host: str, port: int, make: Callable[[], Tracker]) -> Tracker:
     """The tracker that this process hosts for that place: swarms that it joins meanwhile meet there
     too. To be released when done.
     """
-    kept = _hosted.get((host, port))
-    if kept is None or kept.closed:
-        kept = _hosted[host, port] = make()
+    for where in [where for where, tracker in _hosted.items() if tracker.closed]:
+        del _hosted[where]
+    kept = _hosted.get((host, port)) or _hosted.setdefault((host, port), make())
     kept.users += 1
     return kept
 
