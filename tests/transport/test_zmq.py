@@ -379,7 +379,8 @@ def test_of_a_stranger_that_hangs_up_the_descriptor_is_told_and_no_error_number(
 def test_who_leaves_does_not_wait_for_a_peer_that_had_sent_something_and_died() -> None:
     with linked([(0, 1)]) as nodes:
         port = nodes[1]._port
-        send(nodes[0], 1, b"last words")
+        for word in (b"my", b"last", b"words"):
+            send(nodes[0], 1, word)
         while not port._router.get(zmq.EVENTS) & zmq.POLLIN:
             pass  # ZeroMQ's own thread receives it
         nodes[0].close()

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -251,3 +252,37 @@ def test_a_killed_process_is_noticed_within_moments():
         process.kill()
         assert nodes[0].poll(600.0) is not None
         assert time.monotonic() - begin < 10
+
+
+def test_a_node_that_reads_nothing_for_a_while_outlives_a_peer_that_dies_behind_many_messages():
+    """ZeroMQ's heartbeats would abort the process here: one was due every 5 s."""
+    program = """
+import os, time
+from swarmsgd.transport.zmq import ZmqTransport
+
+reads, writes = os.pipe()
+if os.fork() == 0:
+    peer = ZmqTransport(0, address="127.0.0.1")
+    peer.run = "run"
+    peer.dial(1, os.read(reads, 200).decode())
+    while 1 not in peer.peers:
+        peer.poll(0.05)
+    for _ in range(12):  # more than may wait at the other end
+        peer.send(1, peer.take(100))
+    peer.poll(1.0)
+    os._exit(0)
+node = ZmqTransport(1, address="127.0.0.1")
+node.run, node.tells_opened = "run", True
+os.write(writes, node.endpoint.encode())
+while 0 not in node.peers:
+    node.poll(0.05)
+os.wait()
+time.sleep(6)  # stopped, or busy
+told = []
+while not told or told[-1] != "Lost":
+    event = node.poll(600.0)
+    told.append(type(event).__name__)
+assert told[-13:] == ["Arrived"] * 12 + ["Lost"], told
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -10,6 +10,8 @@ Learned about ZeroMQ 4.3, and relied on:
 * The options that a socket has when it binds or connects are those of that connection for good. So
   one socket is a CURVE server to those who dial it, and a client to those it dials.
 * It aborts when it finds no descriptor where it needs one. So there must be some to spare.
+* Its heartbeats abort the process if a peer has died behind more messages than may wait here to be
+  read, and a beat is due before they are. So TCP's keepalive stands in for them.
 """
 
 from __future__ import annotations
@@ -33,8 +35,16 @@ from swarmsgd.transport.base import Buffer
 from swarmsgd.transport.keys import SwarmKey
 
 SILENT_S = 45
-"""A host that answers no heartbeat for so long has vanished; a process may be stopped as long."""
-BEAT_S = 5
+"""A host whose system answers nothing for so long has vanished, or takes nothing in."""
+_PROBE_S = 10
+KEEP_ALIVE: dict[int, int] = {
+    zmq.TCP_KEEPALIVE: 1,
+    zmq.TCP_KEEPALIVE_IDLE: SILENT_S - 3 * _PROBE_S,
+    zmq.TCP_KEEPALIVE_INTVL: _PROBE_S,
+    zmq.TCP_KEEPALIVE_CNT: 3,
+    zmq.TCP_MAXRT: 1000 * SILENT_S,
+}
+"""How a host that vanished is found out: by TCP's own means."""
 HANDSHAKE_S = 10
 """Who connects and does not speak our language within this time is hung up on."""
 UNREAD = 4
@@ -120,8 +130,7 @@ class Port:
             zmq.MAXMSGSIZE: message_bytes,
             zmq.HANDSHAKE_IVL: 1000 * HANDSHAKE_S,
             zmq.CONNECT_TIMEOUT: 1000 * HANDSHAKE_S,
-            zmq.HEARTBEAT_IVL: 1000 * BEAT_S,
-            zmq.HEARTBEAT_TIMEOUT: 1000 * SILENT_S,
+            **KEEP_ALIVE,
         }.items():
             router.setsockopt(option, value)
         self._monitor = self._context.socket(zmq.PAIR)

@@ -7,7 +7,7 @@ import zmq
 from swarmsgd.train.meet.tracker import MESSAGE_BYTES
 from swarmsgd.transport.addresses import is_ipv4
 from swarmsgd.transport.keys import SwarmKey
-from swarmsgd.transport.port import BEAT_S, HANDSHAKE_S, SILENT_S, speaks_ipv6
+from swarmsgd.transport.port import HANDSHAKE_S, KEEP_ALIVE, speaks_ipv6
 
 _AGAIN_MS = 100, 1000
 """Pauses between two tries to connect, from and to."""
@@ -30,8 +30,7 @@ def dealer(
         zmq.RECONNECT_IVL: _AGAIN_MS[0],
         zmq.RECONNECT_IVL_MAX: _AGAIN_MS[1],
         zmq.HANDSHAKE_IVL: 1000 * HANDSHAKE_S,
-        zmq.HEARTBEAT_IVL: 1000 * BEAT_S,
-        zmq.HEARTBEAT_TIMEOUT: 1000 * SILENT_S,
+        **KEEP_ALIVE,
     }.items():
         made.setsockopt(option, value)
     if key is not None:
