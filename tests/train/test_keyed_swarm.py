@@ -39,11 +39,11 @@ def test_a_node_without_the_key_gets_no_further_than_the_store(tmp_path, theirs)
     make_key(tmp_path / "key")
     make_key(tmp_path / "another")
     other = "" if theirs == "none" else str(tmp_path / "another")
-    with Nodes(BODY, 2, KEY0=str(tmp_path / "key"), KEY1=other, WAIT="15") as nodes:
+    with Nodes(BODY, 2, KEY0=str(tmp_path / "key"), KEY1=other, WAIT="8") as nodes:
         assert nodes.wait() == [0, 0], nodes.everything()
         here, there = (nodes.said(rank)[-1]["error"] for rank in (0, 1))
         printed = nodes.output(0)
     assert "hangs up on this node, which has " + ("no key" if not other else "key ") in there
-    assert "1 of 2 nodes did not appear within 15 s: node 1" in here
+    assert "1 of 2 nodes did not appear within 8 s: node 1" in here
     if other:  # without any the other end may find out first, and hang up
         assert "somebody who is no node of this swarm was refused at its store" in printed

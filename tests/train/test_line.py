@@ -98,3 +98,26 @@ def test_who_died_while_there_was_no_meeting_place_is_gone_at_the_next(
     place.again()
     until(lambda: first.gone == {2: "lost"})
     assert first.members.keys() == {1}
+
+
+def test_who_begins_to_meet_where_another_run_just_ended_meets_at_the_next_place() -> None:
+    """As node 0 does that hosts one run after the other, while another node is quicker."""
+    from swarmsgd.train.meet.place import Place as Where
+    from swarmsgd.train.meet.rendezvous import Rendezvous
+
+    port = free_port()
+    ending = Tracker("127.0.0.1", port)
+    quick = Rendezvous(Where(1, 2, "127.0.0.1", port, hosted=False), WAIT_S)
+    found: list[list[Any]] = []
+    meeting = threading.Thread(target=lambda: found.append(quick.get_all("hello", "b", WAIT_S)))
+    meeting.start()
+    until(lambda: ending.register.sessions[quick.session].rooms != {})
+    ending.close()
+    host = Rendezvous(Where(0, 2, "127.0.0.1", port, hosted=False), WAIT_S)
+    assert host.get_all("hello", "a", WAIT_S) == ["a", "b"]
+    meeting.join()
+    assert found == [["a", "b"]]
+    leaving = threading.Thread(target=host.leave)
+    leaving.start()
+    quick.leave()
+    leaving.join()

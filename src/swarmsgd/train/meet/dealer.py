@@ -11,6 +11,15 @@ from swarmsgd.transport.port import HANDSHAKE_S, KEEP_ALIVE, speaks_ipv6
 
 _AGAIN_MS = 100, 1000
 """Pauses between two tries to connect, from and to."""
+WATCHED = (
+    zmq.EVENT_CONNECTED
+    | zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+"""Events that say whether there is a connection, and why not."""
 
 
 def endpoint_of(address: str, port: int) -> str:
@@ -21,6 +30,7 @@ def endpoint_of(address: str, port: int) -> str:
 def dealer(
     context: zmq.Context[zmq.Socket[bytes]], address: str, port: int, key: SwarmKey | None
 ) -> zmq.Socket[bytes]:
+    """A socket that dials again for ever, and sends only while there is a connection."""
     made = context.socket(zmq.DEALER)
     for option, value in {
         zmq.LINGER: 0,

@@ -21,7 +21,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from swarmsgd.errors import PeerError
-from swarmsgd.train.meet.dealer import dealer, endpoint_of
+from swarmsgd.train.meet.dealer import WATCHED, dealer, endpoint_of
 from swarmsgd.train.meet.news import LineLost, News, RunHasBegun
 from swarmsgd.train.meet.session import Message
 from swarmsgd.train.meet.tracker import KIND
@@ -37,11 +37,6 @@ _SOON_MS = 10
 _FIND_S = 1.0
 _COME_BACK_S = 5.0
 """Others find a meeting place again within this time, or are gone."""
-
-_OVER = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-_OVER |= zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-_UP = zmq.EVENT_HANDSHAKE_SUCCEEDED
-
 
 HUNG_UP = 3
 """So many connections that end before a word is said are no accident."""
@@ -92,7 +87,7 @@ class Line:
         self._context = zmq.Context()
         self._socket = dealer(self._context, address, port, key)
         self._monitor = self._context.socket(zmq.PAIR)
-        self._socket.monitor("inproc://line", _OVER | _UP | zmq.EVENT_CONNECTED)
+        self._socket.monitor("inproc://line", WATCHED)
         self._monitor.connect("inproc://line")
         self._find = find
         self._connected = False
@@ -189,6 +184,13 @@ class Line:
         if self.refused is not None:
             raise PeerError(self._refusal())
         return dict(self.members)
+
+    def met_again(self, timeout_s: float) -> bool:
+        """Whether a meeting place that was lost is there again in time, or another one."""
+        give_up = time.monotonic() + timeout_s
+        while self.lost and time.monotonic() < give_up:
+            time.sleep(0.05)
+        return not self.lost
 
     def absent(self, room: str) -> list[int]:
         """Who is waited for in a room."""
@@ -313,7 +315,7 @@ class Line:
     def _changed(self, event: int, value: int) -> None:
         if event == zmq.EVENT_CONNECTED:
             self._fds[value] = self._port
-        elif event == _UP:
+        elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._connected = self._greets = True
         else:
             self.hung_up += event == zmq.EVENT_DISCONNECTED and not self._connected
@@ -375,7 +377,7 @@ class Line:
         here.pop(message["welcome"], None)
         if first or self._back is None:
             self.members = here
-            if not first:  # while this node waited to begin, others went on
+            if message["begun"] and not first:  # while it waited to begin, others went on
                 for answers in list(self._pending.values()):
                     answers.put(message)
             self._welcomed.set()

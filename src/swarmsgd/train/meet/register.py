@@ -165,6 +165,7 @@ class Register:
             self._remove(session, former, LOST, out)
         if id in session.ended:
             session.ended.clear()  # who ended before the run began is started again
+            session.to_blame = []
         incarnation = session.incarnations[id] = session.incarnations.get(id, -1) + 1
         session.members[id] = Member(id, incarnation, client, now, means=session.means)
         self._clients[client] = (name, id)
@@ -290,10 +291,10 @@ class Register:
 
     def _fail(self, session: Session, out: Out) -> None:
         """A node of a fixed list ended before the run began: all that are there must know."""
-        ended = sorted(session.ended)
+        session.to_blame = session.to_blame or sorted(session.ended)
         for room in session.rooms.values():
             for client, n in room.asked.values():
-                out.append((client, {"n": n, "ended": ended}))
+                out.append((client, {"n": n, "ended": session.to_blame}))
         waiting = {id for room in session.rooms.values() for id in room.asked}
         session.rooms.clear()
         for id in waiting:  # their attempt is over, whenever their connections end
@@ -334,6 +335,7 @@ class Register:
         session.token = self._draw()
         session.rooms.clear()
         session.ended.clear()
+        session.to_blame = []
         session.means = 0
 
     # Telling.

@@ -35,6 +35,10 @@ _SAY_AFTER_S = 3.0
 UNSEEN_S = 5.0
 """How long the host of a tracker that nobody hears any more stays for those who are there."""
 
+FIRST = "hello"
+"""The room where all compare their settings."""
+_ENDING_S = 5.0
+
 _joins: dict[tuple[str, int, int], int] = {}
 """How many swarms each node of this process joined, by place: all join them in the same order."""
 
@@ -188,7 +192,7 @@ class Rendezvous:
     ) -> dict[str, Any]:
         count = self.place.num_nodes
         try:
-            answer = self.line.gather(name, mine, "all", begins=begins, timeout_s=timeout_s)
+            answer = self._gather_all(name, mine, begins, timeout_s)
         except LineLost as error:
             raise PeerError(f"{error}. Its host has ended; start all again") from None
         except TimeoutError:
@@ -204,11 +208,22 @@ class Rendezvous:
             )
         return answer["values"]
 
+    def _gather_all(self, name: str, mine: Any, begins: bool, timeout_s: float) -> Message:
+        """Where all begin to meet, a meeting place of the run before may just have ended."""
+        try:
+            return self.line.gather(name, mine, "all", begins=begins, timeout_s=timeout_s)
+        except LineLost:
+            if name != FIRST or not self.line.met_again(_ENDING_S):
+                raise
+        assert self.line.welcome is not None
+        self.welcome = self.line.welcome
+        return self.line.gather(name, mine, "all", begins=begins, timeout_s=timeout_s)
+
     def agree(self, settings: Mapping[str, Any], timeout_s: float) -> None:
         """Make sure all nodes have equal `settings`. Raises PeerError naming who differs, and in
         what.
         """
-        everyone = self.get_all("hello", settings, timeout_s)
+        everyone = self.get_all(FIRST, settings, timeout_s)
         differing: dict[str, list[int]] = {}
         for rank, theirs in enumerate(everyone):
             difference = explain_difference(plain(settings), theirs)

@@ -63,6 +63,8 @@ class Session:
     rooms: dict[str, Room] = field(default_factory=dict)
     ended: set[int] = field(default_factory=set)
     """Nodes of a fixed list that ended before the run began."""
+    to_blame: list[int] = field(default_factory=list)
+    """Those of them for which the others gave up."""
     left: set[int] = field(default_factory=set)
     """Nodes of a fixed list that left in order, once all have gone."""
     founder: int | None = None
