@@ -381,10 +381,10 @@ def test_who_leaves_does_not_wait_for_a_peer_that_had_sent_something_and_died() 
         port = nodes[1]._port
         for word in (b"my", b"last", b"words"):
             send(nodes[0], 1, word)
-        while not port._router.get(zmq.EVENTS) & zmq.POLLIN:
+        while not int(port._router.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             pass  # ZeroMQ's own thread receives it
         nodes[0].close()
-        while not port._monitor.get(zmq.EVENTS) & zmq.POLLIN:
+        while not int(port._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             pass
         closing = threading.Thread(target=nodes[1].close, args=(1e6,), daemon=True)
         closing.start()
