@@ -69,10 +69,9 @@ def node(number: int, nodes: int, ends_at: float, folder: Path) -> None:
 def run(nodes: int, cut_s: float, folder: Path) -> dict[str, Any]:
     """One swarm; the figures of its cut."""
     with Hosts(nodes, halves=True) as hosts:
+        meeting = ["swarmsgd", "store", "--port", str(PORT), "--address", "10.77.0.1"]
         store = subprocess.Popen(
-            [*hosts.prefix(0), sys.executable, "-m", "swarmsgd", "store", "--port", str(PORT)]
-            + ["--address", "10.77.0.1"],
-            stdout=subprocess.DEVNULL,
+            [*hosts.prefix(0), sys.executable, "-m", *meeting], stdout=subprocess.DEVNULL
         )
         cut_at = time.time() + WARM_S + nodes
         ends_at = cut_at + cut_s + AFTER_S
