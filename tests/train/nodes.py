@@ -22,6 +22,9 @@ from typing import Any, Self
 
 import zygote
 
+from swarmsgd.observe.folder import CONFIG
+from swarmsgd.train.command.config import TrainConfig
+
 PRELUDE = """
 import json, os, sys, threading, time
 import numpy as np, torch
@@ -44,6 +47,13 @@ class Vector(nn.Module):
         self.x = nn.Parameter(scale * torch.randn(dim, generator=draw))
 """
 
+TRAINEE = """
+from swarmsgd.train.command import trainee
+sys.argv[1:] = [os.environ["FOLDER"]]
+if code := trainee.main():
+    sys.exit(code)
+"""
+
 EPILOGUE = """
 import atexit
 threading._shutdown()
@@ -58,6 +68,14 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def train(config: TrainConfig, out: Path) -> None:
+    """The nodes of `swarmsgd train`, forked, without the command that starts them and looks on."""
+    out.mkdir()
+    (out / CONFIG).write_text(config.to_json())
+    with Nodes(TRAINEE, config.nodes, FOLDER=str(out)) as nodes:
+        assert nodes.wait() == [0] * config.nodes, nodes.everything()
 
 
 class Nodes:

@@ -44,6 +44,11 @@ class TrainConfig(RunConfig):
                 f"checkpoint_every is {self.checkpoint_every}, but {self.algorithm} keeps no "
                 "checkpoints: only the algorithm swarm does"
             )
+        if self.checkpoint_every and self.budget == "together":
+            raise ConfigError(
+                "checkpoint_every with budget together: what all nodes have made together is in no "
+                "checkpoint; take budget each, or leave checkpoint_every out"
+            )
         device_of_node(self.device, 0)
 
     def title(self) -> str:
