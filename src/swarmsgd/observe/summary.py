@@ -122,7 +122,6 @@ def summary(
         "nodes": config.nodes,
         "precision": config.precision,
         "budget": config.budget,
-        "precision": config.precision,
         **{name: value for name, value in swarm.items() if name in FIGURES},
         "seed": config.seed,
         **config.optimizer.in_effect(),
