@@ -107,31 +107,34 @@ class ZmqTransport:
         self.run = run
         if self.rank in endpoints:
             raise ConfigError(f"node {self.rank} is not its own neighbour; leave it out")
-        for peer, endpoint in endpoints.items():
-            if self.rank < peer and peer not in self._links:
-                self.dial(peer, endpoint)
         failed: dict[int, str] = {}
         kept: list[Arrived | Opened | Lost] = []
         give_up = time.monotonic() + timeout_s
-        while True:
-            if (event := self._next()) is not None:
-                kept.append(event)
-                continue
-            missing = set(endpoints) - self.peers - failed.keys()
-            late = time.monotonic() > give_up
-            for peer in missing:
-                if peer in self._refused:
-                    failed[peer] = self._refused.pop(peer)
-                elif gone(peer):
-                    failed[peer] = "has ended"
-                elif late:
-                    failed[peer] = f"did not appear within {timeout_s:.1f} s"
-            if missing <= failed.keys():
-                break
-            self._port.wait(_LOOK_S)
-        self._happened.extendleft(reversed(kept))
-        for peer in failed:
-            self.drop(peer)
+        with self._turn:
+            self._refuse_if_closed()
+            for peer, endpoint in endpoints.items():
+                if self.rank < peer and peer not in self._links:
+                    self.dial(peer, endpoint)
+            while True:
+                self._refuse_if_closed()  # by another thread, when the interpreter ends
+                if (event := self._next()) is not None:
+                    kept.append(event)
+                    continue
+                missing = set(endpoints) - self.peers - failed.keys()
+                late = time.monotonic() > give_up
+                for peer in missing:
+                    if peer in self._refused:
+                        failed[peer] = self._refused.pop(peer)
+                    elif gone(peer):
+                        failed[peer] = "has ended"
+                    elif late:
+                        failed[peer] = f"did not appear within {timeout_s:.1f} s"
+                if missing <= failed.keys():
+                    break
+                self._port.wait(_LOOK_S)
+            self._happened.extendleft(reversed(kept))
+            for peer in failed:
+                self.drop(peer)
         if failed:
             raise PeerError(
                 f"node {self.rank} has no link to {len(failed)} of {len(endpoints)} neighbours. "
@@ -243,14 +246,17 @@ class ZmqTransport:
         give_up = None if timeout_s is None else time.monotonic() + timeout_s
         with self._turn:
             while True:
-                if self._closed:
-                    raise LinkClosed(f"the transport of node {self.rank} is closed; make a new one")
+                self._refuse_if_closed()
                 event = self._next()
                 if event is not None:
                     return event
                 left_s = None if give_up is None else max(0.0, give_up - time.monotonic())
                 if self._port.wait(left_s) or left_s == 0.0:
                     return self._next()
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise LinkClosed(f"the transport of node {self.rank} is closed; make a new one")
 
     def wake(self) -> None:
         """End a `poll`: see Transport."""
