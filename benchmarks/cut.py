@@ -3,7 +3,7 @@
     python benchmarks/cut.py [--nodes 8] [--cut 30] [--keep]
 
 Each node is a host of its own (network namespaces; needs root), the meeting place is on the first.
-All pull a model towards a target of their own, with noise, a step every 20 ms; the targets of one
+All pull a model towards a target of their own, with noise, a step every 100 ms; the targets of one
 half are far from those of the other. Gamma, the sum of squared distances to the mean model, is that
 of what the nodes held at the same moments.
 """
@@ -30,27 +30,29 @@ from torch import nn
 import swarmsgd
 
 DIM = 2000
-STEP_S = 0.02
+STEP_S = 0.1
 SEEN_S = 0.25
-"""A node writes its model down at each multiple of this."""
-WARM_S = 25.0
+"""A node writes its model down at each multiple of this, on the wall clock."""
+WARM_S = 15.0
+"""From when all have joined to the cut."""
 AFTER_S = 60.0
 PORT = 29_400
+END = "end"
 
 
-def node(number: int, nodes: int, ends_at: float, folder: Path) -> None:
-    """Train until `ends_at` on the wall clock; write what the model was, and when."""
+def node(number: int, nodes: int, folder: Path) -> None:
+    """Train until told; write what the model was, and when."""
     torch.set_num_threads(1)
     noise = torch.Generator().manual_seed(number)
     target = torch.full((DIM,), 1.0 if 2 * number < nodes else -1.0)
     model = nn.ParameterDict({"x": nn.Parameter(torch.zeros(DIM))})
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     seen: list[tuple[float, np.ndarray]] = []
     with swarmsgd.join(
         model, optimizer, swarm=f"10.77.0.1:{PORT}", record=folder / f"{number}.jsonl"
     ) as swarm:
         longest, last = 0.0, time.monotonic()
-        while time.time() < ends_at:
+        while not (folder / END).exists():
             optimizer.zero_grad()
             pull = model["x"].detach() - target + torch.randn(DIM, generator=noise)
             model["x"].grad = pull
@@ -73,9 +75,7 @@ def run(nodes: int, cut_s: float, folder: Path) -> dict[str, Any]:
         store = subprocess.Popen(
             [*hosts.prefix(0), sys.executable, "-m", *meeting], stdout=subprocess.DEVNULL
         )
-        cut_at = time.time() + WARM_S + nodes
-        ends_at = cut_at + cut_s + AFTER_S
-        arguments = [str(nodes), str(ends_at), str(folder)]
+        arguments = [str(nodes), str(folder)]
         own = [sys.executable, str(HERE / "cut.py"), "--node"]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         processes = [
@@ -88,10 +88,15 @@ def run(nodes: int, cut_s: float, folder: Path) -> dict[str, Any]:
             for number in range(nodes)
         ]
         try:
-            time.sleep(max(0.0, cut_at - time.time()))
+            while sum(map(has_begun, folder.glob("*.jsonl"))) < nodes:
+                time.sleep(0.1)
+            time.sleep(WARM_S)
+            cut_at = time.time()
             hosts.cut(apart=True)
-            time.sleep(max(0.0, cut_at + cut_s - time.time()))
+            time.sleep(cut_s)
             hosts.cut(apart=False)
+            time.sleep(AFTER_S)
+            (folder / END).touch()
             said = [json.loads(p.communicate(timeout=AFTER_S + 60)[0]) for p in processes]
         finally:
             for process in (*processes, store):
@@ -100,20 +105,23 @@ def run(nodes: int, cut_s: float, folder: Path) -> dict[str, Any]:
     return figures(folder, said, cut_at, cut_at + cut_s)
 
 
+def has_begun(record: Path) -> bool:
+    """Whether the node whose records these are has joined."""
+    return '"start"' in record.read_text()
+
+
 def figures(
     folder: Path, said: list[dict[str, Any]], cut_at: float, over_at: float
 ) -> dict[str, Any]:
     """From what the nodes have written down: Gamma by time, exchanges by time and half."""
-    models: list[dict[int, np.ndarray]] = []
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
     across: list[float] = []
     mixed: list[float] = []
     ranks = [one["rank"] for one in said]
     second = set(ranks[len(ranks) // 2 :])
     for number, rank in enumerate(ranks):
         with np.load(folder / f"{number}.npz") as kept:
-            models.append(
-                {int(at // SEEN_S): x for at, x in zip(kept["at"], kept["x"], strict=True)}
-            )
+            seen.append((kept["at"], kept["x"]))
         begun = 0.0
         for line in (folder / f"{number}.jsonl").read_text().splitlines():
             record = json.loads(line)
@@ -123,11 +131,11 @@ def figures(
                 mixed.append(begun + record["t"])
                 if (record["peer"] in second) != (rank in second):
                     across.append(begun + record["t"])
-    gammas = {
-        SEEN_S * tick: float(np.square(stack - stack.mean(0)).sum())
-        for tick in sorted(set.intersection(*(set(model) for model in models)))
-        if (stack := np.stack([model[tick] for model in models])).size
-    }
+    first, last = max(at[0] for at, _ in seen), min(at[-1] for at, _ in seen)
+    gammas: dict[float, float] = {}
+    for moment in np.arange(first, last, SEEN_S):
+        held = np.stack([x[np.searchsorted(at, moment, "right") - 1] for at, x in seen])
+        gammas[float(moment)] = float(np.square(held - held.mean(0)).sum())
     calm = [gamma for at, gamma in gammas.items() if cut_at - 10 < at < cut_at]
     level = statistics.median(calm)
     peak = max(gamma for at, gamma in gammas.items() if cut_at < at < over_at + 20)
@@ -146,6 +154,7 @@ def figures(
         "first_exchange_across_s": again - over_at,
         "level_again_s": back - over_at,
         "exchanges_a_node_until_level": sum(again <= t <= back for t in mixed) / nodes,
+        "across_a_node_until_level": sum(again <= t <= back for t in across) / nodes,
         "lost": sum(one["lost"] for one in said),
         "longest_step_s": max(one["longest_s"] for one in said),
     }
@@ -156,11 +165,11 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=8)
     parser.add_argument("--cut", type=float, default=30.0, help="seconds")
     parser.add_argument("--keep", action="store_true", help="write the record")
-    parser.add_argument("--node", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--node", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.node:
-        number, nodes, ends_at, folder = given.node
-        node(int(number), int(nodes), float(ends_at), Path(folder))
+        number, nodes, folder = given.node
+        node(int(number), int(nodes), Path(folder))
         return
     if why := available():
         raise SystemExit(f"network namespaces cannot be made here: {why}")

@@ -12,7 +12,8 @@ import math
 from collections.abc import Iterable
 
 FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 30.0
+LONGEST_PAUSE_S = 10.0
+"""After a network was cut for long the halves find each other within so long."""
 SECOND_S = 1.0
 """How long the higher of two nodes leaves it to the other to dial."""
 KEEP_S = 5.0

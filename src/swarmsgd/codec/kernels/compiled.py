@@ -134,7 +134,7 @@ def prepare() -> None:
     """
     if all(made.is_ready for made in KERNELS):
         return
-    slow = threading.Timer(SLOW_S, lambda: _log.warning("%s", what_takes_long(_PLACE)))
+    slow = threading.Timer(SLOW_S, _say_what_takes_long)
     slow.daemon = True
     slow.start()
     try:
@@ -142,6 +142,12 @@ def prepare() -> None:
             _ = made.compiled
     finally:
         slow.cancel()
+
+
+def _say_what_takes_long() -> None:
+    # On a busy machine loading is slow too; who has loaded one kernel will find the others.
+    if not any(made.is_ready and made.was_cached for made in KERNELS):
+        _log.warning("%s", what_takes_long(_PLACE))
 
 
 def what_takes_long(place: places.Cache) -> str:
