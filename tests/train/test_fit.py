@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,10 +14,13 @@ from nodes import free_port, run
 from test_user_models import backward, small
 
 import swarmsgd
+from swarmsgd.core.layout import Layout
+from swarmsgd.core.segments import Segments
 from swarmsgd.errors import ConfigError, ModelError
 from swarmsgd.train.launch.variables import OWN, of_node, own_alone
 from swarmsgd.train.meet.place import Place
 from swarmsgd.train.node.fit import optimizers_of
+from swarmsgd.train.node.uncounted import Uncounted
 
 STANDARD = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
 AGENT = {"TORCHELASTIC_USE_AGENT_STORE": "True"}
@@ -144,6 +148,75 @@ def test_parameters_that_nobody_steps_are_told_of(caplog: pytest.LogCaptureFixtu
         swarmsgd.join(model, torch.optim.SGD(model[2].parameters(), lr=0.1)).leave()
     assert "2 of 4 trainable parameters are exchanged though no optimizer" in caplog.text
     assert "(0.weight, 0.bias)" in caplog.text
+
+
+class ByItself(Duck):
+    """Does the arithmetic itself: the optimizer that it keeps makes no step."""
+
+    def step(self) -> None:
+        with torch.no_grad():
+            for parameter in self.optimizer.param_groups[0]["params"]:
+                parameter -= 0.1 * parameter.grad
+
+
+UNCOUNTED = "no step of its optimizer (SGD) was counted: something else trains them"
+
+
+@pytest.mark.parametrize(
+    "look", [swarmsgd.Swarm.mean_model, swarmsgd.Swarm.leave, Path], ids=["mean", "leave", "save"]
+)
+def test_a_wrapper_that_makes_no_step_of_its_optimizer_is_told_of(
+    look: Callable, caplog: pytest.LogCaptureFixture, tmp_path: Path
+):
+    model = small()
+    wrapper = ByItself(torch.optim.SGD(model.parameters(), lr=0.1))
+    swarm = swarmsgd.join(model, wrapper)
+    for _ in range(3):
+        backward(model)
+        wrapper.step()
+    swarm.save(tmp_path) if look is Path else look(swarm)
+    swarm.leave()
+    assert caplog.text.count(UNCOUNTED) == 1
+
+
+def test_an_error_on_its_way_out_is_not_drowned_by_it(caplog: pytest.LogCaptureFixture):
+    model = small()
+    wrapper = ByItself(torch.optim.SGD(model.parameters(), lr=0.1))
+    with pytest.raises(KeyError), swarmsgd.join(model, wrapper):
+        backward(model)
+        wrapper.step()
+        raise KeyError
+    assert UNCOUNTED not in caplog.text
+
+
+def test_it_is_told_while_it_trains_and_weights_that_are_loaded_are_no_training(
+    caplog: pytest.LogCaptureFixture,
+):
+    model = small()
+    wrapper = ByItself(torch.optim.SGD(model.parameters(), lr=0.1))
+    for changes, told in ((1, 0), (2, 1)):
+        segments = Segments("parameter", Layout(model).slots, Layout(model).parameters)
+        uncounted = Uncounted(segments, "SGD")
+        for _ in range(changes):
+            backward(model)
+            wrapper.step()
+            uncounted.look_alone()
+        for _ in range(3):
+            uncounted.look_alone()
+        uncounted.end()
+        assert caplog.text.count(UNCOUNTED) == told
+
+
+def test_a_model_that_is_stepped_or_stays_as_it_is_is_no_fault(caplog: pytest.LogCaptureFixture):
+    model = small()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with swarmsgd.join(model, optimizer) as swarm:
+        swarm.mean_model()
+        backward(model)
+        optimizer.step()
+        ByItself(optimizer).step()
+        swarm.mean_model()
+    assert UNCOUNTED not in caplog.text
 
 
 DDP = """

@@ -51,6 +51,12 @@ made = example("--steps", "30")
 trainer = made["trainer"]
 folder = f"{OUT}/node-{RANK}/checkpoint-30"
 own = made["BertForSequenceClassification"].from_pretrained(folder).state_dict()
+trainer.args.load_best_model_at_end = True  # would undo what the swarm brought
+try:
+    trainer.train()
+    raise SystemExit("not refused")
+except swarmsgd.errors.ConfigError as error:
+    assert str(error).startswith("load_best_model_at_end brings back one of this node's own"), error
 tell(trainer.model, made["swarm"].swarm, wrapped=trainer.model_wrapped is not trainer.model,
     checkpoint=alike(own, hugging_face.SwarmCallback.own))
 """

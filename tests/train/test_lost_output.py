@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -184,6 +185,75 @@ def test_signals_act_though_nobody_reads_the_output(place: Place, number: int) -
     code, err = end_of(process)
     assert code == 128 + number
     assert f"{signal.Signals(number).name}: all nodes of this host were ended" in err
+
+
+TRAINING = """
+import json, os, sys, time
+import torch, swarmsgd
+torch.set_num_threads(1)
+rank = int(os.environ["RANK"])
+model = torch.nn.Linear(8, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+settings = dict(local_steps=2, graph="complete", record=f"node-{rank}.jsonl")
+with swarmsgd.join(model, optimizer, **settings) as swarm:
+    while not os.path.exists("go"):
+        for _ in range(20):
+            optimizer.zero_grad()
+            model(torch.ones(4, 8) * rank).square().mean().backward()
+            optimizer.step()
+            time.sleep(0.002)  # the nodes share few cores
+        print("step", swarm.steps, 99 * "z")
+        print("step", swarm.steps, 99 * "z", file=sys.stderr)
+    mean = swarm.mean_model()
+    sums = [float(v.double().sum()) for v in mean.values()]
+    outcome = json.dumps({"of": swarm.mean_of, "sums": sums, **swarm.stats()})
+with open(f"outcome-{rank}", "w") as file:
+    file.write(outcome)
+"""
+
+
+def train_with_all_at_once(place: Place, nodes: int, held_s: float = 0.0) -> None:
+    """stdout goes to a full disk, the reader of stderr ends, and the launcher is held for a while
+    in which every node makes exchanges; by hand for longer.
+    """
+    (place.path / "script.py").write_text(TRAINING)
+    records = [place.path / f"node-{rank}.jsonl" for rank in range(nodes)]
+
+    def exchange(more: int) -> None:
+        wanted = [exchanges(path) + more for path in records]
+        while any(exchanges(p) < count for p, count in zip(records, wanted, strict=True)):
+            assert process.poll() is None
+            select.select([], [], [], 0.05)  # between two looks at other processes
+
+    with full_disk() as out:
+        process = place.start("launch", "-n", str(nodes), "script.py", out=out)
+    assert process.stderr is not None and process.stderr.readline().startswith(b"[node ")
+    process.stderr.close()
+    exchange(20)
+    process.send_signal(signal.SIGSTOP)
+    exchange(20)
+    select.select([], [], [], held_s)
+    process.send_signal(signal.SIGCONT)
+    exchange(20)
+    place.go()
+    assert process.wait() == 0
+    outcomes = [json.loads((place.path / f"outcome-{r}").read_text()) for r in range(nodes)]
+    for path, outcome in zip(records, outcomes, strict=True):
+        assert outcome["of"] == list(range(nodes)) and outcome["sums"] == outcomes[0]["sums"]
+        assert outcome["lost"] == 0 and outcome["lost_peers"] == {}
+        kinds = Counter(record["kind"] for record in read_records(path))
+        assert kinds["start"] == kinds["end"] == 1 and not kinds["event"]
+        assert kinds["exchange"] == outcome["mixes"]
+
+
+def exchanges(path: Path) -> int:
+    return path.read_bytes().count(b'"exchange"') if path.exists() else 0
+
+
+def test_a_run_goes_on_with_a_full_disk_a_reader_that_ends_and_a_launcher_that_is_held(
+    place: Place,
+) -> None:
+    train_with_all_at_once(place, 3)
 
 
 SYNTHETIC = ("synthetic", "--nodes", "2", "--epochs", "1", "--samples-per-node", "100")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from one_node import write
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -78,17 +79,19 @@ def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(tmp_path, capsys,
 def test_what_cannot_be_resumed_is_told_in_one_line(tmp_path, capsys):
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "config.json").write_text("{}")
+    saved, there = str(tmp_path / "saved"), str(tmp_path / "bare")
+    write(saved, 0, 1)
     for arguments, expected in (
         (["train", "--resume", str(tmp_path)], "where no run was begun"),
         (["train", "--resume", str(tmp_path / "bare")], "has no checkpoints: begin the run with"),
         (["train", "--resume", str(tmp_path), "--lr", "1"], "takes a run's folder and nothing"),
         (["train", "digits", "--checkpoint-every", "5", "--algorithm", "allreduce"], "swarm does"),
         (["train", "digits", "--checkpoint-every", "-5"], "wanted a whole number of at least 0"),
-        (["export", str(tmp_path), "--out", str(tmp_path / "m")], "has no checkpoints: name the"),
-        (["export", str(tmp_path), "--out", str(tmp_path / "bare")], "is there already"),
-        (["export", str(tmp_path), "--out", "/nowhere/m"], "there is no folder /nowhere"),
+        (["export", str(tmp_path / "no"), "--out", there], "no has no checkpoints: name the"),
+        (["export", saved, "--out", there], "is there already"),
+        (["export", saved, "--out", "/nowhere/m"], "there is no folder /nowhere"),
     ):
         assert main(arguments) == 2
         error = capsys.readouterr().err
         assert expected in error and len(error.splitlines()) == 1, error
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bare"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bare", "saved"]

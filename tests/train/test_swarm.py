@@ -184,22 +184,38 @@ def test_a_stopped_node_stops_nobody_else():
         assert all(nodes.said(rank)[-1]["blocked"] == 0 for rank in (0, 1, 3))
 
 
-def test_a_node_that_leaves_is_not_waited_for():
+def test_a_mean_that_waits_for_a_node_says_so_and_does_not_wait_for_one_that_leaves():
     body = """
+import logging
+from swarmsgd.train.meet import mean
+mean.TELL_S = 0.1
+class Say(logging.Handler):
+    def emit(self, record):
+        said = record.getMessage()
+        say(waits=said) if "waits" in said else say(alone=said)
+logging.getLogger("swarmsgd").addHandler(Say())
+told = when_told()
 model = Vector(100)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
 model.x.grad = torch.zeros(100)
 with swarmsgd.join(model, optimizer, local_steps=1) as swarm:
-    for _ in range(50):
+    optimizer.step()
+    while RANK == 1 and not told.is_set():
         optimizer.step()
-    if RANK == 1:
-        swarm.leave()
-    else:
+    if RANK != 1:  # as after `if swarm.rank == 0:`
         swarm.mean_model()
 say(of=swarm.mean_of)
 """
-    said = run(body, 3)
-    assert [s["of"] for s in said] == [[0, 2], [], [0, 2]]
+    with Nodes(body, 3) as nodes:
+        for rank in (0, 2):
+            waits = nodes.wait_said(rank, "waits")["waits"]
+            assert re.match(r"mean_model\(\) waits for node [02, ]*1", waits), waits
+        nodes.go(1)
+        assert nodes.wait() == [0, 0, 0], nodes.everything()
+        assert [nodes.said(rank)[-1]["of"] for rank in range(3)] == [[0, 2], [], [0, 2]]
+        for rank in (0, 2):
+            (alone,) = [fields["alone"] for fields in nodes.said(rank) if "alone" in fields]
+            assert alone == "this mean is of nodes [0, 2] alone: node 1 has left or is dead"
 
 
 def test_training_goes_on_after_a_mean():

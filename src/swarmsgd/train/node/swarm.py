@@ -84,7 +84,7 @@ class Swarm:
         if resumed is not None:
             self.steps = resumed.steps
             resumed.put_back(self._burst, streams, config)
-        self._first_step = True
+        watch.begin()
         self._missed = 0
         self._goal = Goal(None if connection is None else connection.worker.endpoint.progress)
         self._mean_of: Mean | None = None
@@ -136,8 +136,7 @@ class Swarm:
             return  # on a device the step counts: asking would wait for it
         self.steps += 1
         self._burst.made += 1
-        if self._first_step:
-            self._first_step = False
+        if self._watch.first_step():
             for state in self._states:
                 state.check_found()
             check_averaged_once(self._model)  # a framework may have wrapped it since
@@ -285,6 +284,7 @@ class Swarm:
         if self._connection is not None and not self._left:
             self._locate()
             self._connection.replica.settle()
+            self._watch.settled()
 
     def _locate(self) -> None:
         """Where everything is, before all of it is read or written."""

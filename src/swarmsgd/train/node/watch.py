@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -26,6 +27,7 @@ from swarmsgd.core.layout import Layout
 from swarmsgd.core.segments import Segments
 from swarmsgd.errors import ModelError
 from swarmsgd.train.node.fit import untraced
+from swarmsgd.train.node.uncounted import Uncounted
 
 _log = logging.getLogger("swarmsgd")
 
@@ -48,7 +50,7 @@ class Watch:
 
     `glance` is for every step, `look` for whenever something is to be published or averaged: so
     nothing wrong gets to others, and most is noticed at once, at a price that does not grow with
-    the number of tensors.
+    the number of tensors. Before the first step it is also looked for parameters that change.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, layout: Layout) -> None:
@@ -60,12 +62,35 @@ class Watch:
         self._told: set[torch.Tensor] = set()
         self._next = 0
         self._registered = Registrations()
+        self._uncounted: Uncounted | None = None
         self._look_through()
         self._look_at_optimizer(optimizer)
 
+    def begin(self) -> None:
+        """The model has what all begin with: from now on steps change it, and these count."""
+        optimizer = self._optimizer()
+        self._uncounted = Uncounted(self.live, type(optimizer).__name__)
+
+    def first_step(self) -> bool:
+        """To be asked after each step: whether it was the first."""
+        if self._uncounted is None:
+            return False
+        self._uncounted.end()
+        self._uncounted = None
+        return True
+
+    def settled(self) -> None:
+        """The parameters have what exchanges brought, which is no step."""
+        if self._uncounted is not None:
+            self._uncounted.forget()
+
     def close(self) -> None:
-        """Look no more."""
+        """Look for the last time."""
         self._registered.close()
+        if self._uncounted is not None:
+            if sys.exception() is None:  # an error on its way out says more
+                self._uncounted.look()
+            self._uncounted.end()
 
     def glance(self) -> None:
         """What was registered in a module or added to the optimizer since the last time, and in
@@ -89,6 +114,8 @@ class Watch:
     def look(self) -> None:
         """All of it: where each tensor is and its form, and the identity of each."""
         self.locate()
+        if self._uncounted is not None:
+            self._uncounted.look()
         objects = chain.from_iterable(map(_values, self._tables))
         if (
             self._registered.changed
