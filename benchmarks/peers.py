@@ -49,7 +49,7 @@ class Job:
     def __init__(self, tool: str, python: Path) -> None:
         self.tool, self.python, self.port = tool, python, str(free_port())
         self.said: list[dict[str, Any]] = []
-        self.other: deque[str] = deque(maxlen=12)
+        self.other: deque[str] = deque(maxlen=100)
         self._mark = uuid.uuid4().hex
         self._started: list[subprocess.Popen[str]] = []
 
@@ -96,10 +96,14 @@ class Job:
         until = time.monotonic() + START_S
         while not done():
             if all(process.poll() is not None for process in self._started):
-                raise Failed(f"ended before all trained: {' / '.join(list(self.other)[-4:])}")
+                raise Failed(f"ended before all trained: {self._last()}")
             if time.monotonic() > until:
-                raise Failed(f"not started in {START_S:g} s: {' / '.join(list(self.other)[-4:])}")
+                raise Failed(f"not started in {START_S:g} s: {self._last()}")
             time.sleep(0.05)
+
+    def _last(self) -> str:
+        """The last four lines of the others, none twice."""
+        return " / ".join(line[:300] for line in list(dict.fromkeys(self.other))[-4:])
 
     def trains(self, least: int = 20) -> bool:
         """Whether each node has made some steps."""
@@ -137,7 +141,7 @@ def start_swarmsgd(job: Job) -> None:
 
 
 def again_swarmsgd(job: Job, slot: int = VICTIM) -> None:
-    place = {"RANK": str(slot), "WORLD_SIZE": str(NODES), "PEERS_SLOT": str(slot)}
+    place = {"RANK": str(slot), "WORLD_SIZE": str(NODES)}
     place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": job.port}
     job.node(slot, **place, PYTHONPATH=os.environ.get("PYTHONPATH", ""))
 
@@ -220,6 +224,8 @@ TOOLS = {
 def environment_of(tool: Tool, folder: Path) -> Path:
     """The Python that has the tool; installs it unless that was done before."""
     if tool.node == "swarmsgd":
+        prepare = "from swarmsgd.codec import kernels; kernels.prepare()"  # minutes, once
+        subprocess.run([sys.executable, "-c", prepare], timeout=INSTALL_S, check=True)
         return Path(sys.executable)
     pins = (HERE.parent / "constraints.txt").read_text().splitlines()
     wanted = (next(pin for pin in pins if pin.startswith("torch==")), "numpy", *tool.requires)
@@ -331,7 +337,7 @@ HEAD = [
 def row(name: str, f: dict[str, Any]) -> list[str]:
     """A line of the table."""
     if "error" in f:
-        return [name, f["error"], *[""] * (len(HEAD) - 2)]
+        return [name, "failed, see below", *["-"] * (len(HEAD) - 2)]
 
     def seconds(key: str, none: str = "never") -> str:
         return none if f[key] is None else f"{f[key]:.2f}"
@@ -363,8 +369,10 @@ def main() -> None:
         found[name] |= {"requires": list(tool.requires), "settings": tool.note}
         print(json.dumps({name: found[name]}), flush=True)
     print(table([HEAD, *(row(name, each) for name, each in found.items())]))
-    for name in found:
+    for name, each in found.items():
         print(f"{name}: {', '.join((*TOOLS[name].requires, TOOLS[name].note))}")
+        if "error" in each:
+            print(f"  {each['error']}")
     if given.keep:
         print("kept in", keep("peers", found))
 
