@@ -60,6 +60,13 @@ def launch(arguments: list[str]) -> int:
     add("--chaos", metavar="EVENTS",
         help='make nodes fail: "kill:3@20 stop:2@30-40 restart:3@45 slow:1:4@50-60", in seconds, '
         "or random:SEED")  # fmt: skip
+    add("--out", type=Path, help="keep the records of the nodes of this host in this folder, for "
+        "`swarmsgd report` (default: none; with --dashboard a new one in runs/)")  # fmt: skip
+    add("--overwrite", action="store_true", help="replace what an earlier run left in the folder")
+    add("--dashboard", action="store_true", help="show the nodes of this host on a page of this "
+        "machine while the run goes on; its address is told first")  # fmt: skip
+    add("--dashboard-port", type=int, default=0, metavar="PORT",
+        help="port of that page (default: a free one)")  # fmt: skip
     add("-m", dest="module", action="store_true", help="run a module, as python -m does")
     add("script", metavar="SCRIPT", help="the script, or with -m the module")
     add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments, untouched")
@@ -81,20 +88,25 @@ def launch(arguments: list[str]) -> int:
     if given.swarm is not None:
         Place.of_swarm(given.swarm, named=given.hosts > 1 or given.master_port != 0)
     option = ["-m"] if given.module else []
-    outcome = launching.launch(
-        [sys.executable, *option, given.script, *given.arguments],
-        given.nodes,
-        hosts=given.hosts,
-        host_index=given.host_index,
-        master_addr=master,
-        master_port=given.master_port,
-        standard_env=given.standard_env,
-        grace_s=given.grace,
-        swarm=given.swarm,
-        restarts=given.restart,
-        chaos=None if given.chaos is None else Chaos.read(given.chaos, given.nodes),
-    )
-    return outcome.exit_code
+    argv = [sys.executable, *option, given.script, *given.arguments]
+    options: dict[str, Any] = {
+        "hosts": given.hosts,
+        "host_index": given.host_index,
+        "master_addr": master,
+        "master_port": given.master_port,
+        "standard_env": given.standard_env,
+        "grace_s": given.grace,
+        "swarm": given.swarm,
+        "restarts": given.restart,
+        "chaos": None if given.chaos is None else Chaos.read(given.chaos, given.nodes),
+    }
+    if given.out is None and not given.dashboard:
+        return launching.launch(argv, given.nodes, **options).exit_code
+    from swarmsgd.train.launch.kept import launch_kept
+
+    page = given.dashboard_port if given.dashboard else None
+    folder = {"out": given.out, "overwrite": given.overwrite, "page": page}
+    return launch_kept(argv, given.nodes, **folder, **options).exit_code
 
 
 def store(arguments: list[str]) -> int:

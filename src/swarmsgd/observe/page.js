@@ -45,10 +45,20 @@ function fitted(layout, width) {
       text: below ? `${title}<br>${broken}` : title},
     margin: {...layout.margin, l: Math.min(layout.margin.l, 52), t: layout.margin.t + 16 * lines}};
 }
+// A file for a paper: the figure on white, whatever the page looks like.
+const file = (format, icon) => ({
+  name: format, title: `${format.toUpperCase()} for a paper`, icon,
+  click: plot => {
+    const {data, layout} = plot.figure;
+    const filename = layout.title.text.match(/<b>([^<]*)/)[1].replace(/\W+/g, '-').toLowerCase();
+    const size = {width: Math.max(480, plot.clientWidth), height: layout.height};
+    return Plotly.downloadImage({data, layout}, {format, filename, scale: 3, ...size});
+  },
+});
 const CONFIG = {
   responsive: true, displaylogo: false,
-  modeBarButtons: [['toImage', 'zoom2d', 'pan2d', 'resetScale2d']],
-  toImageButtonOptions: {format: 'svg'},
+  modeBarButtons: [[file('svg', Plotly.Icons.disk), file('png', Plotly.Icons.camera)],
+    ['zoom2d', 'pan2d', 'resetScale2d']],
 };
 function draw(plot, figure) {
   plot.figure = figure;

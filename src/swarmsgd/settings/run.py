@@ -75,6 +75,12 @@ class RunConfig:
     overwrite: bool = False
     """Replace what an earlier run left in the folder."""
 
+    quiet: bool = False
+    """Say nothing while it runs but what went wrong."""
+
+    json: bool = False
+    """Print the summary on stdout as one JSON object, and all else on stderr."""
+
     def __post_init__(self) -> None:
         whole("nodes", self.nodes, 1)
         whole("seed", self.seed, 0, LARGEST_SEED)

@@ -29,6 +29,9 @@ class TrainConfig(RunConfig):
     dashboard: bool = False
     """Show the run on a page of this machine while it goes on; its address is told first."""
 
+    dashboard_port: int = 0
+    """Port of that page; 0: a free one."""
+
     log_to: tuple[str, ...] = ()
     """Where else figures go while it runs: tensorboard, wandb, trackio, mlflow, prometheus:PORT, or
     MODULE:CLASS of your own."""

@@ -9,9 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import platform
 import signal
-import socket
 import sys
 import time
 from array import array
@@ -120,10 +118,6 @@ class _Run:
             total_steps=total,
             total_samples=total * self.task.batch_size,
             unix_s=time.time(),
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            threads=torch.get_num_threads(),
-            software=software(),
         )
         begin = time.perf_counter()
         step_ms = self.train(total)
@@ -243,17 +237,6 @@ class _Run:
         """Record and print what could not be saved."""
         self.algorithm.recorder.write("event", what="unwritten", peer=None, text=text)
         print(f"swarmsgd: {text}", file=sys.stderr)
-
-
-def software() -> str:
-    """What trains here, for whoever reads the records later."""
-    import swarmsgd
-
-    python = platform.python_version()
-    return (
-        f"swarmsgd {swarmsgd.__version__}, torch {torch.__version__}, Python {python}, "
-        f"{platform.platform()}, {os.cpu_count()} cores"
-    )
 
 
 if __name__ == "__main__":

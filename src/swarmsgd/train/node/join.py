@@ -14,10 +14,13 @@ from torch.optim import Optimizer
 from swarmsgd.core.layout import Layout
 from swarmsgd.errors import ConfigError
 from swarmsgd.graphs import Graph, LiveGraph
+from swarmsgd.observe.environment import environment
 from swarmsgd.observe.records import Recorder
 from swarmsgd.observe.sinks import LogTo, make_sinks
+from swarmsgd.observe.view import record_path
 from swarmsgd.settings.swarm import SwarmSettings, with_settings
 from swarmsgd.train.checkpoint.resumed import LOADED, SwarmStreams
+from swarmsgd.train.launch import variables
 from swarmsgd.train.meet.key import find_key
 from swarmsgd.train.meet.place import Place
 from swarmsgd.train.meet.rendezvous import Rendezvous
@@ -51,12 +54,15 @@ def join(
     local steps the node averages with a random neighbour on `graph`, in the background. The
     settings are those of `SwarmSettings`; `graph` is a Graph or a name like "ring".
     Who this node is and where the others meet comes from the arguments, else from SWARMSGD_RANK,
-    SWARMSGD_WORLD_SIZE, SWARMSGD_MASTER_ADDR and SWARMSGD_MASTER_PORT, else from these without
-    SWARMSGD_; with none of them set the swarm has one node. `swarm`, else SWARMSGD_SWARM, is
-    HOST:PORT of an open swarm (`swarmsgd store`): any number of nodes come and go, none has a rank
-    before. One that comes later, or is started again with its rank, takes over the model of a node
-    that lives. `record` names a file that gets this node's records (JSON lines); `log_to` where
-    figures go meanwhile: "tensorboard", "wandb", "prometheus:9109", ..., or an object
+    SWARMSGD_WORLD_SIZE, SWARMSGD_MASTER_ADDR and SWARMSGD_MASTER_PORT, else from RANK, WORLD_SIZE,
+    MASTER_ADDR and MASTER_PORT; with none of them set the swarm has one node. `swarm`, else
+    SWARMSGD_SWARM, is HOST:PORT of an open swarm (`swarmsgd store`): any number of nodes come and
+    go, none has a rank before. One that comes later, or is started again with its rank, takes over
+    the model of a node that lives.
+
+    `record` names a file that gets this node's records (JSON lines); without it SWARMSGD_RECORDS
+    may name a folder for them, as `swarmsgd launch --out` does. `log_to` is where figures go
+    meanwhile: "tensorboard", "wandb", "prometheus:9109", ..., or an object
     (`swarmsgd.observe.sinks`). `key`, else SWARMSGD_KEY, names the key file of the swarm
     (`swarmsgd keygen` makes one): with it all between nodes is encrypted, and nobody else gets in.
 
@@ -111,13 +117,13 @@ def join(
     graph = graph_of(node)
     streams = SwarmStreams.of(config, node)
     try:
-        recorder = Recorder(None if record is None else Path(record), node)
+        recorder = Recorder(_record_file(record, node), node)
     except BaseException:
         if rendezvous is not None:
             rendezvous.leave()
         raise
     in_effect = config.in_effect() | {"graph": graph.name}
-    recorder.write("start", num_nodes=graph.num_nodes, dim=layout.dim, **in_effect)
+    recorder.write("start", num_nodes=graph.num_nodes, dim=layout.dim, **environment(), **in_effect)
     if rendezvous is None:
         _log.warning(
             "a swarm of one node: nobody to average with. RANK and WORLD_SIZE are not set; start "
@@ -153,6 +159,16 @@ def join(
 
 
 join.__signature__ = with_settings(join)
+
+
+def _record_file(record: str | os.PathLike[str] | None, node: int) -> Path | None:
+    """Where this node's records go: as asked for, else its file in the folder of the run, if
+    whoever started it names one.
+    """
+    if record is not None:
+        return Path(record)
+    folder = os.environ.get(variables.RECORDS)
+    return record_path(Path(folder), node) if folder else None
 
 
 def _check_free(optimizers: list[Optimizer]) -> None:

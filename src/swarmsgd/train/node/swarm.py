@@ -32,6 +32,7 @@ from swarmsgd.train.meet.mean import Float, Mean, Means
 from swarmsgd.train.node.connection import Connection, figures_of
 from swarmsgd.train.node.diverged import restore
 from swarmsgd.train.node.fit import check_averaged_once, untraced
+from swarmsgd.train.node.progress_lines import ProgressLines
 from swarmsgd.train.node.recalibrate import Batches
 from swarmsgd.train.node.result import mean_state
 from swarmsgd.train.node.state import OptimizerState, warn_of_iterates
@@ -79,6 +80,7 @@ class Swarm:
         self._burst = Burst(lengths_of(config.local_steps), streams.lengths)
         self._place = PlaceInSwarm(config, self._burst, streams, watch.layout)
         self._timing = StepTimes()
+        self.lines = ProgressLines(recorder)
         self.steps = 0
         """Local steps made, those before a checkpoint included."""
         if resumed is not None:
@@ -134,6 +136,7 @@ class Swarm:
         found_inf = getattr(optimizer, "found_inf", None)  # set by a GradScaler around fused steps
         if found_inf is not None and found_inf.device.type == "cpu" and float(found_inf):
             return  # on a device the step counts: asking would wait for it
+        self._timing.stepped(begin)
         self.steps += 1
         self._burst.made += 1
         if self._watch.first_step():
@@ -145,9 +148,11 @@ class Swarm:
                 self._connection.others.stepped()
         self._watch.glance()
         self._goal.progress.made(1, 0)
+        waited_s = 0.0
         if self._connection is not None:
             waited_s = self._step_boundary(self._connection)
-            self._timing.add(time.perf_counter() - begin - waited_s, waited_s)
+        self.lines.stepped(begin, self._so_far)
+        self._timing.add(time.perf_counter() - begin - waited_s, waited_s)
 
     def _step_boundary(self, connection: Connection) -> float:
         """x += p; and c = x if the burst is over. Returns the seconds it waited for an exchange,
@@ -333,13 +338,22 @@ class Swarm:
         """What this node did so far; counts, bytes, and seconds of the training thread.
 
         `hook_s_*` is the time per step inside this package, waiting excluded; `blocked_s` the time
-        spent waiting for exchanges, 0 in non-blocking mode. `lost` exchanges are those that may
-        have shifted the sum of models. `gamma_estimate` is Gamma as this node's exchanges show it.
+        spent waiting for exchanges, 0 in non-blocking mode; `step_s_*` the time from one step to
+        the next. `lost` exchanges are those that may have shifted the sum of models.
+        `gamma_estimate` is Gamma as this node's exchanges show it.
         """
+        return self._so_far() | {"lock_missed": self._missed} | self._timing.figures()
+
+    def _so_far(self) -> dict[str, Any]:
+        """What of it costs next to nothing."""
         figures: dict[str, Any] = {"rank": self.rank, "steps": self.steps}
         figures |= figures_of(self._connection and self._connection.worker)
         figures["gamma_estimate"] = gamma_of(self.graph, figures["recent_sq"], figures["mixes"])
-        return figures | {"lock_missed": self._missed} | self._timing.figures()
+        return figures | {"blocked_s": self._timing.blocked_s}
+
+    def note_loss(self, loss: float) -> None:
+        """A training loss of this node, for its records and what shows them; nobody else hears."""
+        self.lines.note(loss)
 
     def report_to(self, sinks: Sequence[Sink]) -> None:
         """Send `stats()` to these sinks every few seconds, until this node leaves."""
