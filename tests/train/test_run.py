@@ -182,7 +182,7 @@ def test_a_run_trains_and_leaves_all_its_figures(
         make_key(key := tmp_path / "swarm.key")
         begin = Tracker.__init__
         monkeypatch.setattr(
-            Tracker, "__init__", lambda *at, key: (keys.append(key), begin(*at, key))[1]
+            Tracker, "__init__", lambda *at, key: (keys.append(key), begin(*at, key=key))[1]
         )
     out = io.StringIO()
     wanted = config(algorithm=algorithm, epochs=20.0, out=tmp_path / "run", key=key)

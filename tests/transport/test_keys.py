@@ -20,6 +20,7 @@ def test_a_key_comes_back_from_its_file_which_only_its_owner_can_read(tmp_path: 
     assert read_key(tmp_path / "one") == made != make_key(tmp_path / "other")
     assert (tmp_path / "one").stat().st_mode & 0o777 == 0o600
     assert len(made.fingerprint) == 16 and made.fingerprint.encode() not in made.public
+    assert repr(made) == f"{made}" == f"<SwarmKey {made.fingerprint}>"
 
 
 @pytest.mark.parametrize(
