@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.machinery
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,12 @@ def launch(arguments: list[str]) -> int:
         "would start a DDP then (default: set)",
     )
     add("--key", type=Path, help="key file of the swarm, as SWARMSGD_KEY (default: no encryption)")
+    add(
+        "--no-listen",
+        dest="listen",
+        action="store_false",
+        help="nobody can dial the nodes of this host (NAT, a firewall): they only dial out",
+    )
     add("--swarm", metavar="HOST:PORT",
         help="add the nodes to the open swarm whose `swarmsgd store` is there")  # fmt: skip
     named("--restart", "--max-restarts", type=int, default=0, metavar="K",
@@ -75,12 +82,15 @@ def launch(arguments: list[str]) -> int:
     from swarmsgd.train.launch import launch as launching
     from swarmsgd.train.launch.chaos import Chaos
     from swarmsgd.train.launch.hosts import use_address, where
+    from swarmsgd.train.launch.variables import LISTEN
     from swarmsgd.train.meet.key import use_key
     from swarmsgd.train.meet.place import Place
 
     _check_exists(given.script, module=given.module)
     if given.key is not None:
         use_key(given.key)
+    if not given.listen:
+        os.environ[LISTEN] = "0"
     here = use_address(given.address)
     master = given.master_addr or (here if given.hosts == 1 else "127.0.0.1")
     if given.hosts > 1 and given.master_addr:

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -140,6 +140,13 @@ class Nodes:
                 break
             self._rest()
         raise AssertionError(f"node {rank} did not say {key}:\n{self.output(rank)}")
+
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 600.0) -> None:
+        """Wait for something that shows outside the nodes."""
+        give_up = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < give_up, self.everything()
+            self._rest()
 
     def wait(self, timeout_s: float = 600.0) -> list[int]:
         """Exit codes; fails the test with all output if a node does not end."""

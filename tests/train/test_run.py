@@ -30,6 +30,8 @@ from swarmsgd.train.command.config import TrainConfig
 from swarmsgd.train.command.run import STILL_S, Silences, run_training
 from swarmsgd.train.command.summary import summarise_real
 from swarmsgd.train.launch.processes import NodeEnd, Outcome
+from swarmsgd.train.meet.tracker import Tracker
+from swarmsgd.transport.keys import SwarmKey, make_key, read_key
 
 DIGITS = VisionOptions(dataset="digits", model="mlp")
 
@@ -171,9 +173,22 @@ def finished(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["swarm", "allreduce"])
-def test_a_run_trains_and_leaves_all_its_figures(algorithm: str, tmp_path: Path) -> None:
-    out, wanted = io.StringIO(), config(algorithm=algorithm, epochs=20.0, out=tmp_path / "run")
+def test_a_run_trains_and_leaves_all_its_figures(
+    algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, keys = None, list[SwarmKey | None]()
+    if algorithm == "swarm":
+        monkeypatch.setenv("SWARMSGD_KEY", "")  # what the run sets is undone with this
+        make_key(key := tmp_path / "swarm.key")
+        begin = Tracker.__init__
+        monkeypatch.setattr(
+            Tracker, "__init__", lambda *at, key: (keys.append(key), begin(*at, key=key))[1]
+        )
+    out = io.StringIO()
+    wanted = config(algorithm=algorithm, epochs=20.0, out=tmp_path / "run", key=key)
     assert run_training(wanted, file=out) == 0
+    # who does not hold the key of the place where all meet would not have got in
+    assert keys == ([] if key is None else [read_key(key)])
     summary = finished(tmp_path / "run")
     nulls = {name for name, value in summary.items() if value is None}
     not_set = {"interrupted", "score_about", "beta1", "beta2", "eps"}  # the last are AdamW's
@@ -382,4 +397,4 @@ def test_every_option_of_the_config_can_be_compared_in_a_summary() -> None:
     options = TrainConfig.options("vision")
     names = {name for part in ("run", "swarm", "optimizer") for name in options[part]}
     about_the_command = {"out", "overwrite", "recipe", "resume", "dashboard", "log_to", "address"}
-    assert names - {"checkpoint_every"} - about_the_command <= set(FIGURES)
+    assert names - {"checkpoint_every", "key"} - about_the_command <= set(FIGURES)

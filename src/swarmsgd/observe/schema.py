@@ -115,7 +115,7 @@ KINDS: Mapping[str, RecordKind] = {
         {
             "what": (
                 "text",
-                "one word to count by: lost, left, back, joined, gone, healed, refused, "
+                "one word to count by: lost, left, back, joined, gone, healed, refused, stranger, "
                 "distrusted, distrusts (this node), diverged, ...",
             ),
             "peer": ("node", "whom it is about; null: nobody else"),

@@ -38,7 +38,8 @@ _LOOK_S = 0.2
 
 
 class ZmqTransport:
-    """The links of node `rank`, which listens at `address`. See Transport. With a `key` only who
+    """The links of node `rank`, which listens at `address`. See Transport. Without an address it is
+    hidden: it only dials, and between two hidden nodes there is no link. With a `key` only who
     holds it too can have a link, and all is encrypted.
 
     `run` and where the others listen is told to `open`, or `run` set and `dial` called.
@@ -48,7 +49,7 @@ class ZmqTransport:
         self,
         rank: int,
         *,
-        address: str,
+        address: str | None,
         key: SwarmKey | None = None,
         max_message_bytes: int = 1 << 32,
         max_queued_bytes: int = 1 << 28,
@@ -64,6 +65,8 @@ class ZmqTransport:
         self.give = self._pool.give
         self.tells_opened = False
         """Whether `poll` tells of links that open, or cannot be."""
+        self.on_stranger: Callable[[str], None] = lambda why: None
+        """Called, on the thread that polls, when somebody was refused who dialled; with why."""
         self._links: dict[int, Link] = {}
         self._by_id: dict[bytes, Link] = {}
         self._happened: deque[Arrived | Opened | Lost] = deque()
@@ -82,7 +85,7 @@ class ZmqTransport:
             queued_messages=max_queued_messages,
         )
         self.endpoint = self._port.endpoint
-        """Where the others dial."""
+        """Where the others dial; "" if this node is hidden."""
         lifetime.begins(self)
 
     @property
@@ -101,8 +104,9 @@ class ZmqTransport:
     ) -> None:
         """Open the links to those who listen at `endpoints`; they must call this too.
 
-        The lower rank dials. `gone` is asked about who is missing, now and then. Raises PeerError
-        naming who cannot be linked and why; the links to the others are open then.
+        The lower rank dials, and a hidden one always (its endpoint is ""). `gone` is asked about
+        who is missing, now and then. Raises PeerError naming who cannot be linked and why; the
+        links to the others are open then.
         """
         self.run = run
         if self.rank in endpoints:
@@ -113,7 +117,8 @@ class ZmqTransport:
         with self._turn:
             self._refuse_if_closed()
             for peer, endpoint in endpoints.items():
-                if self.rank < peer and peer not in self._links:
+                dials = bool(endpoint) and (self.rank < peer or not self.endpoint)
+                if dials and peer not in self._links:
                     self.dial(peer, endpoint)
             while True:
                 self._refuse_if_closed()  # by another thread, when the interpreter ends
@@ -275,7 +280,10 @@ class ZmqTransport:
 
     def _settle(self) -> None:
         """Find the links of connections that ended."""
-        for fd, endpoint, reason in self._port.ended():
+        for ended in self._port.ended():
+            if self._port.refused(ended):
+                self.on_stranger(self._port.wants)
+            fd, endpoint, reason = ended
             for link in self._by_id.values():
                 if link.endpoint == endpoint or (link.endpoint is None and link.fd == fd):
                     self._ended.append((link, reason))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from swarmsgd.checks import whole
 from swarmsgd.errors import ConfigError
@@ -39,6 +40,9 @@ class TrainConfig(RunConfig):
     address: str | None = None
     """Address or interface of this machine at which the nodes meet; none: the loopback's."""
 
+    key: Path | None = None
+    """Key file of the swarm (`swarmsgd keygen`), as SWARMSGD_KEY; none: links are not encrypted."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         whole("checkpoint_every", self.checkpoint_every, 0)
@@ -51,6 +55,11 @@ class TrainConfig(RunConfig):
             raise ConfigError(
                 "checkpoint_every with budget together: what all nodes have made together is in no "
                 "checkpoint; take budget each, or leave checkpoint_every out"
+            )
+        if self.key is not None and self.algorithm != "swarm":
+            raise ConfigError(
+                f"key is {str(self.key)!r}, but {self.algorithm} encrypts nothing: only the "
+                "algorithm swarm does"
             )
         device_of_node(self.device, 0)
 

@@ -32,6 +32,7 @@ from swarmsgd.train.launch.kept import record_death
 from swarmsgd.train.launch.launch import describe, prefix
 from swarmsgd.train.launch.launcher import Launcher
 from swarmsgd.train.launch.processes import Interrupts, Line, NodeEnd, Note, Outcome
+from swarmsgd.train.meet.key import use_key
 
 END_S = 5.0
 """A node that is told to end has nothing left to save."""
@@ -43,6 +44,7 @@ def resume_training(folder: Path, *, file: TextIO | None = None) -> int:
     """Go on with the run of `run_training` that was interrupted in `folder`; as that one."""
     with resumed(folder):
         config = TrainConfig.from_json((folder / CONFIG).read_text())
+        _use_key(config)
         outlet = Outlet(make_sinks(config.log_to))
         task = config.make_task(notice)
         NODE_MAKERS[config.algorithm].prepare()
@@ -55,6 +57,7 @@ def run_training(config: TrainConfig, *, file: TextIO | None = None) -> int:
 
     Raises ConfigError or DataError before any node was started.
     """
+    _use_key(config)
     outlet = Outlet(make_sinks(config.log_to))
     if config.dashboard:
         check_port(config.dashboard_port)
@@ -64,6 +67,11 @@ def run_training(config: TrainConfig, *, file: TextIO | None = None) -> int:
     NODE_MAKERS[config.algorithm].prepare()
     with planned.owned(config.to_json()) as folder:
         return _train(config, task, folder, outlet, file)
+
+
+def _use_key(config: TrainConfig) -> None:
+    if config.key is not None:
+        use_key(config.key)
 
 
 def _train(

@@ -22,7 +22,7 @@ from swarmsgd.settings.swarm import SwarmSettings, with_settings
 from swarmsgd.train.checkpoint.resumed import LOADED, SwarmStreams
 from swarmsgd.train.launch import variables
 from swarmsgd.train.meet.key import find_key
-from swarmsgd.train.meet.place import Place
+from swarmsgd.train.meet.place import Place, shall_listen
 from swarmsgd.train.meet.rendezvous import Rendezvous
 from swarmsgd.train.node.connect import Connecting
 from swarmsgd.train.node.fit import check_averaged_once, check_steps_on, optimizers_of
@@ -40,6 +40,7 @@ def join(
     *,
     record: str | os.PathLike[str] | None = None,
     key: str | os.PathLike[str] | None = None,
+    listen: bool | None = None,
     log_to: LogTo = None,
     rank: int | None = None,
     num_nodes: int | None = None,
@@ -65,6 +66,8 @@ def join(
     meanwhile: "tensorboard", "wandb", "prometheus:9109", ..., or an object
     (`swarmsgd.observe.sinks`). `key`, else SWARMSGD_KEY, names the key file of the swarm
     (`swarmsgd keygen` makes one): with it all between nodes is encrypted, and nobody else gets in.
+    `listen=False`, else SWARMSGD_LISTEN=0, is for a node that others cannot dial (NAT, a firewall):
+    it listens at no port and dials out. Two such nodes exchange by way of others alone.
 
     A wrapper that keeps the optimizer it steps as its attribute `optimizer` does too. Several
     optimizers of one model join as a list, in the order of their steps: a local step is one of the
@@ -112,7 +115,10 @@ def join(
 
     graph_of(0)  # one that cannot be is said before anybody waits
     swarm_key = find_key(key)
-    rendezvous = None if place is None else Rendezvous(place, config.join_timeout_s, swarm_key)
+    listens = shall_listen(listen)
+    rendezvous = None
+    if place is not None:
+        rendezvous = Rendezvous(place, config.join_timeout_s, swarm_key, listens=listens)
     node = 0 if rendezvous is None else rendezvous.node
     graph = graph_of(node)
     streams = SwarmStreams.of(config, node)
@@ -132,9 +138,10 @@ def join(
         connection = None
     else:
         try:
-            connection = Connecting(
+            connecting = Connecting(
                 rendezvous, model, watch, states, config, graph, recorder, streams, resumed
-            ).connect()
+            )
+            connection, graph = connecting.connect(), connecting.graph
         except BaseException:
             recorder.close()
             raise
