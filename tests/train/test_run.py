@@ -396,5 +396,6 @@ def test_an_interruption_keeps_the_records_and_leaves_no_process(
 def test_every_option_of_the_config_can_be_compared_in_a_summary() -> None:
     options = TrainConfig.options("vision")
     names = {name for part in ("run", "swarm", "optimizer") for name in options[part]}
-    about_the_command = {"out", "overwrite", "recipe", "resume", "dashboard", "log_to", "address"}
-    assert names - {"checkpoint_every", "key"} - about_the_command <= set(FIGURES)
+    about_the_command = {"out", "overwrite", "recipe", "resume", "dashboard", "log_to"}
+    about_the_command |= {"address", "key", "quiet", "json", "dashboard_port"}
+    assert names - {"checkpoint_every"} - about_the_command <= set(FIGURES)
