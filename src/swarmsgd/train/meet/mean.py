@@ -53,6 +53,24 @@ class Means(NamedTuple):
     """Who took part."""
 
 
+class Alone:
+    """`Mean` for a node that has nobody to average with."""
+
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
+
+    def of(
+        self,
+        settled: Callable[[], torch.Tensor],
+        buffers: Mapping[str, Float] | None = None,
+        *,
+        again: bool = False,
+    ) -> Means:
+        """Its own values."""
+        own = {name: buffer.value for name, buffer in (buffers or {}).items()}
+        return Means(settled(), 0.0, own, [self._rank])
+
+
 class Mean:
     """Exact means of the models of all live nodes."""
 

@@ -9,7 +9,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -28,7 +28,7 @@ from swarmsgd.observe.sinks import Sink
 from swarmsgd.settings.swarm import SwarmSettings, lengths_of
 from swarmsgd.train.checkpoint.resumed import PlaceInSwarm, Resumed, SwarmStreams
 from swarmsgd.train.checkpoint.save import Standing, Stateful, save
-from swarmsgd.train.meet.mean import Float, Mean, Means
+from swarmsgd.train.meet.mean import Alone, Mean
 from swarmsgd.train.node.connection import Connection, figures_of
 from swarmsgd.train.node.diverged import restore
 from swarmsgd.train.node.fit import check_averaged_once, untraced
@@ -41,7 +41,6 @@ from swarmsgd.train.node.until import Batch, Goal, set_epoch
 from swarmsgd.train.node.watch import Others, Watch
 
 _log = logging.getLogger("swarmsgd")
-
 
 JOINED: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 """Optimizers that are part of a swarm now."""
@@ -89,7 +88,7 @@ class Swarm:
         watch.begin()
         self._missed = 0
         self._goal = Goal(None if connection is None else connection.worker.endpoint.progress)
-        self._mean_of: Mean | None = None
+        self._mean = Alone(rank) if connection is None else Mean(connection.rendezvous)
         self._left = False
         self._reporter: Reporter | None = None
         self._process = os.getpid()
@@ -247,8 +246,8 @@ class Swarm:
             state, means = mean_state(
                 self._model,
                 self._watch.layout,
-                lambda buffers: self._mean(self._settled, buffers),
-                lambda vector: self._mean(lambda: vector, {}, again=True),
+                lambda buffers: self._mean.of(self._settled, buffers),
+                lambda vector: self._mean.of(lambda: vector, again=True),
                 averaged=self.config.buffers == "average",
                 recalibrate=recalibrate,
             )
@@ -266,19 +265,6 @@ class Swarm:
         own = vectors.empty(self._watch.layout.dim)
         self._watch.live.read(own)
         return torch.from_numpy(own)
-
-    def _mean(
-        self,
-        settled: Callable[[], torch.Tensor],
-        buffers: Mapping[str, Float],
-        *,
-        again: bool = False,
-    ) -> Means:
-        """One exact mean over the nodes; all must take the same ones in the same order."""
-        if self._connection is None:
-            return Means(settled(), 0.0, {n: b.value for n, b in buffers.items()}, [self.rank])
-        self._mean_of = self._mean_of or Mean(self._connection.rendezvous)
-        return self._mean_of.of(settled, buffers, again=again)
 
     def settle(self) -> None:
         """Add what exchanges have brought so far to the model now, not at the next step.
