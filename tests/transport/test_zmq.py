@@ -328,12 +328,12 @@ def test_thousands_of_strangers_and_hundreds_that_hold_on_harm_nobody():
     with linked([(0, 1), (0, 2)]) as nodes:
         inboxes = [Inbox(nodes[rank]) for rank in range(3)]
         at = (LOOPBACK, port_of(nodes[0].endpoint))
-        for number in range(3000):
+        for number in range(10_000):
             poke = list(STRANGERS.values())[number % len(STRANGERS)]
             sock = socket.create_connection(at, timeout=600)
             with suppress(OSError):  # it may hang up on us
                 poke(sock)
-            if number % 10 == 0:
+            if number % 19 == 0:  # of every kind
                 kept.append(sock)
             else:
                 sock.close()
