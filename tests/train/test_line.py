@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from nodes import free_port
 
 from swarmsgd.train.meet import line as line_module
+from swarmsgd.train.meet import tracker as tracker_module
 from swarmsgd.train.meet.line import Line
+from swarmsgd.train.meet.register import SILENT_S
 from swarmsgd.train.meet.tracker import Tracker
 
 WAIT_S = 60.0
@@ -84,6 +88,27 @@ def test_means_go_on_at_the_next_meeting_place_for_old_and_late_nodes_alike(plac
     place.arrive()  # which was not there for that one
     place.again()
     assert [sorted(each["values"]) for each in place.mean()] == [["0", "1", "2"]] * 3
+
+
+def test_a_meeting_place_that_was_held_takes_nobody_for_silent(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [place.arrive() for _ in range(2)]
+    held_s, held = 0.0, threading.Event()
+    monotonic, register = time.monotonic, place.tracker.register
+    stood_still = register.stood_still
+
+    def stands(seconds: float, now: float) -> None:
+        stood_still(seconds, now)
+        held.set()
+
+    monkeypatch.setattr(register, "stood_still", stands)
+    clock = SimpleNamespace(monotonic=lambda: monotonic() + held_s)
+    monkeypatch.setattr(tracker_module, "time", clock)
+    held_s = 2 * SILENT_S
+    assert held.wait(WAIT_S)
+    assert [set(told["values"]) for told in place.mean()] == [{"0", "1"}] * 2
+    assert all(line.gone == {} for line in lines)
 
 
 def test_who_died_while_there_was_no_meeting_place_is_gone_at_the_next(

@@ -151,6 +151,20 @@ def test_a_silent_node_is_left_out_until_it_beats():
     assert desk.last("c")["missed"] == [0, 1, 2]  # and is told that it was left out
 
 
+def test_who_was_not_heard_while_the_meeting_place_stood_still_is_not_silent():
+    desk = Desk()
+    desk.begin(3)
+    desk.ended("c")
+    desk.now += 2 * SILENT_S
+    desk.register.stood_still(2 * SILENT_S, desk.now)
+    desk.wait(AWAY_S, "a")
+    assert not any("news" in message for message in desk.told["a"])
+    desk.wait(1.0, "a")
+    assert desk.last("a")["news"] == [["gone", 2, 0, "lost"]]
+    desk.wait(SILENT_S, "a")
+    assert desk.last("a")["news"] == [["gone", 1, 0, "silent"]]
+
+
 def test_a_mean_waits_for_all_that_live_and_no_longer_for_who_dies():
     desk = Desk()
     desk.begin(3)

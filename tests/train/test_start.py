@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from bench import HERE
-from nodes import Nodes, run
+from nodes import Nodes, free_port, run
+from torch.distributed import TCPStore
 
 pytestmark = pytest.mark.slow
 
@@ -73,3 +76,32 @@ say(start=model.x.detach().tolist(), of=swarm.mean_of, late=len(waited) > len(ST
     said = run(body, 3)
     assert said[0] == said[1] == said[2]
     assert said[0]["of"] == [0, 1, 2] and said[0]["late"]
+
+
+def test_nodes_whose_agents_count_restarts_each_for_itself_meet_again() -> None:
+    """As under torchrun on two machines: one node fails, and only its agent counts that."""
+    body = """
+model = Vector(10, seed=RANK)
+with swarmsgd.join(model, torch.optim.SGD(model.parameters(), lr=0.1)) as swarm:
+    say(joined=True)
+    if os.environ["TRY"] == "1":
+        when_told().wait()
+        os._exit(1)  # the agent ends the other one, too
+    swarm.mean_model()
+    say(of=swarm.mean_of)
+"""
+    port = free_port()
+    agent = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False,
+                     timeout=timedelta(seconds=60))  # fmt: skip
+    names = {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    names |= {"TORCHELASTIC_RUN_ID": "x", "TORCHELASTIC_RESTART_COUNT": "0", "TRY": "1"}
+    with Nodes(body, 2, **names) as nodes:
+        for rank in (0, 1):
+            nodes.wait_said(rank, "joined")
+        nodes.go()
+        assert nodes.wait() == [1, 1]
+        again = nodes.add(1, TRY="2", TORCHELASTIC_RESTART_COUNT="1")
+        other = nodes.add(0, TRY="2")
+        for process in (again, other):
+            assert nodes.wait_said(process, "of")["of"] == [0, 1]
+    del agent

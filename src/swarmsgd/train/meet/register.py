@@ -122,6 +122,14 @@ class Register:
             self._found(session, now, out)
         return out
 
+    def stood_still(self, seconds: float, now: float) -> None:
+        """Nothing was read for so long, whatever nodes said: that is no silence of theirs."""
+        for session in self.sessions.values():
+            for member in session.members.values():
+                member.heard = min(now, member.heard + seconds)
+                if member.away_since is not None:
+                    member.away_since = min(now, member.away_since + seconds)
+
     # Coming.
 
     def _hello(self, client: Client, hello: Message, now: float, out: Out) -> None:

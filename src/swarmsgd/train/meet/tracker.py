@@ -25,6 +25,8 @@ KIND = b"T"
 MESSAGE_BYTES = 1 << 28
 """Names and shapes of the parameters of a large model are a few megabytes."""
 TICK_S = 0.2
+HELD_S = 5.0
+"""A tick that is so late means that this process was stopped, or its machine slept."""
 
 
 class Tracker:
@@ -106,16 +108,18 @@ class Tracker:
         close_connections(dict.fromkeys(self._fds, self.port))
 
     def _run(self) -> None:
-        next_tick = 0.0
+        next_tick = time.monotonic()
         try:
             while not self._closed:
                 self._port.wait(TICK_S)
                 while self._later:
                     self._send(self._later.popleft())
                 self._hear()
-                if (now := time.monotonic()) >= next_tick:
+                if (late_s := (now := time.monotonic()) - next_tick) >= 0:
                     next_tick = now + TICK_S
                     with self._lock:
+                        if late_s > HELD_S:
+                            self.register.stood_still(late_s, now)
                         out = self.register.tick(now)
                     self._send(out)
         except BaseException as error:
