@@ -72,7 +72,7 @@ class Job:
     def torchrun(self, *options: object, **variables: str) -> None:
         """Nodes under an agent of torch."""
         node = (HERE / "peers_node.py", self.tool)
-        self.start("torchrun", "--master-port", free_port(), *options, *node, **variables)
+        self.start("torchrun", "--nnodes", 1, *options, *node, **variables)
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -139,11 +139,11 @@ def again_swarmsgd(job: Job, slot: int = VICTIM) -> None:
 
 
 def start_torchrun(job: Job) -> None:
-    job.torchrun("--nproc-per-node", NODES)
+    job.torchrun("--standalone", "--nproc-per-node", NODES)
 
 
 def start_torchrun_restarts(job: Job) -> None:
-    job.torchrun("--nproc-per-node", NODES, "--max-restarts", 1)
+    job.torchrun("--standalone", "--nproc-per-node", NODES, "--max-restarts", 1)
 
 
 def start_torchft(job: Job) -> None:
@@ -157,7 +157,7 @@ def start_torchft(job: Job) -> None:
 
 def again_torchft(job: Job, slot: int = VICTIM) -> None:
     place = {"PEERS_SLOT": str(slot), "TORCHFT_LIGHTHOUSE": f"http://localhost:{job.port}"}
-    job.torchrun("--nnodes", 1, "--nproc-per-node", 1, **place)
+    job.torchrun("--master-port", free_port(), "--nproc-per-node", 1, **place)
 
 
 def start_hivemind(job: Job) -> None:
@@ -188,7 +188,7 @@ TOOLS = {
     ),
     "ddp": Tool(
         "ddp", (), start_torchrun, None,
-        "torchrun and gloo, all defaults",
+        "torchrun --standalone and gloo, all defaults",
     ),
     "ddp-restarts": Tool(
         "ddp", (), start_torchrun_restarts, None,
@@ -197,7 +197,7 @@ TOOLS = {
     ),
     "decent-dp": Tool(
         "decent-dp", ("decent-dp==0.2.3",), start_torchrun, None,
-        "torchrun and gloo, all defaults but topology=\"ring\"",
+        "torchrun --standalone and gloo, all defaults but topology=\"ring\"",
     ),
     "torchft": Tool(
         "torchft", ("torchft==0.2.0",), start_torchft, again_torchft,

@@ -22,24 +22,26 @@ def figures(
 ) -> dict[str, Any]:
     """What the lines of the nodes tell; None stands for never, times are in seconds.
 
-    A dip is a stretch below FULL of the calm throughput that is longer than any of the calm: some
-    tools stall at every averaging. Throughput and steps are those of the survivors.
+    Throughput is full where each survivor makes FULL of its steps of the calm. A dip is a stretch
+    below that is longer than any of the calm: some tools stall at every averaging.
     """
     steps = [line for line in said if line.get("at", 0.0) >= calm]
     of = [np.array([s["at"] for s in steps if s["slot"] == slot]) for slot in SURVIVORS]
     lives = all(len(at) and end - at[-1] < SILENT_S for at in of)
     gaps = [pair for at in of for pair in pairwise([*at, end] if lives else at)]
-    together = np.sort(np.concatenate(of))
-    rate = float((together < killed).sum() / (killed - calm))
-    usual = max((b - a for a, b in slow(together, calm, killed, rate)), default=0.0)
-    dips = [(a, b) for a, b in slow(together, killed, end, rate) if b - a > usual + WINDOW_S / 2]
+    usual, dips = 0.0, []
+    for at in of:
+        rate = (at < killed).sum() / (killed - calm)
+        usual = max([usual, *(b - a for a, b in slow(at, calm, killed, rate))])
+        dips += slow(at, killed, end, rate)
+    dips = [(a, b) for a, b in dips if b - a > usual + WINDOW_S / 2]
     full = max((b for a, b in dips if a < returns), default=killed)
     before = {s["pid"] for s in steps if s["at"] < killed}
     came = [s for s in steps if s["pid"] not in before]
     again = min((s["at"] for s in came if s["slot"] == VICTIM), default=None)
     began = killed if again is None or again < returns else returns
     return {
-        "steps_s": rate,
+        "steps_s": sum(float((at < killed).sum()) for at in of) / (killed - calm),
         "step_s": median(b - a for a, b in gaps if b < killed),
         "longest_calm_s": max(b - a for a, b in gaps if b < killed),
         "longest_s": max((b - a for a, b in gaps if b >= killed and a < returns), default=None),
