@@ -22,21 +22,13 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from bench import HERE, free_port, keep, median, table
+from bench import HERE, free_port, keep, table
+from peers_figures import HEAD, NODES, VICTIM, figures, row
 
-NODES, VICTIM = 4, 3
-SURVIVORS = range(VICTIM)
 START_S, INSTALL_S = 120.0, 900.0
-SILENT_S = 15.0
-"""A survivor that made no step for so long at the end of the watch is held for dead."""
-FULL = 0.9
-"""The share of the calm throughput that counts as full, over windows of WINDOW_S."""
-WINDOW_S = 1.0
 
 
 class Failed(Exception):
@@ -80,7 +72,7 @@ class Job:
     def torchrun(self, *options: object, **variables: str) -> None:
         """Nodes under an agent of torch."""
         node = (HERE / "peers_node.py", self.tool)
-        self.start("torchrun", "--master-port", free_port(), *options, *node, **variables)
+        self.start("torchrun", "--nnodes", 1, *options, *node, **variables)
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -96,18 +88,18 @@ class Job:
         until = time.monotonic() + START_S
         while not done():
             if all(process.poll() is not None for process in self._started):
-                raise Failed(f"ended before all trained: {self._last()}")
+                raise Failed(f"ended before all trained: {self.last()}")
             if time.monotonic() > until:
-                raise Failed(f"not started in {START_S:g} s: {self._last()}")
+                raise Failed(f"not started in {START_S:g} s: {self.last()}")
             time.sleep(0.05)
 
-    def _last(self) -> str:
+    def last(self) -> str:
         """The last four lines of the others, none twice."""
         return " / ".join(line[:300] for line in list(dict.fromkeys(self.other))[-4:])
 
-    def trains(self, least: int = 20) -> bool:
+    def trains(self, since: float = 0.0, least: int = 20) -> bool:
         """Whether each node has made some steps."""
-        slots = [line["slot"] for line in list(self.said) if "at" in line]
+        slots = [line["slot"] for line in list(self.said) if line.get("at", -1.0) >= since]
         return all(slots.count(slot) >= least for slot in range(NODES))
 
     def kill(self, slot: int | None = None) -> int:
@@ -147,11 +139,11 @@ def again_swarmsgd(job: Job, slot: int = VICTIM) -> None:
 
 
 def start_torchrun(job: Job) -> None:
-    job.torchrun("--nproc-per-node", NODES)
+    job.torchrun("--standalone", "--nproc-per-node", NODES)
 
 
 def start_torchrun_restarts(job: Job) -> None:
-    job.torchrun("--nproc-per-node", NODES, "--max-restarts", 1)
+    job.torchrun("--standalone", "--nproc-per-node", NODES, "--max-restarts", 1)
 
 
 def start_torchft(job: Job) -> None:
@@ -165,7 +157,7 @@ def start_torchft(job: Job) -> None:
 
 def again_torchft(job: Job, slot: int = VICTIM) -> None:
     place = {"PEERS_SLOT": str(slot), "TORCHFT_LIGHTHOUSE": f"http://localhost:{job.port}"}
-    job.torchrun("--nnodes", 1, "--nproc-per-node", 1, **place)
+    job.torchrun("--master-port", free_port(), "--nproc-per-node", 1, **place)
 
 
 def start_hivemind(job: Job) -> None:
@@ -196,7 +188,7 @@ TOOLS = {
     ),
     "ddp": Tool(
         "ddp", (), start_torchrun, None,
-        "torchrun and gloo, all defaults",
+        "torchrun --standalone and gloo, all defaults",
     ),
     "ddp-restarts": Tool(
         "ddp", (), start_torchrun_restarts, None,
@@ -205,7 +197,7 @@ TOOLS = {
     ),
     "decent-dp": Tool(
         "decent-dp", ("decent-dp==0.2.3",), start_torchrun, None,
-        "torchrun and gloo, all defaults but topology=\"ring\"",
+        "torchrun --standalone and gloo, all defaults but topology=\"ring\"",
     ),
     "torchft": Tool(
         "torchft", ("torchft==0.2.0",), start_torchft, again_torchft,
@@ -254,9 +246,10 @@ def run(tool: Tool, python: Path, calm_s: float, gone_s: float, watch_s: float) 
         time.sleep(2.0)  # the first steps are slower
         calm = time.monotonic()
         time.sleep(calm_s)
+        if not job.trains(calm):
+            raise Failed(f"stopped before anything was killed: {job.last()}")
         killed = time.monotonic()
-        if not job.kill(VICTIM):
-            raise Failed("the node to kill is not there")
+        job.kill(VICTIM)
         time.sleep(gone_s)
         returns = time.monotonic()
         if tool.again is not None:
@@ -265,88 +258,6 @@ def run(tool: Tool, python: Path, calm_s: float, gone_s: float, watch_s: float) 
         return figures(list(job.said), calm, killed, returns, time.monotonic())
     finally:
         job.end()
-
-
-def figures(
-    said: list[dict[str, Any]], calm: float, killed: float, returns: float, end: float
-) -> dict[str, Any]:
-    """What the lines of the nodes tell; None stands for never, times are in seconds.
-
-    A dip is a stretch below FULL of the calm throughput that is longer than any of the calm: some
-    tools stall at every averaging. Throughput and steps are those of the survivors.
-    """
-    steps = [line for line in said if line.get("at", 0.0) >= calm]
-    of = [np.array([s["at"] for s in steps if s["slot"] == slot]) for slot in SURVIVORS]
-    lives = all(len(at) and end - at[-1] < SILENT_S for at in of)
-    gaps = [pair for at in of for pair in pairwise([*at, end] if lives else at)]
-    together = np.sort(np.concatenate(of))
-    rate = float((together < killed).sum() / (killed - calm))
-    usual = max((b - a for a, b in slow(together, calm, killed, rate)), default=0.0)
-    dips = [(a, b) for a, b in slow(together, killed, end, rate) if b - a > usual + WINDOW_S / 2]
-    full = max((b for a, b in dips if a < returns), default=killed)
-    before = {s["pid"] for s in steps if s["at"] < killed}
-    came = [s for s in steps if s["pid"] not in before]
-    again = min((s["at"] for s in came if s["slot"] == VICTIM), default=None)
-    began = killed if again is None or again < returns else returns
-    return {
-        "steps_s": rate,
-        "step_s": median(b - a for a, b in gaps if b < killed),
-        "longest_calm_s": max(b - a for a, b in gaps if b < killed),
-        "longest_s": max((b - a for a, b in gaps if b >= killed and a < returns), default=None),
-        "longest_return_s": max((b - a for a, b in gaps if a >= returns), default=None),
-        "full_s": full - killed if lives and full < end - WINDOW_S else None,
-        "lives": lives,
-        "all_began_again": any(s["slot"] != VICTIM for s in came),
-        "trains_again_s": None if again is None else again - began,
-        "counted_s": counted(steps, killed, returns),
-    }
-
-
-def slow(steps: np.ndarray, begin: float, end: float, rate: float) -> list[tuple[float, float]]:
-    """The stretches whose windows hold less than FULL of `rate` steps a second: when the first
-    such window begins, and when the first full one does, or `end`."""
-    starts = np.arange(begin, end - WINDOW_S, 0.05)
-    held = np.searchsorted(steps, starts + WINDOW_S) - np.searchsorted(steps, starts)
-    below = np.flatnonzero(np.diff(np.r_[0, held < FULL * WINDOW_S * rate, 0]))
-    starts = np.r_[starts, end]
-    return [(float(starts[a]), float(starts[b])) for a, b in below.reshape(-1, 2)]
-
-
-def counted(steps: list[dict[str, Any]], killed: float, returns: float) -> float | None:
-    """From the start of the new process to when each survivor counts all nodes again; None where
-    one never does, or had not left the dead one out."""
-    times = []
-    for slot in SURVIVORS:
-        seen = [s for s in steps if s["slot"] == slot and "members" in s and s["at"] > killed]
-        less = next((s["at"] for s in seen if s["members"] < NODES), None)
-        if less is None:
-            return None
-        after = max(less, returns)
-        times.append(
-            next((s["at"] for s in seen if s["at"] > after and s["members"] >= NODES), None)
-        )
-    return None if None in times else max(times) - returns
-
-
-HEAD = [
-    "tool", "step, ms", "longest in calm, s", "longest after the kill, s", "full throughput, s",
-    "job lives", "dead trains again, s", "counted again, s", "longest at its return, s",
-]  # fmt: skip
-
-
-def row(name: str, f: dict[str, Any]) -> list[str]:
-    """A line of the table."""
-    if "error" in f:
-        return [name, "failed, see below", *["-"] * (len(HEAD) - 2)]
-
-    def seconds(key: str, none: str = "never") -> str:
-        return none if f[key] is None else f"{f[key]:.2f}"
-
-    lives = "no" if not f["lives"] else "all began again" if f["all_began_again"] else "yes"
-    cells = [name, f"{1000 * f['step_s']:.1f}", seconds("longest_calm_s")]
-    cells += [seconds("longest_s", "ended") if f["lives"] else "ended", seconds("full_s"), lives]
-    cells += [seconds("trains_again_s"), seconds("counted_s", "-")]
-    return [*cells, seconds("longest_return_s", "-")]
 
 
 def main() -> None:

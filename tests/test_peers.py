@@ -1,7 +1,7 @@
 """What the benchmark of the peers makes of the lines that nodes print."""
 
 import pytest
-from peers import NODES, figures
+from peers_figures import NODES, figures
 
 CALM, KILLED, RETURNS, END = 100.0, 120.0, 140.0, 180.0
 
