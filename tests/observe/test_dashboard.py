@@ -58,7 +58,7 @@ def test_drawing_takes_its_share_and_no_more(tmp_path: Path, monkeypatch: pytest
         return []
 
     monkeypatch.setattr("swarmsgd.observe.feed._figures", draw)
-    monkeypatch.setattr("swarmsgd.observe.feed.time.perf_counter", seconds)
+    monkeypatch.setattr("swarmsgd.observe.feed.time.thread_time", seconds)
     feed = Feed(Following(real_run(tmp_path)), clock)
     for _ in range(50):
         feed.pieces()

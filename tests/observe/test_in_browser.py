@@ -119,5 +119,9 @@ def test_a_finished_run_is_replayed_to_its_end(browser: Any, tmp_path: Path) -> 
         tab.select_option("#speed", "600")
         tab.wait_for_selector("text=the end", timeout=20_000)
         assert tab.inner_text("#state").startswith("20.0 s of the run")
+        title = "Exchanges and events of each node"
+        drawn_to = "[...document.querySelectorAll('.plot')].find(plot => plot.figure.layout.title"
+        drawn_to += f".text.includes('{title}')).layout.xaxis.range[1]"
+        assert tab.evaluate(drawn_to) == pytest.approx(20.0, rel=1e-3), "all of it"
         assert complaints == []
         tab.context.close()

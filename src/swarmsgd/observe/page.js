@@ -56,11 +56,22 @@ const file = (format, icon) => ({
   },
 });
 const CONFIG = {
-  responsive: true, displaylogo: false,
+  displaylogo: false,
   modeBarButtons: [[file('svg', Plotly.Icons.disk), file('png', Plotly.Icons.camera)],
     ['zoom2d', 'pan2d', 'resetScale2d']],
 };
+// Also when others come to stand beside a plot: plotly itself looks at the window alone.
+const widths = new ResizeObserver(entries => entries.forEach(({target}) => {
+  if (target.clientWidth && target.clientWidth !== target.drawnWidth) {
+    target.drawnWidth = target.clientWidth;
+    Plotly.Plots.resize(target);
+  }
+}));
 function draw(plot, figure) {
+  if (!plot.figure) {
+    plot.drawnWidth = plot.clientWidth;
+    widths.observe(plot);
+  }
   plot.figure = figure;
   const layout = fitted(seen(figure.layout), plot.clientWidth);
   return Plotly.react(plot, seen(figure.data), layout, CONFIG);

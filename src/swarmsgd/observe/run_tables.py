@@ -8,6 +8,7 @@ from typing import Any
 
 from swarmsgd.observe.console import bytes_text
 from swarmsgd.observe.finals import NONE, digits, duration
+from swarmsgd.observe.folder import is_owned
 from swarmsgd.observe.page import Table
 from swarmsgd.observe.run_curve import clean_summary
 from swarmsgd.observe.safe import plain
@@ -28,7 +29,8 @@ BAD = ("lost", "died", "killed", "failed", "terminated", "distrusted", "distrust
 def headline(run: Run) -> str:
     """One paragraph: what ran, and how it ended."""
     summary, story = clean_summary(run.summary), run.story
-    told = [str(summary.get(name)) for name in ("algorithm", "task", "dataset", "model", "graph")]
+    about = {**asked_for(run), **summary}
+    told = [str(about.get(name)) for name in ("algorithm", "task", "dataset", "model", "graph")]
     words = ", ".join(plain(word) for word in told if word != "None") or "no summary yet"
     nodes = int(summary.get("nodes", len(story.nodes)))
     kind = "simulated" if story.curve else "real"
@@ -42,9 +44,17 @@ def headline(run: Run) -> str:
     if summary.get("stopped"):
         end += f" Stopped: {plain(summary['stopped'])}."
     if not run.summary:
-        end += " It has not ended, or was killed: there is no summary."
+        end += " It goes on." if is_owned(run.folder) else " It was killed: there is no summary."
     head = f"**{plain(run.label)}**: {words}; {nodes:,} nodes, {kind}, {duration(story.end_s)}."
     return f"{head} {story.records:,} records.{end}"
+
+
+def asked_for(run: Run) -> dict[str, str]:
+    """What a run without a summary is of, from its settings."""
+    task, known = run.config.get("task"), run.config
+    found = {**known, **task, "task": task.get("name")} if isinstance(task, dict) else known
+    names = ("algorithm", "task", "dataset", "model")
+    return {name: found[name] for name in names if isinstance(found.get(name), str)}
 
 
 def dead_nodes(run: Run) -> list[int]:

@@ -119,6 +119,11 @@ class Following:
         self._clock = Clock()
         record_files(folder) if folder.is_dir() and any(folder.glob("*.jsonl")) else _begun(folder)
 
+    @property
+    def over(self) -> bool:
+        """Whether the run has been summed up."""
+        return bool(self.run.summary)
+
     def refresh(self) -> Run:
         """The run as it is now."""
         run, folder = self.run, self.run.folder
