@@ -107,7 +107,7 @@ def run(nodes: int, cut_s: float, folder: Path) -> dict[str, Any]:
 
 def has_begun(record: Path) -> bool:
     """Whether the node whose records these are has joined."""
-    return '"start"' in record.read_text()
+    return '"progress"' in record.read_text()
 
 
 def figures(

@@ -26,9 +26,6 @@ from swarmsgd.core import lattice
 _log = logging.getLogger("swarmsgd")
 config: Any = numba_config
 
-SLOW_S = 3.0
-"""What takes longer is said."""
-
 VECTOR = types.Array(types.float32, 1, "C")
 BYTES = types.Array(types.uint8, 1, "C")
 WORDS = types.Array(types.uint32, 1, "C")
@@ -134,20 +131,12 @@ def prepare() -> None:
     """
     if all(made.is_ready for made in KERNELS):
         return
-    slow = threading.Timer(SLOW_S, _say_what_takes_long)
-    slow.daemon = True
-    slow.start()
-    try:
-        for made in KERNELS:
-            _ = made.compiled
-    finally:
-        slow.cancel()
-
-
-def _say_what_takes_long() -> None:
-    # On a busy machine loading is slow too; who has loaded one kernel will find the others.
-    if not any(made.is_ready and made.was_cached for made in KERNELS):
-        _log.warning("%s", what_takes_long(_PLACE))
+    told = False
+    for made in KERNELS:
+        _ = made.compiled
+        if not made.was_cached and not told:
+            told = True
+            _log.warning("%s", what_takes_long(_PLACE))
 
 
 def what_takes_long(place: places.Cache) -> str:
