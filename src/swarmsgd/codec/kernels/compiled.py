@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +28,7 @@ _log = logging.getLogger("swarmsgd")
 config: Any = numba_config
 
 SLOW_S = 3.0
-"""What takes longer is said."""
+"""To compile for longer is said; to load, on a busy machine, is not."""
 
 VECTOR = types.Array(types.float32, 1, "C")
 BYTES = types.Array(types.uint8, 1, "C")
@@ -134,14 +135,12 @@ def prepare() -> None:
     """
     if all(made.is_ready for made in KERNELS):
         return
-    slow = threading.Timer(SLOW_S, lambda: _log.warning("%s", what_takes_long(_PLACE)))
-    slow.daemon = True
-    slow.start()
-    try:
-        for made in KERNELS:
-            _ = made.compiled
-    finally:
-        slow.cancel()
+    begin, said = time.monotonic(), False
+    for made in KERNELS:
+        _ = made.compiled
+        if not (said or made.was_cached) and time.monotonic() - begin > SLOW_S:
+            said = True
+            _log.warning("%s", what_takes_long(_PLACE))
 
 
 def what_takes_long(place: places.Cache) -> str:
