@@ -276,8 +276,15 @@ def test_launch_tells_of_a_taken_port(capsys: pytest.CaptureFixture[str]) -> Non
     assert f"cannot listen at 127.0.0.1:{port}: Address already in use" in told(capsys)
 
 
-def test_python_m_swarmsgd_is_the_command() -> None:
+def test_python_m_swarmsgd_is_the_command_and_imports_nothing_of_the_working_folder(
+    tmp_path: Path,
+) -> None:
+    for name in ("token.py", "queue.py"):
+        (tmp_path / name).write_text("raise ImportError('not what was wanted')")
     done = subprocess.run(
-        [sys.executable, "-m", "swarmsgd", "--version"], capture_output=True, text=True
+        [sys.executable, "-m", "swarmsgd", "launch", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     )
-    assert done.stdout.startswith("swarmsgd ")
+    assert done.stdout.startswith("usage: swarmsgd launch"), done.stderr

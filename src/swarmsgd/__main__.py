@@ -2,7 +2,9 @@
 
 import sys
 
-from swarmsgd.cli import main
-
 if __name__ == "__main__":
+    if not sys.flags.safe_path:
+        del sys.path[0]  # the working folder: a token.py there is not Python's own
+    from swarmsgd.cli import main
+
     sys.exit(main())

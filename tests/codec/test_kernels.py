@@ -149,7 +149,7 @@ def test_a_kernel_that_cannot_be_cached_still_compiles():
 
 
 def test_where_the_usual_place_cannot_be_written_to_kernels_are_kept_elsewhere_and_that_is_said(
-    tmp_path, monkeypatch
+    tmp_path, monkeypatch, caplog
 ):
     (tmp_path / "file").touch()
     monkeypatch.setattr(compiled.config, "CACHE_DIR", str(tmp_path / "file" / "cache"))
@@ -163,11 +163,16 @@ def test_where_the_usual_place_cannot_be_written_to_kernels_are_kept_elsewhere_a
     monkeypatch.setattr(compiled, "_PLACE", place)
     (tmp_path / "twice.py").write_text("def double(x):\n    return 2 * x")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(compiled, "SLOW_S", 0.0)
     function = importlib.import_module("twice").double
     for cached in (False, True):
+        caplog.clear()
         double = compiled.Kernel(function, types.float64(types.float64))
+        monkeypatch.setattr(compiled, "KERNELS", [double])
+        compiled.prepare()
         assert double(3.0) == 6.0
         assert double.was_cached == cached
+        assert ("compiling for this machine" in caplog.text) == (not cached)
     assert list(place.folder.rglob("*.nbc"))
 
 
