@@ -75,9 +75,9 @@ class Child:
         return code
 
 
-def start(nodes: int, body: Callable[[int, int, TextIO, int], None]) -> list[Child]:
-    """`body(rank, port, out, go)` in so many processes that meet at one port."""
-    port, children = free_port(), list[Child]()
+def start(nodes: int, body: Callable[[int, int, TextIO, int], None], port: int = 0) -> list[Child]:
+    """`body(rank, port, out, go)` in so many processes that meet at one port (0: a free one)."""
+    port, children = port or free_port(), list[Child]()
     for rank in range(nodes):
 
         def run(out: TextIO, go: int, rank: int = rank) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+
 import pytest
 from nodes import Nodes, free_port, run
 
@@ -89,34 +92,58 @@ while not told.is_set():
     if swarm.steps % 25 == 0:
         say(completed=swarm.stats()["completed"], nodes=swarm.num_nodes,
             open=swarm.stats()["open_peers"])
-mean = swarm.mean_model()["x"]
-say(of=swarm.mean_of, mean=mean.double().sum().item())
+try:
+    mean = swarm.mean_model()["x"]
+    say(of=swarm.mean_of, mean=mean.double().sum().item())
+except swarmsgd.errors.PeerError as error:
+    say(error=str(error))
 swarm.leave()
 """
 )
 
 
-def test_an_open_swarm_takes_in_who_only_dials_once_a_node_listens():
-    store = Tracker("127.0.0.1", free_port())
-    try:
-        at = f"127.0.0.1:{store.port}"
-        with Nodes(OPEN, 0, SWARMSGD_SWARM=at, LISTEN1="0", LISTEN2="0") as nodes:
-            early = nodes.add(1)  # it waits
-            nodes.wait_until(lambda: store.register.calls > 0)
-            first = nodes.add(0)
-            begun = nodes.wait_said(first, "node")
-            late = nodes.add(2)
-            for process in (early, late):
-                joined = nodes.wait_said(process, "node")
-                assert joined["x"] == pytest.approx(begun["x"], abs=1e-3) and joined["ports"] == 0
-            for process in (early, first, late):
-                nodes.wait_said(process, "nodes", 3)
-                nodes.wait_said(process, "completed", 3)
-            assert nodes.said(late)[-1]["open"] == 1
-            nodes.go()
-            assert nodes.wait() == [0, 0, 0], nodes.everything()
-            ends = [nodes.said(process)[-1] for process in (early, first, late)]
-        assert [each["of"] for each in ends] == [[0, 1, 2]] * 3
-        assert len({each["mean"] for each in ends}) == 1
-    finally:
-        store.close()
+@pytest.fixture
+def store() -> Iterator[Tracker]:
+    tracker = Tracker("127.0.0.1", free_port())
+    yield tracker
+    tracker.close()
+
+
+def test_an_open_swarm_takes_in_who_only_dials_once_a_node_listens(store: Tracker):
+    at = f"127.0.0.1:{store.port}"
+    with Nodes(OPEN, 0, SWARMSGD_SWARM=at, LISTEN1="0", LISTEN2="0") as nodes:
+        early = nodes.add(1)  # it waits
+        nodes.wait_until(lambda: store.register.calls > 0)
+        first = nodes.add(0)
+        begun = nodes.wait_said(first, "node")
+        late = nodes.add(2)
+        for process in (early, late):
+            joined = nodes.wait_said(process, "node")
+            assert joined["x"] == pytest.approx(begun["x"], abs=1e-3) and joined["ports"] == 0
+        for process in (early, first, late):
+            nodes.wait_said(process, "nodes", 3)
+            nodes.wait_said(process, "completed", 3)
+        assert nodes.said(late)[-1]["open"] == 1
+        nodes.go()
+        assert nodes.wait() == [0, 0, 0], nodes.everything()
+        ends = [nodes.said(process)[-1] for process in (early, first, late)]
+    assert [each["of"] for each in ends] == [[0, 1, 2]] * 3
+    assert len({each["mean"] for each in ends}) == 1
+
+
+def test_where_nobody_is_left_who_listens_all_train_on_and_there_is_no_mean(store: Tracker):
+    at = f"127.0.0.1:{store.port}"
+    with Nodes(OPEN, 0, SWARMSGD_SWARM=at, LISTEN1="0", LISTEN2="0") as nodes:
+        first, *hidden = nodes.add(0), nodes.add(1), nodes.add(2)
+        for process in hidden:
+            nodes.wait_said(process, "completed", 1)
+        nodes.signal(first, signal.SIGKILL)
+        for process in hidden:
+            nodes.wait_until(lambda p=process: nodes.said(p)[-1].get("open") == 0)
+        nodes.go()
+        assert nodes.wait() == [-9, 0, 0], nodes.everything()
+        for process in hidden:
+            error = nodes.said(process)[-1]["error"]
+            assert error.startswith(
+                "there is no mean: none of the nodes 1, 2 listens (listen=False"
+            )
