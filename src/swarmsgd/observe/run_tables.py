@@ -43,10 +43,8 @@ def headline(run: Run) -> str:
         end += f" Ended early by {plain(summary['interrupted'])}."
     if summary.get("stopped"):
         end += f" Stopped: {plain(summary['stopped'])}."
-    if is_owned(run.folder):
-        end += " It goes on."
-    elif not (run.folder / SUMMARY).exists():
-        end += " It was killed: there is no summary."
+    if not (run.folder / SUMMARY).exists():
+        end += " It goes on." if is_owned(run.folder) else " It was killed: there is no summary."
     head = f"**{plain(run.label)}**: {words}; {nodes:,} nodes, {kind}, {duration(story.end_s)}."
     return f"{head} {story.records:,} records.{end}"
 
