@@ -8,7 +8,7 @@ from typing import Any
 
 from swarmsgd.observe.console import bytes_text
 from swarmsgd.observe.finals import NONE, digits, duration
-from swarmsgd.observe.folder import is_owned
+from swarmsgd.observe.folder import SUMMARY, is_owned
 from swarmsgd.observe.page import Table
 from swarmsgd.observe.run_curve import clean_summary
 from swarmsgd.observe.safe import plain
@@ -43,7 +43,7 @@ def headline(run: Run) -> str:
         end += f" Ended early by {plain(summary['interrupted'])}."
     if summary.get("stopped"):
         end += f" Stopped: {plain(summary['stopped'])}."
-    if not run.summary:
+    if not (run.folder / SUMMARY).exists():
         end += " It goes on." if is_owned(run.folder) else " It was killed: there is no summary."
     head = f"**{plain(run.label)}**: {words}; {nodes:,} nodes, {kind}, {duration(story.end_s)}."
     return f"{head} {story.records:,} records.{end}"
