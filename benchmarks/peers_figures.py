@@ -50,7 +50,7 @@ def figures(
         "lives": lives,
         "all_began_again": any(s["slot"] != VICTIM for s in came),
         "trains_again_s": None if again is None else again - began,
-        "counted_s": counted(steps, killed, returns),
+        "counted_s": counted(steps, returns),
         "dip_in_calm_s": usual,
         "members": changes(steps, killed),
     }
@@ -66,20 +66,18 @@ def slow(steps: np.ndarray, begin: float, end: float, rate: float) -> list[tuple
     return [(float(starts[a]), float(starts[b])) for a, b in below.reshape(-1, 2)]
 
 
-def counted(steps: list[dict[str, Any]], killed: float, returns: float) -> float | None:
-    """From the start of the new process to when each survivor counts all nodes again; None where
-    one never does, or had not left the dead one out."""
+def counted(steps: list[dict[str, Any]], returns: float) -> float | None:
+    """From the start of the new process to when each survivor counts one more than before; the dead
+    one may still be among them. None where one never does, or nobody counts."""
     times = []
     for slot in SURVIVORS:
-        seen = [s for s in steps if s["slot"] == slot and "members" in s and s["at"] > killed]
-        less = next((s["at"] for s in seen if s["members"] < NODES), None)
-        if less is None:
+        seen = [(s["at"], s["members"]) for s in steps if s["slot"] == slot and "members" in s]
+        before = [members for at, members in seen if at < returns]
+        more = [at for at, members in seen if at >= returns and members > before[-1]]
+        if not more:
             return None
-        after = max(less, returns)
-        times.append(
-            next((s["at"] for s in seen if s["at"] > after and s["members"] >= NODES), None)
-        )
-    return None if None in times else max(times) - returns
+        times.append(more[0])
+    return max(times) - returns
 
 
 def changes(steps: list[dict[str, Any]], killed: float) -> list[tuple[float, int]]:
