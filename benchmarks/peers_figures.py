@@ -48,7 +48,6 @@ def figures(
         "longest_return_s": max((b - a for a, b in gaps if a >= returns), default=None),
         "full_s": full - killed if lives and full < end - WINDOW_S else None,
         "lives": lives,
-        "all_began_again": any(s["slot"] != VICTIM for s in came),
         "trains_again_s": None if again is None else again - began,
         "counted_s": counted(steps, returns),
         "dip_in_calm_s": usual,
@@ -100,7 +99,7 @@ def row(name: str, f: dict[str, Any]) -> list[str]:
     def seconds(key: str, none: str = "never") -> str:
         return none if f[key] is None else f"{f[key]:.2f}"
 
-    lives = "no" if not f["lives"] else "all began again" if f["all_began_again"] else "yes"
+    lives = "yes" if f["lives"] else "no"
     cells = [name, f"{1000 * f['step_s']:.1f}", seconds("longest_calm_s")]
     cells += [seconds("longest_s", "ended") if f["lives"] else "ended", seconds("full_s"), lives]
     cells += [seconds("trains_again_s"), seconds("counted_s", "-")]
