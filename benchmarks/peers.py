@@ -184,8 +184,8 @@ TOOLS = {
     ),
     "ddp": Tool(
         "ddp", (), start_torchrun, None,
-        "torchrun --standalone and gloo, all defaults; with --max-restarts its agent would end all and "
-        "start all again, from checkpoints: not tried here",
+        "torchrun --standalone and gloo, all defaults; --max-restarts, with which its agent ends "
+        "all and starts all again from their checkpoints, is no part of this",
     ),
     "decent-dp": Tool(
         "decent-dp", ("decent-dp==0.2.3",), start_torchrun, None,

@@ -37,9 +37,7 @@ def figures(
     dips = [(a, b) for a, b in dips if b - a > usual + WINDOW_S / 2]
     full = max((b for a, b in dips if a < returns), default=killed)
     before = {s["pid"] for s in steps if s["at"] < killed}
-    came = [s for s in steps if s["pid"] not in before]
-    again = min((s["at"] for s in came if s["slot"] == VICTIM), default=None)
-    began = killed if again is None or again < returns else returns
+    came = [s["at"] for s in steps if s["slot"] == VICTIM and s["pid"] not in before]
     return {
         "steps_s": sum(float((at < killed).sum()) for at in of) / (killed - calm),
         "step_s": median(b - a for a, b in gaps if b < killed),
@@ -48,7 +46,7 @@ def figures(
         "longest_return_s": max((b - a for a, b in gaps if a >= returns), default=None),
         "full_s": full - killed if lives and full < end - WINDOW_S else None,
         "lives": lives,
-        "trains_again_s": None if again is None else again - began,
+        "trains_again_s": min(came) - returns if came else None,
         "counted_s": counted(steps, returns),
         "dip_in_calm_s": usual,
         "members": changes(steps, killed),
