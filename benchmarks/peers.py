@@ -142,10 +142,6 @@ def start_torchrun(job: Job) -> None:
     job.torchrun("--standalone", "--nproc-per-node", NODES)
 
 
-def start_torchrun_restarts(job: Job) -> None:
-    job.torchrun("--standalone", "--nproc-per-node", NODES, "--max-restarts", 1)
-
-
 def start_torchft(job: Job) -> None:
     job.start(
         *("torchft_lighthouse", "--bind", f"[::]:{job.port}", "--min_replicas", 1),
@@ -188,12 +184,8 @@ TOOLS = {
     ),
     "ddp": Tool(
         "ddp", (), start_torchrun, None,
-        "torchrun --standalone and gloo, all defaults",
-    ),
-    "ddp-restarts": Tool(
-        "ddp", (), start_torchrun_restarts, None,
-        "the same with torchrun --max-restarts 1, which ends all and starts all again; from "
-        "checkpoints if a script writes them, as this one does not",
+        "torchrun --standalone and gloo, all defaults; --max-restarts, with which its agent ends "
+        "all and starts all again from their checkpoints, is no part of this",
     ),
     "decent-dp": Tool(
         "decent-dp", ("decent-dp==0.2.3",), start_torchrun, None,

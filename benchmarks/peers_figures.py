@@ -37,9 +37,7 @@ def figures(
     dips = [(a, b) for a, b in dips if b - a > usual + WINDOW_S / 2]
     full = max((b for a, b in dips if a < returns), default=killed)
     before = {s["pid"] for s in steps if s["at"] < killed}
-    came = [s for s in steps if s["pid"] not in before]
-    again = min((s["at"] for s in came if s["slot"] == VICTIM), default=None)
-    began = killed if again is None or again < returns else returns
+    came = [s["at"] for s in steps if s["slot"] == VICTIM and s["pid"] not in before]
     return {
         "steps_s": sum(float((at < killed).sum()) for at in of) / (killed - calm),
         "step_s": median(b - a for a, b in gaps if b < killed),
@@ -48,9 +46,8 @@ def figures(
         "longest_return_s": max((b - a for a, b in gaps if a >= returns), default=None),
         "full_s": full - killed if lives and full < end - WINDOW_S else None,
         "lives": lives,
-        "all_began_again": any(s["slot"] != VICTIM for s in came),
-        "trains_again_s": None if again is None else again - began,
-        "counted_s": counted(steps, killed, returns),
+        "trains_again_s": min(came) - returns if came else None,
+        "counted_s": counted(steps, returns),
         "dip_in_calm_s": usual,
         "members": changes(steps, killed),
     }
@@ -66,20 +63,18 @@ def slow(steps: np.ndarray, begin: float, end: float, rate: float) -> list[tuple
     return [(float(starts[a]), float(starts[b])) for a, b in below.reshape(-1, 2)]
 
 
-def counted(steps: list[dict[str, Any]], killed: float, returns: float) -> float | None:
-    """From the start of the new process to when each survivor counts all nodes again; None where
-    one never does, or had not left the dead one out."""
+def counted(steps: list[dict[str, Any]], returns: float) -> float | None:
+    """From the start of the new process to when each survivor counts one more than before; the dead
+    one may still be among them. None where one never does, or nobody counts."""
     times = []
     for slot in SURVIVORS:
-        seen = [s for s in steps if s["slot"] == slot and "members" in s and s["at"] > killed]
-        less = next((s["at"] for s in seen if s["members"] < NODES), None)
-        if less is None:
+        seen = [(s["at"], s["members"]) for s in steps if s["slot"] == slot and "members" in s]
+        before = [members for at, members in seen if at < returns]
+        more = [at for at, members in seen if at >= returns and members > before[-1]]
+        if not more:
             return None
-        after = max(less, returns)
-        times.append(
-            next((s["at"] for s in seen if s["at"] > after and s["members"] >= NODES), None)
-        )
-    return None if None in times else max(times) - returns
+        times.append(more[0])
+    return max(times) - returns
 
 
 def changes(steps: list[dict[str, Any]], killed: float) -> list[tuple[float, int]]:
@@ -102,7 +97,7 @@ def row(name: str, f: dict[str, Any]) -> list[str]:
     def seconds(key: str, none: str = "never") -> str:
         return none if f[key] is None else f"{f[key]:.2f}"
 
-    lives = "no" if not f["lives"] else "all began again" if f["all_began_again"] else "yes"
+    lives = "yes" if f["lives"] else "no"
     cells = [name, f"{1000 * f['step_s']:.1f}", seconds("longest_calm_s")]
     cells += [seconds("longest_s", "ended") if f["lives"] else "ended", seconds("full_s"), lives]
     cells += [seconds("trains_again_s"), seconds("counted_s", "-")]

@@ -61,4 +61,3 @@ def test_the_dead_trains_again_and_is_counted_again():
     found = figures(said, CALM, KILLED, RETURNS, END)
     assert found["trains_again_s"] == pytest.approx(3)
     assert found["counted_s"] == pytest.approx(6, abs=0.02)
-    assert not found["all_began_again"]
