@@ -117,8 +117,7 @@ class ZmqTransport:
         with self._turn:
             self._refuse_if_closed()
             for peer, endpoint in endpoints.items():
-                dials = bool(endpoint) and (self.rank < peer or not self.endpoint)
-                if dials and peer not in self._links:
+                if endpoint and (self.rank < peer or not self.endpoint):
                     self.dial(peer, endpoint)
             while True:
                 self._refuse_if_closed()  # by another thread, when the interpreter ends
