@@ -80,7 +80,7 @@ def counted(steps: list[dict[str, Any]], returns: float) -> float | None:
 def changes(steps: list[dict[str, Any]], killed: float) -> list[tuple[float, int]]:
     """When, since the kill, the first survivor counted how many nodes, where that changed."""
     seen = [(s["at"] - killed, s["members"]) for s in steps if s["slot"] == 0 and "members" in s]
-    return [after for before, after in pairwise([(0.0, None), *seen]) if after[1] != before[1]]
+    return [after for before, after in pairwise([(0.0, 0), *seen]) if after[1] != before[1]]
 
 
 HEAD = [
