@@ -102,8 +102,9 @@ def run(seed: int, nodes: int, steps: int, limit_s: float) -> dict[str, Any]:
         wrong.append(f"not over after {limit_s:g} s")
     kills = len(re.findall(r"chaos: .*killed", output))
     starts = len(re.findall(r"chaos: .*started again", output))
-    # Who is killed shortly before the others end is not started again, and the launch says so.
-    unfinished = kills - starts
+    # Who is killed before the others end may not be there again in time, and the launch says so.
+    over = set(re.findall(r"^\[node (\d+)\] .*the run is over", output, re.MULTILINE))
+    unfinished = kills - starts + len(over)
     if process.returncode != (1 if unfinished else 0):
         wrong.append(f"exit code {process.returncode}")
     if alive := left_over(mark):
@@ -138,7 +139,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--nodes", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=5000, help="of all nodes together")
+    parser.add_argument("--steps", type=int, default=10_000, help="of all nodes together")
     parser.add_argument("--limit-s", type=float, default=180.0, help="of a run")
     parser.add_argument("--keep", action="store_true", help="write the record")
     parser.add_argument("--node", type=int, help=argparse.SUPPRESS)

@@ -18,6 +18,7 @@ from torch.distributed import HashStore
 
 from swarmsgd.errors import ConfigError
 from swarmsgd.train.launch import hosts
+from swarmsgd.train.launch.chaos import Chaos
 from swarmsgd.train.launch.launch import launch, print_line
 from swarmsgd.train.launch.launcher import Launcher
 from swarmsgd.train.launch.processes import Line, LineStream, NodeEnd, Note
@@ -231,6 +232,31 @@ def test_a_killed_node_is_reported_by_the_name_of_its_signal(script, tmp_path: P
         assert launcher.pids == {}
     assert [(end.node, end.how) for end in ends] == [(1, "SIGKILL"), (0, "exit code 0")]
     assert launcher.outcome.exit_code == 1
+
+
+def test_who_was_killed_on_purpose_is_started_again_and_who_has_done_its_work_is_not(
+    script, tmp_path: Path
+) -> None:
+    argv = script(
+        """
+        lives = [n for n in os.listdir(sys.argv[1]) if n.startswith(f"life-{os.environ['RANK']}")]
+        open(f"{sys.argv[1]}/life-{os.environ['RANK']}-{len(lives)}", "w").close()
+        print("begun", flush=True)
+        if os.environ["RANK"] == "1" and not lives:
+            await_file("/never")
+        if os.environ["RANK"] == "2":
+            await_file(f"{sys.argv[1]}/life-1-1")
+        """,
+        str(tmp_path),
+    )
+    chaos = Chaos.read("kill:1@0.4 restart:0,1@0.4", 3)
+    with Launcher(argv, 3, chaos=chaos) as launcher:
+        events = [event for event in launcher.events() if event is not None]
+        assert launcher.outcome.exit_code == 0
+    begun = [event.node for event in events if isinstance(event, Line)]
+    assert sorted(begun) == [0, 1, 1, 2]
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert notes == ["chaos: node 1 killed", "chaos: node 1 started again"]
 
 
 def test_what_a_node_left_running_ends_with_it(script, alive: Alive) -> None:

@@ -21,6 +21,8 @@ class Restarts:
         """Nodes to start again, and when."""
         self.ordered: set[int] = set()
         """Killed on purpose: they stay dead until they are ordered to start."""
+        self._then: set[int] = set()
+        """Of these, who was ordered to start before it was seen to be dead."""
         self._most = most
         self._made: dict[int, int] = {}
 
@@ -28,6 +30,9 @@ class Restarts:
         """A node has ended; `over`: so has the run, or it shall."""
         if end.node in self.ordered:
             self.ordered.discard(end.node)
+            if end.node in self._then:
+                self._then.discard(end.node)
+                self.waiting[end.node] = now
             return
         made = self._made.get(end.node, 0)
         if not end.failed or over or not self._most:
@@ -41,6 +46,12 @@ class Restarts:
         yield Note(
             f"node {end.node} is started again in {pause_s:g} s ({made + 1} of {self._most})"
         )
+
+    def once_dead(self, node: int) -> bool:
+        """Start a node that was killed on purpose as soon as it has ended; False: it was not."""
+        if node in self.ordered:
+            self._then.add(node)
+        return node in self.ordered
 
     def due(self, now: float) -> list[int]:
         """Whom to start now."""

@@ -84,7 +84,7 @@ class Launcher:
     ) -> None:
         number("the grace", grace_s, least=0)
         whole("the number of restarts", restarts, 0)
-        _check_numbers(nodes, hosts, host_index, master_addr, master_port)
+        variables.check_numbers(nodes, hosts, host_index, master_addr, master_port)
         need_nodes(nodes)
         self.argv = tuple(argv)
         self.nodes = nodes
@@ -262,10 +262,14 @@ class Launcher:
             process = self._running.get(node)
             if act.what == "start":
                 if process is not None:
-                    continue
-                self._restarts.cancel(node)
-                self._forget_end(node)
-                self._start_node(act.node)
+                    if not self._restarts.once_dead(node):
+                        continue  # it runs
+                elif node in {end.node for end in self.outcome.failed}:
+                    self._restarts.cancel(node)
+                    self._forget_end(node)
+                    self._start_node(act.node)
+                else:
+                    continue  # it has done its work
             elif process is None:
                 continue
             else:
@@ -372,28 +376,3 @@ class Launcher:
             yield None
             time.sleep(TICK_S)
         self.interrupted = interrupts.first
-
-
-def _check_numbers(
-    nodes: int, hosts: int, host_index: int, master_addr: str, master_port: int
-) -> None:
-    if nodes < 1:
-        raise ConfigError(f"the number of nodes is {nodes}, wanted at least 1")
-    if hosts < 1:
-        raise ConfigError(f"the number of hosts is {hosts}, wanted at least 1")
-    if not 0 <= host_index < hosts:
-        raise ConfigError(
-            f"the host index is {host_index}, wanted 0 to {hosts - 1}: each of {hosts} hosts runs "
-            "the launcher with its own"
-        )
-    if not 0 <= master_port < 1 << 16:
-        raise ConfigError(f"the master port is {master_port}, wanted 0 to 65535")
-    if hosts > 1 and master_port == 0:
-        raise ConfigError(
-            "several hosts need a --master-port that all know; give the same free one on each"
-        )
-    if hosts > 1 and master_addr in ("127.0.0.1", "localhost", "::1"):
-        raise ConfigError(
-            f"several hosts cannot meet at {master_addr}: as --master-addr give each of them the "
-            "address at which the others reach host 0"
-        )

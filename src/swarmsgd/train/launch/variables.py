@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from swarmsgd.errors import ConfigError
+
 PLACE = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 HOSTED = "TORCHELASTIC_USE_AGENT_STORE"
 """True if whoever started the nodes hosts the store at MASTER_ADDR and MASTER_PORT."""
@@ -64,3 +66,29 @@ def of_swarm(at: str, local: int, locals_: int) -> dict[str, str]:
     """What is set for a node of an open swarm, whose number only the store can tell."""
     values = {"LOCAL_RANK": str(local), "LOCAL_WORLD_SIZE": str(locals_)}
     return values | own_alone(values) | {SWARM: at}
+
+
+def check_numbers(
+    nodes: int, hosts: int, host_index: int, master_addr: str, master_port: int
+) -> None:
+    """Of a launcher. Raises ConfigError for those that make no sense."""
+    if nodes < 1:
+        raise ConfigError(f"the number of nodes is {nodes}, wanted at least 1")
+    if hosts < 1:
+        raise ConfigError(f"the number of hosts is {hosts}, wanted at least 1")
+    if not 0 <= host_index < hosts:
+        raise ConfigError(
+            f"the host index is {host_index}, wanted 0 to {hosts - 1}: each of {hosts} hosts runs "
+            "the launcher with its own"
+        )
+    if not 0 <= master_port < 1 << 16:
+        raise ConfigError(f"the master port is {master_port}, wanted 0 to 65535")
+    if hosts > 1 and master_port == 0:
+        raise ConfigError(
+            "several hosts need a --master-port that all know; give the same free one on each"
+        )
+    if hosts > 1 and master_addr in ("127.0.0.1", "localhost", "::1"):
+        raise ConfigError(
+            f"several hosts cannot meet at {master_addr}: as --master-addr give each of them the "
+            "address at which the others reach host 0"
+        )
