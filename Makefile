@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test unit check clean
+.PHONY: help demo test unit check docs clean
 
 help:
 	@echo "make demo    train a real swarm of 4 processes on Fashion-MNIST (sets everything up first)"
 	@echo "make test    all tests (sets everything up first)"
 	@echo "make unit    the tests that start no process, under a minute"
 	@echo "make check   format, lint, types, unit tests"
+	@echo "make docs    the docs as a site, in build/site"
 	@echo "make clean   remove what the others made"
 
 $(READY): pyproject.toml constraints.txt
@@ -38,6 +39,10 @@ unit: $(READY)
 
 check: $(READY)
 	@scripts/check
+
+docs: $(READY)
+	@$(BIN)/python -m sphinx -q -W --keep-going -c docs . build/site
+	@echo "== build/site/index.html"
 
 clean:
 	rm -rf $(VENV) runs build .pytest_cache .ruff_cache .hypothesis src/*.egg-info

@@ -9,21 +9,19 @@ All nodes are processes of this machine, forked from one that has everything loa
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 from bench import free_port, keep, table
+from forks import load, said, start
 from torch import nn
 
 import swarmsgd
-from swarmsgd.codec import kernels
 from swarmsgd.train.meet.tracker import Tracker
 
 WATCHED_S = 5.0
@@ -33,14 +31,13 @@ SETTLED_S = 8.0
 
 def live(swarm_at: str, degree: int, out: TextIO, go: int) -> None:
     """One node: says when it has joined, trains until told, says what it has."""
-    torch.set_num_threads(1)
     model = nn.Linear(1000, 1, bias=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
     os.set_blocking(go, False)
     begin = time.monotonic()
     graph = f"cycles:{degree}"
     with swarmsgd.join(model, optimizer, swarm=swarm_at, local_steps=4, graph=graph) as swarm:
-        print(json.dumps({"joined_s": time.monotonic() - begin}), file=out, flush=True)
+        said(out, joined_s=time.monotonic() - begin)
         while not _told(go):
             optimizer.zero_grad()
             model(torch.ones(4, 1000)).square().mean().backward()
@@ -61,7 +58,7 @@ def live(swarm_at: str, degree: int, out: TextIO, go: int) -> None:
             "completed": stats["completed"],
             "lost": stats["lost"],
         }
-        print(json.dumps(found), file=out, flush=True)
+        said(out, **found)
 
 
 def _told(go: int) -> bool:
@@ -74,61 +71,39 @@ def _told(go: int) -> bool:
 def run(nodes: int, degree: int) -> dict[str, Any]:
     """One swarm; medians over its nodes, and the most of what may grow."""
     port = free_port()
-    children: list[int] = []
-    outs: list[TextIO] = []
-    goes: list[int] = []
-    for _ in range(nodes):
-        read_out, write_out = os.pipe()
-        read_go, write_go = os.pipe()
-        child = os.fork()
-        if child == 0:
-            for inherited in (read_out, write_go, *goes):
-                os.close(inherited)
-            for inherited in outs:
-                inherited.close()
-            code = 1
-            try:
-                live(f"127.0.0.1:{port}", degree, os.fdopen(write_out, "w"), read_go)
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            os._exit(code)
-        os.close(write_out)
-        os.close(read_go)
-        children.append(child)
-        outs.append(os.fdopen(read_out))
-        goes.append(write_go)
+
+    def body(_: int, port: int, out: TextIO, go: int) -> None:
+        live(f"127.0.0.1:{port}", degree, out, go)
+
+    children = start(nodes, body, port)
     begin = time.monotonic()
     tracker = Tracker("127.0.0.1", port)  # after the forks, which would hold its descriptors
-    joined = [json.loads(out.readline()) for out in outs]
+    joined = [child.hear() for child in children]
     all_joined_s = time.monotonic() - begin
     time.sleep(SETTLED_S)
     before = tracker.register.calls
     time.sleep(WATCHED_S)
     calls = (tracker.register.calls - before) / WATCHED_S / nodes
-    for go in goes:
-        os.write(go, b"x")
-    said = [json.loads(out.readline()) for out in outs]
-    codes = [os.waitpid(child, 0)[1] for child in children]
+    for child in children:
+        child.tell()
+    heard = [child.hear() for child in children]
+    codes = [child.end() for child in children]
     tracker.close()
-    for go, out in zip(goes, outs, strict=True):
-        os.close(go)
-        out.close()
     if any(codes):
         raise SystemExit(f"{sum(map(bool, codes))} of {nodes} nodes failed")
     found: dict[str, Any] = {
-        name: statistics.median(one[name] for one in said)
+        name: statistics.median(one[name] for one in heard)
         for name in ("threads", "descriptors", "private_mb", "links")
     }
     return found | {
-        "most_descriptors": max(one["descriptors"] for one in said),
-        "most_links": max(one["links"] for one in said),
-        "fewest_seen": min(one["sees"] for one in said),
+        "most_descriptors": max(one["descriptors"] for one in heard),
+        "most_links": max(one["links"] for one in heard),
+        "fewest_seen": min(one["sees"] for one in heard),
         "calls_per_s": calls,
         "joined_s": statistics.median(one["joined_s"] for one in joined),
         "all_joined_s": all_joined_s,
-        "completed": sum(one["completed"] for one in said),
-        "lost": sum(one["lost"] for one in said),
+        "completed": sum(one["completed"] for one in heard),
+        "lost": sum(one["lost"] for one in heard),
     }
 
 
@@ -138,7 +113,7 @@ def main() -> None:
     parser.add_argument("--degrees", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--keep", action="store_true", help="write the record benchmarks/records")
     given = parser.parse_args()
-    kernels.prepare()  # all is loaded before the forks
+    load()
     found = {f"{d} {n}": run(n, d) for d in given.degrees for n in given.nodes}
     columns = list(next(iter(found.values())))
     rows = [[name, *(f"{one[c]:.3g}" for c in columns)] for name, one in found.items()]

@@ -1,4 +1,4 @@
-"""Draw the picture of the README, `docs/steps.svg`, from the record of `sim_steps.py`.
+"""Draw the picture of docs/simulator.md, `docs/steps.svg`, from the record of `sim_steps.py`.
 
     python benchmarks/picture.py
 

@@ -36,8 +36,10 @@ with swarmsgd.join(model, optimizer, graph=options.graph, mode=options.mode) as 
     for _ in range(options.steps):
         batch = torch.randint(len(mine_x), (32,), generator=draw)
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(mine_x[batch]), mine_y[batch]).backward()
+        loss = nn.functional.cross_entropy(model(mine_x[batch]), mine_y[batch])
+        loss.backward()
         optimizer.step()  # the swarm's work hangs on this call
+        swarm.note_loss(loss.item())  # (+) for its records, if any are kept
 
     model.load_state_dict(swarm.mean_model())  # (+) the mean of all nodes' models
     with torch.no_grad():

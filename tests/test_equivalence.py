@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import toy_language
+from nodes import train
 from safetensors.torch import load_file
 
 from swarmsgd.settings.optimizer import OptimizerSettings
@@ -15,7 +16,6 @@ from swarmsgd.sim.engine.world import World
 from swarmsgd.tasks import VisionOptions
 from swarmsgd.tasks.text.translation import TranslationOptions
 from swarmsgd.train.command.config import TrainConfig
-from swarmsgd.train.command.run import run_training
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +84,7 @@ def test_so_they_do_with_dropout_which_a_batch_brings_with_it(
 
 
 def assert_the_same(settings: dict[str, Any], out: Path) -> None:
-    assert run_training(TrainConfig.of(mode="matching", out=out, **settings)) == 0
+    train(TrainConfig.of(mode="matching", **settings), out)
     world = World(step_jitter=0.5, bandwidth_mbit_s=10)  # times change nothing in matching mode
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

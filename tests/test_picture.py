@@ -1,4 +1,4 @@
-"""The picture of the README is drawn from the record that the documentation quotes."""
+"""The picture of the simulator's page is drawn from the record that the documentation quotes."""
 
 import json
 

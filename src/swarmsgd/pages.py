@@ -29,7 +29,8 @@ def report(arguments: list[str]) -> int:
 
 def dashboard(arguments: list[str]) -> int:
     """The command `swarmsgd dashboard`; its exit code."""
-    from swarmsgd.observe.server import LOOPBACK, PORT, serve
+    from swarmsgd.observe.ports import LOOPBACK
+    from swarmsgd.observe.server import PORT, serve
 
     parser = Parser(
         "dashboard",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.machinery
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,12 @@ def launch(arguments: list[str]) -> int:
         "would start a DDP then (default: set)",
     )
     add("--key", type=Path, help="key file of the swarm, as SWARMSGD_KEY (default: no encryption)")
+    add(
+        "--no-listen",
+        dest="listen",
+        action="store_false",
+        help="nobody can dial the nodes of this host (NAT, a firewall): they only dial out",
+    )
     add("--swarm", metavar="HOST:PORT",
         help="add the nodes to the open swarm whose `swarmsgd store` is there")  # fmt: skip
     named("--restart", "--max-restarts", type=int, default=0, metavar="K",
@@ -60,6 +67,13 @@ def launch(arguments: list[str]) -> int:
     add("--chaos", metavar="EVENTS",
         help='make nodes fail: "kill:3@20 stop:2@30-40 restart:3@45 slow:1:4@50-60", in seconds, '
         "or random:SEED")  # fmt: skip
+    add("--out", type=Path, help="keep the records of the nodes of this host in this folder, for "
+        "`swarmsgd report` (default: none; with --dashboard a new one in runs/)")  # fmt: skip
+    add("--overwrite", action="store_true", help="replace what an earlier run left in the folder")
+    add("--dashboard", action="store_true", help="show the nodes of this host on a page of this "
+        "machine while the run goes on; its address is told first")  # fmt: skip
+    add("--dashboard-port", type=int, default=0, metavar="PORT",
+        help="port of that page (default: a free one)")  # fmt: skip
     add("-m", dest="module", action="store_true", help="run a module, as python -m does")
     add("script", metavar="SCRIPT", help="the script, or with -m the module")
     add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments, untouched")
@@ -68,12 +82,15 @@ def launch(arguments: list[str]) -> int:
     from swarmsgd.train.launch import launch as launching
     from swarmsgd.train.launch.chaos import Chaos
     from swarmsgd.train.launch.hosts import use_address, where
+    from swarmsgd.train.launch.variables import LISTEN
     from swarmsgd.train.meet.key import use_key
     from swarmsgd.train.meet.place import Place
 
     _check_exists(given.script, module=given.module)
     if given.key is not None:
         use_key(given.key)
+    if not given.listen:
+        os.environ[LISTEN] = "0"
     here = use_address(given.address)
     master = given.master_addr or (here if given.hosts == 1 else "127.0.0.1")
     if given.hosts > 1 and given.master_addr:
@@ -81,20 +98,25 @@ def launch(arguments: list[str]) -> int:
     if given.swarm is not None:
         Place.of_swarm(given.swarm, named=given.hosts > 1 or given.master_port != 0)
     option = ["-m"] if given.module else []
-    outcome = launching.launch(
-        [sys.executable, *option, given.script, *given.arguments],
-        given.nodes,
-        hosts=given.hosts,
-        host_index=given.host_index,
-        master_addr=master,
-        master_port=given.master_port,
-        standard_env=given.standard_env,
-        grace_s=given.grace,
-        swarm=given.swarm,
-        restarts=given.restart,
-        chaos=None if given.chaos is None else Chaos.read(given.chaos, given.nodes),
-    )
-    return outcome.exit_code
+    argv = [sys.executable, *option, given.script, *given.arguments]
+    options: dict[str, Any] = {
+        "hosts": given.hosts,
+        "host_index": given.host_index,
+        "master_addr": master,
+        "master_port": given.master_port,
+        "standard_env": given.standard_env,
+        "grace_s": given.grace,
+        "swarm": given.swarm,
+        "restarts": given.restart,
+        "chaos": None if given.chaos is None else Chaos.read(given.chaos, given.nodes),
+    }
+    if given.out is None and not given.dashboard:
+        return launching.launch(argv, given.nodes, **options).exit_code
+    from swarmsgd.train.launch.kept import launch_kept
+
+    page = given.dashboard_port if given.dashboard else None
+    folder = {"out": given.out, "overwrite": given.overwrite, "page": page}
+    return launch_kept(argv, given.nodes, **folder, **options).exit_code
 
 
 def store(arguments: list[str]) -> int:

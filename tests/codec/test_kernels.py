@@ -163,7 +163,6 @@ def test_where_the_usual_place_cannot_be_written_to_kernels_are_kept_elsewhere_a
     monkeypatch.setattr(compiled, "_PLACE", place)
     (tmp_path / "twice.py").write_text("def double(x):\n    return 2 * x")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(compiled, "SLOW_S", 0.0)
     function = importlib.import_module("twice").double
     for cached in (False, True):
         caplog.clear()

@@ -13,6 +13,14 @@ def test_of_two_nodes_the_lower_dials_at_once_and_the_higher_leaves_it_time():
     assert high.deadline == SECOND_S and high.due(SECOND_S) == [1]
 
 
+def test_a_node_that_nobody_can_dial_does_so_at_once():
+    links = Links(2, listens=False)
+    links.want([1], 0.0)
+    assert links.due(0.0) == [1]
+    links.lost(1, 0.0)
+    assert links.deadline == FIRST_PAUSE_S
+
+
 def test_what_cannot_be_reached_is_tried_again_for_ever_with_pauses_that_grow():
     links, now, pauses = Links(0), 0.0, list[float]()
     links.want([1], now)

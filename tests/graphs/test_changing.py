@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from swarmsgd.errors import ConfigError
-from swarmsgd.graphs import LiveGraph, parse
+from swarmsgd.graphs import LiveGraph, parse, reachable
 from swarmsgd.graphs.changing import Cycles
 
 
@@ -55,6 +55,36 @@ def test_a_live_graph_follows_who_lives():
     assert list(graph.neighbours([1, 9])) == [1, 9] and graph.num_nodes == 3
     cycles = LiveGraph("cycles:2", 0, 5)
     assert set(cycles.neighbours([1])) == {1} and set(cycles.neighbours([])) == set()
+
+
+@pytest.mark.parametrize("name", ["complete", "cycles:4"])
+@pytest.mark.parametrize("hidden", [{8}, {2, 3, 8, 13, 21}, {2, 3, 5, 8, 13, 21}])
+def test_two_hidden_nodes_have_no_edge_and_all_hang_together(name: str, hidden: set[int]):
+    live = [2, 3, 5, 8, 13, 21, 34]
+    graphs = {id: LiveGraph(name, 7, id) for id in live}
+    for id, graph in graphs.items():
+        graph.neighbours(live)  # before it was known who is hidden
+        assert graph.num_nodes == 7, id
+    own = {id: set(graph.neighbours(live, hidden)) for id, graph in graphs.items()}
+    assert all(i in own[j] for i in live for j in own[i])
+    assert all(not own[i] & hidden for i in hidden)
+    found = nx.Graph([(i, j) for i in live for j in own[i]])
+    assert set(found) == set(live) and nx.is_connected(found)
+
+
+def test_a_fixed_graph_loses_its_edges_between_hidden_nodes_or_is_refused():
+    left = reachable(parse("complete", 4), [1, 3])
+    assert left.edges == ((0, 1), (0, 2), (0, 3), (1, 2), (2, 3)) and left.name == "complete(4)"
+    rounds = reachable(parse("one-peer-exponential", 8), [0, 1]).rounds
+    assert rounds is not None and not any((0, 1) in each for each in rounds)
+    for graph in (parse("star", 4), parse("complete", 4)):
+        assert reachable(graph, [2]) is graph
+        with pytest.raises(
+            ConfigError, match=r"nodes 0, 1, 2, 3 do not listen .* cuts \w+\(4\) apart"
+        ):
+            reachable(graph, [0, 1, 2, 3])
+    with pytest.raises(ConfigError, match="nodes 0, 1 do not listen"):
+        reachable(parse("star", 4), [0, 1])
 
 
 @pytest.mark.parametrize("name", ["ring", "cycles", "complete:3", "cycles:x", "torus:2x2"])

@@ -44,9 +44,9 @@ def _node(folder: Path, node: int, nodes: int, dead: int | None) -> None:
     clock = Clock()
     with Recorder(folder / f"node-{node}.jsonl", node, clock=clock) as recorder:
         write = recorder.write
-        write("start", **filled("start", num_nodes=nodes))
         host = {"host": "here", "threads": 1, "software": "torch 2"}
-        write("plan", **filled("plan", total_steps=40, unix_s=1000.0, **host))
+        write("start", **filled("start", num_nodes=nodes, **host))
+        write("plan", **filled("plan", total_steps=40, unix_s=1000.0))
         for second in range(1, 21):
             clock.now = float(second)
             if node == dead and second > 9:

@@ -57,8 +57,8 @@ def test_where_nobody_watches_it_prints_a_line_now_and_then(view: RunView) -> No
     )
     assert lines == [
         "title",
-        f"     5 s  {totals}",
-        f"    10 s  {totals}",
+        f"     5 s  {totals}   0:15 to go",
+        f"    10 s  {totals}   0:30 to go",
         "[node 0] said [bold]this[/bold]",
     ]
 

@@ -16,6 +16,7 @@ from run_folders import Clock, real_run, simulated_run
 from swarmsgd.cli import main
 from swarmsgd.errors import ConfigError, DataError
 from swarmsgd.observe.feed import FIGURES_SHARE, READ_S, Feed
+from swarmsgd.observe.folder import RunFolder
 from swarmsgd.observe.records import Recorder
 from swarmsgd.observe.server import Dashboard
 from swarmsgd.observe.sources import Following, Replaying
@@ -43,9 +44,11 @@ def test_what_is_written_later_is_on_the_page_at_the_next_look(tmp_path: Path):
 
 
 def test_a_run_that_has_only_begun_is_shown(tmp_path: Path):
-    (tmp_path / "config.json").write_text("{}")
-    feed = Feed(Following(tmp_path), Clock())
-    assert "0 nodes" in told(feed)["headline"]
+    with RunFolder(tmp_path, "x").owned('{"task": "train.py"}'):
+        begun = told(Feed(Following(tmp_path), Clock()))["headline"]
+    assert "train.py; 0 nodes" in begun and "It goes on." in begun
+    left = told(Feed(Following(tmp_path), Clock()))["headline"]
+    assert "It was killed: there is no summary." in left
 
 
 def test_drawing_takes_its_share_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -58,7 +61,7 @@ def test_drawing_takes_its_share_and_no_more(tmp_path: Path, monkeypatch: pytest
         return []
 
     monkeypatch.setattr("swarmsgd.observe.feed._figures", draw)
-    monkeypatch.setattr("swarmsgd.observe.feed.time.perf_counter", seconds)
+    monkeypatch.setattr("swarmsgd.observe.feed.time.thread_time", seconds)
     feed = Feed(Following(real_run(tmp_path)), clock)
     for _ in range(50):
         feed.pieces()

@@ -62,6 +62,14 @@ def test_every_figure_of_a_report_is_drawn(
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     dark = tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
     assert dark == (scheme == "dark")
+    for name, begin in (("SVG", b"<svg"), ("PNG", b"\x89PNG")):
+        button = tab.locator(f".plot [data-title='{name} for a paper']").first
+        with tab.expect_download() as got:
+            button.dispatch_event("click")
+        picture = Path(got.value.path()).read_bytes()
+        assert picture.startswith(begin) and got.value.suggested_filename.endswith(name.lower())
+        assert b"rgb(20, 23, 27)" not in picture, "it is on white"
+    assert complaints == []
     tab.context.close()
 
 
@@ -78,16 +86,24 @@ def test_hostile_records_run_nothing(browser: Any, tmp_path: Path) -> None:
     tab.context.close()
 
 
-def test_the_live_page_shows_a_death_within_seconds_and_a_nodes_detail(
+def test_the_live_page_shows_a_death_and_an_arrival_at_its_next_look_and_a_nodes_detail(
     browser: Any, tmp_path: Path
 ) -> None:
+    def tell(name: str, node: int, kind: str, **fields: Any) -> None:
+        with Recorder(tmp_path / "run" / name, node, clock=lambda: 21.0, start=0.0) as recorder:
+            recorder.write(kind, **fields)
+
     with Dashboard(real_run(tmp_path / "run", nodes=4), port=0) as dashboard:
         tab, complaints = opened(browser, dashboard.address)
         tab.wait_for_function("document.querySelectorAll('#figures .main-svg').length > 10")
-        with Recorder(tmp_path / "run" / "command.jsonl", -1) as recorder:
-            recorder.write("event", what="died", peer=3, text="SIGKILL; last words: <b>oops</b>")
-        tab.wait_for_selector("text=Nodes that died: 3.", timeout=5000)
+        death = "SIGKILL; last words: <b>oops</b>"
+        tell("command.jsonl", -1, "event", what="died", peer=3, text=death)
+        tab.wait_for_selector("text=Nodes that died: 3.")
         assert "<b>oops</b>" in tab.inner_text("#tables")
+        tell("node-0.jsonl", 0, "event", what="joined", peer=7, text="has a model like node 0")
+        tell("node-7.jsonl", 7, "start", num_nodes=5)
+        tab.wait_for_selector("#tables >> text=has a model like node 0")
+        tab.wait_for_selector("section:has(h2:text-is('Nodes')) tbody th:text-is('7')")
         row = "section:has(h2:text-is('Nodes')) tbody tr"
         tab.locator(row).nth(3).click()
         tab.wait_for_selector("dialog h2:text-is('Node 3')")
@@ -103,5 +119,9 @@ def test_a_finished_run_is_replayed_to_its_end(browser: Any, tmp_path: Path) -> 
         tab.select_option("#speed", "600")
         tab.wait_for_selector("text=the end", timeout=20_000)
         assert tab.inner_text("#state").startswith("20.0 s of the run")
+        title = "Exchanges and events of each node"
+        drawn_to = "[...document.querySelectorAll('.plot')].find(plot => plot.figure.layout.title"
+        drawn_to += f".text.includes('{title}')).layout.xaxis.range[1]"
+        assert tab.evaluate(drawn_to) == pytest.approx(20.0, rel=1e-3), "all of it"
         assert complaints == []
         tab.context.close()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import http.server
 import json
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -241,6 +245,36 @@ def test_a_tail_sees_each_line_once_and_only_whole(tmp_path: Path) -> None:
         assert tail.new() == []
         file.write((line % 2)[9:] + b"rubbish\n" + line % 3)
         assert [r["steps"] for r in tail.new()] == [2, 3]
+
+
+def test_records_behind_a_url_are_read_like_local_ones(tmp_path: Path) -> None:
+    for node in (0, 1):
+        with Recorder(tmp_path / f"node-{node}.jsonl", node) as recorder:
+            recorder.write("event", what="x", peer=None, text="")
+    here = read_records(tmp_path, "event")
+    assert len(here) == 2 and read_records(f"file://{tmp_path}", "event") == here
+    with serving(tmp_path) as address:
+        assert read_records(f"{address}/node-1.jsonl", "event") == here[1:]
+        with pytest.raises(DataError, match="node-7"):
+            read_records(f"{address}/node-7.jsonl")
+    with pytest.raises(DataError, match="gopher://x cannot be opened"):
+        read_records("gopher://x")
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The files of a folder, over http."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
 
 
 def test_the_table_lists_every_field_and_wrong_names_what_it_lacks() -> None:

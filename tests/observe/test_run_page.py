@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from run_folders import real_run, simulated_run
+from run_folders import Clock, real_run, simulated_run
 from test_report import Page
 
 from swarmsgd.cli import main
 from swarmsgd.errors import ConfigError, DataError
 from swarmsgd.observe.run_page import labels, report_of
-from swarmsgd.observe.sources import read_whole
+from swarmsgd.observe.sources import Following, Replaying, read_whole
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>[a](javascript:alert(1))"
 
@@ -158,3 +158,21 @@ def test_a_thousand_nodes_and_many_records_stay_small(tmp_path: Path):
     story = read_whole(tmp_path).story
     assert story.records == nodes * (each + 1)
     assert len(story.first) < 1000
+
+
+def test_a_node_that_was_started_again_goes_on_at_the_runs_time(tmp_path: Path):
+    first, second = {"t": 0.0, "unix_s": 100.0}, {"t": 0.0, "unix_s": 150.0}
+    head = {"kind": "file", "version": 1}
+    end = {"kind": "end"}
+    lines = [{**head, **first}, {**end, "t": 1.0}, {**head, **second}, {**end, "t": 2.0}]
+    text = "".join(json.dumps({"node": 0, **line}) + "\n" for line in lines)
+    (tmp_path / "node-0.jsonl").write_text(text)
+    assert read_whole(tmp_path).story.nodes[0].last_t == 52.0
+    assert Following(tmp_path).refresh().story.nodes[0].last_t == 52.0
+    clock = Clock()
+    replay = Replaying(tmp_path, 1.0, clock)
+    replay.refresh()
+    clock.now = 51.0
+    assert replay.refresh().story.nodes[0].last_t == 1.0
+    clock.now = 52.0
+    assert replay.refresh().story.nodes[0].last_t == 52.0 and replay.over

@@ -13,6 +13,7 @@ from chaos_runs import Account, run, schedule
 SCHEDULES = 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(SCHEDULES))
 def test_random_schedules_end_and_the_sum_is_what_steps_deaths_joins_and_losses_make_it(
     number: int,
@@ -21,6 +22,7 @@ def test_random_schedules_end_and_the_sum_is_what_steps_deaths_joins_and_losses_
     assert account.swarm.live()
 
 
+@pytest.mark.slow
 def test_the_schedules_are_not_idle():
     accounts = [run(schedule(number)) for number in (4, 7, 9, 16)]
     assert sum(a.joins for a in accounts) > 10 and sum(a.deaths for a in accounts) > 10

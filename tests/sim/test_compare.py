@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from swarmsgd.cli import main
 from swarmsgd.errors import ConfigError
+from swarmsgd.sim.command.run import simulate
 from swarmsgd.sim.comparison.compare import TABLE_COLUMNS, markdown
 from swarmsgd.sim.comparison.recipe import folder_of, parse_recipe, read_comparison, recipe_names
 
@@ -225,14 +227,12 @@ def test_a_comparison_tunes_each_variant_and_reports_all(tmp_path: Path, capsys:
 
 
 @pytest.mark.slow
-def test_the_digits_are_compared(tmp_path: Path, capsys: Any):
-    out = tmp_path / "out"
-    assert main(["compare", "digits", "--out", str(out), "--jobs", "2"]) == 0
-    for name in ("table.md", "report.html", "chosen.json", "tuning.json", "config.json"):
-        assert (out / name).stat().st_size > 100
-    runs = json.loads((out / "chosen.json").read_text())["runs"]
-    assert list(runs) == list(read_comparison("digits").variants)
-    assert all(run["mean_accuracy"] > 0.8 for seeds in runs.values() for run in seeds.values())
+def test_each_variant_of_the_digits_learns(tmp_path: Path):
+    """Whole, with its rates tuned, is `swarmsgd compare digits`: half a minute of both cores."""
+    whole = read_comparison("digits")
+    for label in whole.variants:
+        run = simulate(replace(whole.config(label, 0, 0.2), epochs=6.0, evals=1)).summary
+        assert run["mean_accuracy"] > 0.75, (label, run["mean_accuracy"])
 
 
 @pytest.fixture

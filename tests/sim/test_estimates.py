@@ -11,11 +11,13 @@ from progress import GRAPHS, errors
 from still import swarm_of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_estimates_are_a_few_bursts_off_where_nothing_happens(graph: str):
     assert 0 < errors(16, graph, eventful=False)["worst_steps"] < 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("graph", "most"), list(zip(GRAPHS, (4.0, 2.0, 2.0), strict=True)))
 def test_with_stragglers_and_deaths_they_are_off_by_a_stated_share(graph: str, most: float):
     found = errors(16, graph, eventful=True)

@@ -15,12 +15,15 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import zygote
+
+from swarmsgd.observe.folder import CONFIG
+from swarmsgd.train.command.config import TrainConfig
 
 PRELUDE = """
 import json, os, sys, threading, time
@@ -44,6 +47,13 @@ class Vector(nn.Module):
         self.x = nn.Parameter(scale * torch.randn(dim, generator=draw))
 """
 
+TRAINEE = """
+from swarmsgd.train.command import trainee
+sys.argv[1:] = [os.environ["FOLDER"]]
+if code := trainee.main():
+    sys.exit(code)
+"""
+
 EPILOGUE = """
 import atexit
 threading._shutdown()
@@ -58,6 +68,14 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def train(config: TrainConfig, out: Path) -> None:
+    """The nodes of `swarmsgd train`, forked, without the command that starts them and looks on."""
+    out.mkdir()
+    (out / CONFIG).write_text(config.to_json())
+    with Nodes(TRAINEE, config.nodes, FOLDER=str(out)) as nodes:
+        assert nodes.wait() == [0] * config.nodes, nodes.everything()
 
 
 class Nodes:
@@ -122,6 +140,13 @@ class Nodes:
                 break
             self._rest()
         raise AssertionError(f"node {rank} did not say {key}:\n{self.output(rank)}")
+
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 600.0) -> None:
+        """Wait for something that shows outside the nodes."""
+        give_up = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < give_up, self.everything()
+            self._rest()
 
     def wait(self, timeout_s: float = 600.0) -> list[int]:
         """Exit codes; fails the test with all output if a node does not end."""

@@ -14,7 +14,7 @@ import pytest
 
 from swarmsgd.errors import ConfigError, PeerError
 from swarmsgd.train.meet import place as places
-from swarmsgd.train.meet.place import PORTS, Place
+from swarmsgd.train.meet.place import PORTS, Place, shall_listen
 from swarmsgd.train.meet.rendezvous import Rendezvous
 
 HERE = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
@@ -103,6 +103,23 @@ def silent_port() -> Iterator[int]:
 def test_a_silent_program_at_the_store_s_port_ends_in_an_error(silent_port: int) -> None:
     with pytest.raises(PeerError, match=r"no store answers there within 1 s\. Is MASTER_PORT"):
         Rendezvous(Place(1, 2, "127.0.0.1", silent_port, hosted=False), 1.0)
+
+
+def test_node_0_cannot_keep_the_meeting_place_where_nobody_can_dial_it() -> None:
+    with pytest.raises(ConfigError, match="node 0 keeps the meeting place of this run, so it has"):
+        Rendezvous(Place(0, 2, "127.0.0.1", 9, hosted=False), 1.0, listens=False)
+
+
+@pytest.mark.parametrize(("given", "text", "listens"), [(None, "0", False), (True, "0", True)])
+def test_whether_a_node_listens_is_an_argument_or_a_variable(
+    given: bool | None, text: str, listens: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shall_listen(None)
+    monkeypatch.setenv("SWARMSGD_LISTEN", text)
+    assert shall_listen(given) is listens
+    monkeypatch.setenv("SWARMSGD_LISTEN", "maybe")
+    with pytest.raises(ConfigError, match="SWARMSGD_LISTEN is 'maybe', wanted 0"):
+        shall_listen(None)
 
 
 def test_ctrl_c_ends_a_wait_for_a_silent_program(silent_port: int) -> None:

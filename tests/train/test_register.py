@@ -195,6 +195,17 @@ def test_the_first_of_an_open_swarm_begins_it_and_the_others_wait_for_that():
     assert welcome["welcome"] == 1 and welcome["begun"] and welcome["members"] == [[0, 0, "at a"]]
 
 
+def test_an_open_swarm_is_begun_by_one_that_others_can_dial():
+    desk = Desk()
+    hidden = desk.hello("a", None, None, listens=False)
+    assert hidden == {"waits": "waiting for a node that listens to begin the swarm"}
+    assert desk.hello("b", None, None, listens=True)["welcome"] == 0
+    desk.say("b", do="live", n=1, endpoint="at b", facts="facts")
+    assert desk.last("a")["welcome"] == 1 and desk.last("a")["begun"]
+    desk.say("a", do="live", n=1, endpoint="", facts="facts")
+    assert desk.last("b") == {"news": [["joined", 1, 0, ""]]}
+
+
 def test_if_the_first_dies_before_it_is_live_the_next_begins():
     desk = Desk()
     desk.hello("a", None, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from bench import HERE
 from nodes import Nodes, free_port, run
 from torch.distributed import TCPStore
 
@@ -58,6 +59,23 @@ except swarmsgd.errors.SwarmError as error:
     assert errors[1].startswith("ModelError: a tensor of shape [3] and strides [0]")
     for error in (errors[0], errors[2]):
         assert error.startswith("PeerError: node 1 ended before it had joined"), errors
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_join_fails_of_delays_in_every_step_of_the_start(seed: int) -> None:
+    """`benchmarks/joining.py --delayed 60` makes more of them, with longer ones."""
+    body = f"""
+sys.path.insert(0, {str(HERE)!r})
+from delays import STEPS, delay_every_step
+waited = delay_every_step(f"{seed} {{RANK}}", 0.2)
+model = Vector(10, seed=RANK)
+with swarmsgd.join(model, torch.optim.SGD(model.parameters(), lr=0.1)) as swarm:
+    swarm.mean_model()
+say(start=model.x.detach().tolist(), of=swarm.mean_of, late=len(waited) > len(STEPS))
+"""
+    said = run(body, 3)
+    assert said[0] == said[1] == said[2]
+    assert said[0]["of"] == [0, 1, 2] and said[0]["late"]
 
 
 def test_nodes_whose_agents_count_restarts_each_for_itself_meet_again() -> None:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import pytest
 
+from swarmsgd.errors import PeerError
 from swarmsgd.testing import MemoryNetwork
 from swarmsgd.train.meet.tree import CHUNK_BYTES, Tree, TreeBroken, places
 from swarmsgd.transport.base import Arrived
 
 
-def on_all(network: MemoryNetwork, members: list[int], act: Callable[[Tree], object]) -> list:
+def on_all(
+    network: MemoryNetwork,
+    members: list[int],
+    act: Callable[[Tree], object],
+    hidden: Collection[int] = (),
+) -> list:
     """What `act` returns or raises on each member's tree, each on a thread of its own."""
     said: dict[int, object] = {}
 
     def run(rank: int) -> None:
-        tree = Tree(rank, members, network.transport(rank), 600.0)
+        tree = Tree(rank, members, network.transport(rank), 600.0, hidden)
         try:
             said[rank] = act(tree)
         except TreeBroken as error:
@@ -35,8 +41,12 @@ def on_all(network: MemoryNetwork, members: list[int], act: Callable[[Tree], obj
     return [said[rank] for rank in members]
 
 
+@pytest.mark.parametrize("hidden", [[], [4, 2, 3, 0], [2, 3, 0, 1, 6]])
 @pytest.mark.parametrize("members", [[0], [1, 0], [4, 2, 3, 0, 1, 6, 5]])
-def test_a_sum_has_the_same_bits_on_all_members(members):
+def test_a_sum_has_the_same_bits_on_all_members(members, hidden):
+    if len(members) > 1 and not set(members) - set(hidden):
+        members = [5, *members]
+
     def act(tree: Tree) -> bytes:
         values = np.empty(0)
         for _ in range(3):
@@ -44,13 +54,14 @@ def test_a_sum_has_the_same_bits_on_all_members(members):
             tree.sum(values)
         return values.tobytes()
 
-    sums = on_all(MemoryNetwork(7, threaded=True), members, act)
+    sums = on_all(MemoryNetwork(7, threaded=True), members, act, hidden)
     exact = sum(np.random.default_rng(rank).normal(size=1001) for rank in members)
     assert all(each == sums[0] for each in sums)
     np.testing.assert_allclose(np.frombuffer(sums[0]), exact, rtol=1e-12, atol=1e-13)
 
 
-def test_a_broadcast_in_chunks_overwrites_all_with_the_first_members():
+@pytest.mark.parametrize("hidden", [[], [2, 1]])
+def test_a_broadcast_in_chunks_overwrites_all_with_the_first_members(hidden):
     nbytes = 2 * CHUNK_BYTES + 77
 
     def act(tree: Tree) -> bytes:
@@ -58,7 +69,7 @@ def test_a_broadcast_in_chunks_overwrites_all_with_the_first_members():
         tree.broadcast(values)
         return values.tobytes()
 
-    got = on_all(MemoryNetwork(3, threaded=True), [2, 0, 1], act)
+    got = on_all(MemoryNetwork(3, threaded=True), [2, 0, 1], act, hidden)
     assert got[0] == got[1] == got[2]
     assert got[0] == np.random.default_rng(2).integers(0, 256, nbytes, np.uint8).tobytes()
 
@@ -100,8 +111,18 @@ def test_a_silent_member_is_given_up():
         tree.sum(np.ones(10))
 
 
-def test_every_member_has_one_parent_but_the_first():
+@pytest.mark.parametrize("hidden", [[], [3], [5, 7, 9], range(3, 39), range(4, 40)])
+def test_every_member_has_one_parent_but_the_first_and_one_of_both_can_be_dialled(hidden):
     members = list(range(3, 40))
-    children = [child for rank in members for child in places(rank, members)[1]]
-    assert sorted(children) == members[1:]
-    assert all(child in places(places(child, members)[0], members)[1] for child in members[1:])
+    children = [child for rank in members for child in places(rank, members, hidden)[1]]
+    assert sorted(children) == members[1:] and places(3, members, hidden)[0] is None
+    for child in members[1:]:
+        parent, _ = places(child, members, hidden)
+        assert parent is not None and child in places(parent, members, hidden)[1]
+        assert parent not in hidden or child not in hidden
+
+
+def test_where_nobody_can_be_dialled_there_is_no_tree():
+    assert places(3, [3], [3]) == (None, [])
+    with pytest.raises(PeerError, match="none of the nodes 3, 4 listens"):
+        places(3, [3, 4], [3, 4])

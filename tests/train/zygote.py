@@ -145,6 +145,7 @@ def load() -> int:
     import torch
 
     import swarmsgd.testing
+    import swarmsgd.train.command.trainee
     import swarmsgd.train.node.join  # noqa: F401
     from swarmsgd.codec import kernels
 

@@ -139,6 +139,25 @@ def test_a_link_can_be_opened_at_any_time_by_either_end_and_again_after_a_loss()
         exchange(nodes, 0, 1)
 
 
+def test_a_node_without_an_address_listens_nowhere_and_has_its_links_by_dialling():
+    with linked([(0, 1)]) as nodes:
+        hidden = ZmqTransport(2, address=None)
+        assert hidden.endpoint == ""
+        try:
+            everyone = {0: nodes[0].endpoint, 1: nodes[1].endpoint}
+            opening = threading.Thread(target=hidden.open, args=("run", everyone, 600.0))
+            opening.start()
+            for node in nodes.values():
+                node.open("run", {2: hidden.endpoint}, 600.0)
+            opening.join()
+            both = {**nodes, 2: hidden}
+            exchange(both, 0, 2)
+            exchange(both, 1, 2)
+            assert hidden.peers == {0, 1}
+        finally:
+            hidden.close()
+
+
 def test_two_that_dial_each_other_have_one_link():
     with linked([(0, 1), (0, 2)]) as nodes:
         pair = nodes[1], nodes[2]
@@ -309,12 +328,12 @@ def test_thousands_of_strangers_and_hundreds_that_hold_on_harm_nobody():
     with linked([(0, 1), (0, 2)]) as nodes:
         inboxes = [Inbox(nodes[rank]) for rank in range(3)]
         at = (LOOPBACK, port_of(nodes[0].endpoint))
-        for number in range(3000):
+        for number in range(10_000):
             poke = list(STRANGERS.values())[number % len(STRANGERS)]
             sock = socket.create_connection(at, timeout=600)
             with suppress(OSError):  # it may hang up on us
                 poke(sock)
-            if number % 10 == 0:
+            if number % 19 == 0:  # of every kind
                 kept.append(sock)
             else:
                 sock.close()

@@ -2,7 +2,8 @@
 argument.
 
 Either end may dial. When both learn of each other at once the lower number does so at once, the
-other a little later, should it be needed. What cannot be reached is tried again with pauses that
+other a little later, should it be needed; a node that does not listen always does so at once, as
+nobody can dial it. What cannot be reached is tried again with pauses that
 grow, for as long as it is wanted.
 """
 
@@ -12,7 +13,8 @@ import math
 from collections.abc import Iterable
 
 FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 30.0
+LONGEST_PAUSE_S = 10.0
+"""After a network was cut for long the halves find each other within so long."""
 SECOND_S = 1.0
 """How long the higher of two nodes leaves it to the other to dial."""
 KEEP_S = 5.0
@@ -22,10 +24,11 @@ KEEP_S = 5.0
 class Links:
     """The links of node `rank`."""
 
-    __slots__ = ("_again", "_open", "_pauses", "_rank", "_unwanted", "_wanted")
+    __slots__ = ("_again", "_listens", "_open", "_pauses", "_rank", "_unwanted", "_wanted")
 
-    def __init__(self, rank: int) -> None:
+    def __init__(self, rank: int, *, listens: bool = True) -> None:
         self._rank = rank
+        self._listens = listens
         self._wanted: frozenset[int] = frozenset()
         self._open: set[int] = set()
         self._again: dict[int, float] = {}
@@ -51,7 +54,7 @@ class Links:
         for peer in self._wanted - before:
             self._unwanted.pop(peer, None)
             if peer not in self._open:
-                self._again[peer] = now if self._rank < peer else now + SECOND_S
+                self._again[peer] = now + self._leaves_s(peer)
         for peer in before - self._wanted:
             self._again.pop(peer, None)
             self._pauses.pop(peer, None)
@@ -62,7 +65,11 @@ class Links:
         """`peer` was started again, or is heard of again: try it soon."""
         self._pauses.pop(peer, None)
         if peer in self._again:
-            self._again[peer] = now if self._rank < peer else now + SECOND_S
+            self._again[peer] = now + self._leaves_s(peer)
+
+    def _leaves_s(self, peer: int) -> float:
+        """How long it is left to `peer` to dial."""
+        return 0.0 if self._rank < peer or not self._listens else SECOND_S
 
     def opened(self, peer: int, now: float) -> None:
         """There is a link."""
@@ -79,7 +86,7 @@ class Links:
         if peer in self._wanted:
             pause_s = self._pauses.get(peer, FIRST_PAUSE_S)
             self._pauses[peer] = min(2 * pause_s, LONGEST_PAUSE_S)
-            self._again[peer] = now + (pause_s if self._rank < peer else pause_s + SECOND_S)
+            self._again[peer] = now + pause_s + self._leaves_s(peer)
 
     def due(self, now: float) -> list[int]:
         """Whom to dial now; `opened` or `lost` tells what came of it."""

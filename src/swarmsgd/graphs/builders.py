@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -167,6 +167,29 @@ def from_edges(n: int, edges: Iterable[Edge]) -> Graph:
             "never mix; add edges between the components"
         )
     return _graph(name, n, pairs)
+
+
+def reachable(graph: Graph, hidden: Collection[int]) -> Graph:
+    """The graph without its edges between two `hidden` nodes, neither of which can be dialled.
+    Raises ConfigError if that cuts it apart.
+    """
+    if len(hidden) < 2:
+        return graph
+    cut = {edge for edge in graph.edges if edge[0] in hidden and edge[1] in hidden}
+    if not cut:
+        return graph
+    try:
+        left = from_edges(graph.num_nodes, [edge for edge in graph.edges if edge not in cut])
+    except ConfigError:
+        raise ConfigError(
+            f"nodes {', '.join(map(str, sorted(hidden)))} do not listen (listen=False), and two "
+            f"such nodes have no edge, which cuts {graph.name} apart. Let more nodes listen, or "
+            "take a graph with more edges"
+        ) from None
+    rounds = graph.rounds
+    if rounds is not None:
+        rounds = tuple(tuple(edge for edge in each if edge not in cut) for each in rounds)
+    return replace(left, name=graph.name, rounds=rounds)
 
 
 def from_networkx(graph: nx.Graph[Any]) -> Graph:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from swarmsgd.checks import whole
 from swarmsgd.errors import ConfigError
@@ -73,7 +73,11 @@ class Cycles:
 
 
 class LiveGraph:
-    """The neighbours of one node, as those that live change."""
+    """The neighbours of one node, as those that live change.
+
+    Hidden nodes are those that nobody can dial. The cycles go through the others; a hidden node
+    has the neighbours that it would have in them.
+    """
 
     def __init__(self, name: str, seed: int, node: int) -> None:
         kind, _, degree = name.partition(":")
@@ -87,29 +91,37 @@ class LiveGraph:
         self.name = name
         self._node = node
         self._cycles = Cycles(int(degree), seed) if degree else None
-        self._live: set[int] = set()
-        if self._cycles is not None:
-            self._cycles.add(node)
+        self._live: set[int] = {node}
+        self._on_cycles: set[int] = set()
+        self._follow({node})
 
     @property
     def num_nodes(self) -> int:
         """How many nodes live, this one included."""
-        return 1 + len(self._live)
+        return len(self._live)
 
     @property
     def gamma_factor(self) -> float:
-        """As `Graph.gamma_factor` has it."""
+        """As `Graph.gamma_factor` has it, hidden nodes left out."""
         return (self.num_nodes - 1) / 2 if self._cycles is None else self._cycles.gamma_factor
 
-    def neighbours(self, live: Iterable[int]) -> Sequence[int]:
-        """This node's, if these and it are all that live."""
-        now = set(live) - {self._node}
-        if self._cycles is None:
-            self._live = now
-            return sorted(now)
-        for id in now - self._live:
-            self._cycles.add(id)
-        for id in self._live - now:
-            self._cycles.remove(id)
-        self._live = now
-        return self._cycles.neighbours(self._node)
+    def neighbours(self, live: Iterable[int], hidden: Collection[int] = ()) -> Sequence[int]:
+        """This node's, if these and it are all that live, of whom some are `hidden`."""
+        me, cycles = self._node, self._cycles
+        self._live = {me, *live}
+        apart = self._live.intersection(hidden)
+        self._follow(self._live - apart)
+        if cycles is None:
+            return sorted(self._on_cycles - {me} if me in apart else self._live - {me})
+        mine = set(cycles.neighbours(me))
+        if me not in apart:
+            mine |= {id for id in apart if me in cycles.neighbours(id)}
+        return sorted(mine)
+
+    def _follow(self, now: set[int]) -> None:
+        if self._cycles is not None:
+            for id in now - self._on_cycles:
+                self._cycles.add(id)
+            for id in self._on_cycles - now:
+                self._cycles.remove(id)
+        self._on_cycles = now

@@ -129,7 +129,7 @@ class Graph:
 
     @cached_property
     def spectral_gap(self) -> float:
-        """1 - the second-largest |eigenvalue| of mixing_matrix(); 1 means averaged in one step.
+        """1 - the second-largest modulus of an eigenvalue of mixing_matrix(); 1: mixed in one step.
 
         Raises ConfigError as `lambda_2` does.
         """

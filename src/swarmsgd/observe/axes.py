@@ -78,6 +78,8 @@ class Axis:
             "nticks": 8,
             **style,
         }
+        if self.unit == "plain" and not self.log and abs(span[1]) < 1e6:
+            words["tickformat"] = ",.6~g"  # 10,000 and not 1 x 10^4
         marks = self.ticks or (_log_ticks(span) if self.log else ())
         if marks:
             texts = [tick(value, self.unit) for value in marks]

@@ -28,8 +28,8 @@ MOST_ROWS = 16
 class Console:
     """Shows a RunView while it grows. Call `tick` often: it reads and draws when it is time.
 
-    On a terminal a live picture, otherwise a plain line now and then. `epochs` turns samples into
-    epochs.
+    On a terminal a live picture, otherwise a plain line now and then; neither if `quiet`. `epochs`
+    turns samples into epochs.
     """
 
     def __init__(
@@ -38,12 +38,14 @@ class Console:
         title: str,
         *,
         epochs: float,
+        quiet: bool = False,
         file: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._view = view
         self._title = title
         self._epochs = epochs
+        self._quiet = quiet
         self._clock = clock
         self._rich = RichConsole(file=file, highlight=False)
         if not self._rich.is_terminal:
@@ -52,6 +54,8 @@ class Console:
         self._started = self._read_at = self._said_at = clock()
 
     def __enter__(self) -> Console:
+        if self._quiet:
+            return self
         if self._rich.is_terminal:
             self._live = Live(
                 get_renderable=self._picture, console=self._rich, auto_refresh=False, transient=True
@@ -79,9 +83,11 @@ class Console:
         self._view.read()
         if self._live is not None:
             self._live.refresh()
-        elif now - self._said_at >= PLAIN_S:
+        elif now - self._said_at >= PLAIN_S and not self._quiet:
             self._said_at = now
-            self.print(f"{now - self._started:6.0f} s  {self._totals()}")
+            left_s = self._left_s()
+            to_go = "" if left_s is None else f"   {clock_text(left_s)} to go"
+            self.print(f"{now - self._started:6.0f} s  {self._totals()}{to_go}")
 
     def print(self, what: RenderableType) -> None:
         """Print above the live picture, or simply print. A text is printed as it is."""
@@ -105,12 +111,19 @@ class Console:
         ]
         if view.gamma is not None:
             parts.append(f"gamma ~{view.gamma:.3g}")
+        if failed := sum(node.state == "failed" for node in view.nodes):
+            parts.append(f"{failed} died")
         return "   ".join(parts)
+
+    def _left_s(self) -> float | None:
+        """Seconds to the end, at the pace so far."""
+        done = self._view.done
+        return (self._clock() - self._started) * (1 - done) / done if done > 0 else None
 
     def _picture(self) -> RenderableType:
         view = self._view
         elapsed_s = self._clock() - self._started
-        left_s = elapsed_s * (1 - view.done) / view.done if view.done > 0 else None
+        left_s = self._left_s()
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
             ProgressBar(total=1.0, completed=view.done, width=40),

@@ -177,6 +177,19 @@ def _lock(folder: Path) -> int | None:
         os.close(descriptor)  # its owner has just removed it: that lock keeps nobody out
 
 
+def is_owned(folder: Path) -> bool:
+    """Whether a live run writes into it, as far as can be told: locks are of one machine."""
+    path = folder / OWNER
+    if fcntl is None or not path.exists():
+        return path.exists()
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def _is_at(path: Path, descriptor: int) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))

@@ -45,12 +45,17 @@ function apply(state) {
   const kinds = {figure: find('figures'), html: find('tables')};
   const kept = new Set(state.order);
   for (const [key, part] of nodes) if (!kept.has(key)) { part.remove(); nodes.delete(key); }
+  const next = {figure: 0, html: 0};
   for (const key of state.order) {
     const part = nodes.get(key);
     if (!part) continue;
-    const home = key === 'headline' ? find('headline')
-      : part.className === 'cell' ? kinds.figure : kinds.html;
-    if (part.parentNode !== home) home.append(part);
+    if (key === 'headline') {
+      if (!part.parentNode) find('headline').append(part);
+      continue;
+    }
+    const kind = part.className === 'cell' ? 'figure' : 'html';
+    const there = kinds[kind].children[next[kind]++] ?? null;
+    if (there !== part) kinds[kind].insertBefore(part, there);
   }
   state.pieces.forEach(fill);
   const clock = `${now.toFixed(now < 100 ? 1 : 0)} s of the run`;

@@ -45,12 +45,33 @@ function fitted(layout, width) {
       text: below ? `${title}<br>${broken}` : title},
     margin: {...layout.margin, l: Math.min(layout.margin.l, 52), t: layout.margin.t + 16 * lines}};
 }
+// A file for a paper: the figure on white, whatever the page looks like.
+const file = (format, icon) => ({
+  name: format, title: `${format.toUpperCase()} for a paper`, icon,
+  click: plot => {
+    const {data, layout} = plot.figure;
+    const filename = layout.title.text.match(/<b>([^<]*)/)[1].replace(/\W+/g, '-').toLowerCase();
+    const size = {width: Math.max(480, plot.clientWidth), height: layout.height};
+    return Plotly.downloadImage({data, layout}, {format, filename, scale: 3, ...size});
+  },
+});
 const CONFIG = {
-  responsive: true, displaylogo: false,
-  modeBarButtons: [['toImage', 'zoom2d', 'pan2d', 'resetScale2d']],
-  toImageButtonOptions: {format: 'svg'},
+  displaylogo: false,
+  modeBarButtons: [[file('svg', Plotly.Icons.disk), file('png', Plotly.Icons.camera)],
+    ['zoom2d', 'pan2d', 'resetScale2d']],
 };
+// Also when others come to stand beside a plot: plotly itself looks at the window alone.
+const widths = new ResizeObserver(entries => entries.forEach(({target}) => {
+  if (target.clientWidth && target.clientWidth !== target.drawnWidth) {
+    target.drawnWidth = target.clientWidth;
+    Plotly.Plots.resize(target);
+  }
+}));
 function draw(plot, figure) {
+  if (!plot.figure) {
+    plot.drawnWidth = plot.clientWidth;
+    widths.observe(plot);
+  }
   plot.figure = figure;
   const layout = fitted(seen(figure.layout), plot.clientWidth);
   return Plotly.react(plot, seen(figure.data), layout, CONFIG);

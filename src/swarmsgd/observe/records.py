@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from swarmsgd.errors import ConfigError, DataError
+from swarmsgd.observe.remote import is_url, open_url, remote_files
 
 Record = dict[str, Any]
 """One line: the fields in `COMMON`, and those of its kind (`swarmsgd.observe.schema`)."""
@@ -245,25 +246,24 @@ class Tail:
 
 def read_records(path: str | os.PathLike[str], kind: str | None = None) -> list[Record]:
     """All records of a file, in the order they were written; or of all the files of a run's folder,
-    file by file. With `kind` only those, which have all the same fields: the rows of a table, as
-    `pandas.DataFrame` takes them.
+    file by file; `path` may be a URL that fsspec opens (s3://, https://, ...). With `kind` only
+    those, which have all the same fields: the rows of a table, as `pandas.DataFrame` takes them.
 
     Tolerates what a killed process leaves behind: a torn last line, also where a node that was
     started again went on after it. Raises DataError for a file that is missing, or damaged
     otherwise.
     """
-    path = Path(path)
-    paths = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    paths = remote_files(str(path)) if is_url(path) else local_files(Path(path))
     if not paths:
         raise DataError(f"there are no records in the folder {path}: name a run's folder or file")
     return [r for one in paths for r in each_record(one) if kind is None or r["kind"] == kind]
 
 
 def each_record(path: str | os.PathLike[str]) -> Iterator[Record]:
-    """The records of one file as `read_records` has them, one at a time: files may be huge."""
+    """The records of one file as `read_records` has them, one at a time: local ones may be huge."""
     torn = b""
     try:
-        with Path(path).open("rb") as file:
+        with open_url(str(path)) if is_url(path) else Path(path).open("rb") as file:
             number = 0
             for number, line in enumerate(iter(lambda: file.readline(MOST_LINE), b""), 1):
                 if line == b"\n":
@@ -280,7 +280,13 @@ def each_record(path: str | os.PathLike[str]) -> Iterator[Record]:
             if torn and number == 1 and not torn.startswith(b"{"):
                 raise _damaged(path, number, torn)
     except OSError as error:
-        raise DataError(f"cannot read records from {path}: {error.strerror}") from None
+        why = error.strerror or error
+        raise DataError(f"cannot read records from {path}: {why}") from None
+
+
+def local_files(path: Path) -> list[Path]:
+    """A file of records itself, or those of a folder."""
+    return sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
 
 
 def check_version(record: Record, path: str | os.PathLike[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from swarmsgd.errors import ConfigError
 from swarmsgd.observe.axes import Axis
@@ -178,62 +178,43 @@ def detail_figures(run: Run) -> list[Figure]:
 
 def speeds(story: Story) -> dict[int, float]:
     """Local steps a second of each node that tells: while it computes, where that is known."""
-    found = {number: speed(node) for number, node in story.nodes.items()}
-    return {number: value for number, value in found.items() if value}
-
-
-def speed(node: NodeStory) -> float | None:
-    """Local steps a second of a node."""
-    result = node.last.get("result", {})
-    if p50 := _positive(result.get("step_ms_p50")):
-        return 1000 / p50
-    if wall_s := _positive(result.get("wall_s")):
-        return node.steps / wall_s
-    bins = list(node.stepping)
-    if len(bins) < 2:
-        return None
-    span_s = bins[-1].middle_s - bins[0].middle_s
-    return sum(one.total for one in bins[1:]) / span_s
-
-
-def _positive(value: Any) -> float | None:
-    return value if isinstance(value, int | float) and value > 0 else None
+    return {number: 1000 / node.step_ms for number, node in story.nodes.items() if node.step_ms}
 
 
 def steps_figure(story: Story) -> Figure | None:
     """Times of a step, the slowest nodes on top; None if no node tells."""
-    rows = [row for node in story.nodes.values() if (row := _step_bar(node)) is not None]
+    simulated, told = bool(story.curve), any(n.step_times for n in story.nodes.values())
+    rows = [row for node in story.nodes.values() if (row := _step_bar(node, simulated)) is not None]
     rows.sort(key=lambda row: -row.first)
     if not rows:
         return None
     left = f"; the {MOST_BARS} slowest of {len(rows)} nodes" if len(rows) > MOST_BARS else ""
-    simulated = bool(story.curve)
-    said = "computing; pale: waiting" if simulated else "median; pale: up to the 99th percentile"
-    pieces = ("computing (ms)", "waiting (ms)") if simulated else ("median (ms)", "p99 − p50 (ms)")
+    said = "solid: median; pale: up to the 99th percentile" if told else "mean of the last seconds"
+    pieces = ("median (ms)", "p99 − p50 (ms)") if told else ("mean (ms)", "")
+    if simulated:
+        said, pieces = "solid: computing; pale: waiting", ("computing (ms)", "waiting (ms)")
     return bars(
         rows[:MOST_BARS],
         title="Time of a local step",
-        subtitle=f"solid: {said}{left}",
+        subtitle=f"{said}{left}",
         x_title="ms a step",
         pieces=pieces,
         room=2.0,
     )
 
 
-def _step_bar(node: NodeStory) -> Bar | None:
-    result, name = node.last.get("result", {}), f"node {node.node}"
-    p50, p99 = _positive(result.get("step_ms_p50")), _positive(result.get("step_ms_p99"))
-    if p50 and p99:
-        longest = _positive(result.get("step_ms_max")) or p99
-        text = f"{digits(p50)} ms, longest {digits(longest)}"
-        return Bar(label=name, first=p50, second=max(0.0, p99 - p50), text=text, colour=COLOUR)
-    wall_s = _positive(result.get("wall_s"))
-    if not wall_s or not node.steps:
+def _step_bar(node: NodeStory, simulated: bool) -> Bar | None:
+    step_ms, times, pale = node.step_ms, node.step_times, 0.0
+    if step_ms is None:
         return None
-    wait_ms = 1000 * min(wall_s, node.blocked_s or 0.0) / node.steps
-    step_ms = 1000 * wall_s / node.steps
     text = f"{digits(step_ms)} ms"
-    return Bar(label=name, first=step_ms - wait_ms, second=wait_ms, text=text, colour=COLOUR)
+    if times is not None:
+        pale = max(0.0, times.p99 - times.p50)
+        text += f", longest {digits(times.max)}"
+    elif simulated and node.steps:
+        pale = min(step_ms, 1000 * (node.blocked_s or 0.0) / node.steps)
+    name = f"node {node.node}"
+    return Bar(label=name, first=step_ms - pale * simulated, second=pale, text=text, colour=COLOUR)
 
 
 def _over_time(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from swarmsgd.observe.console import bytes_text
 from swarmsgd.observe.finals import NONE, digits, duration
+from swarmsgd.observe.folder import SUMMARY, is_owned
 from swarmsgd.observe.page import Table
 from swarmsgd.observe.run_curve import clean_summary
 from swarmsgd.observe.safe import plain
@@ -14,6 +16,10 @@ from swarmsgd.observe.sources import Run
 from swarmsgd.observe.story import Happening, NodeStory, number
 from swarmsgd.scores import metric_of
 
+SILENT_S = 5.0
+"""After so long without a record a node is said to be silent."""
+GOES_ON_S = 1.0
+"""Who has records so long after its death was started again."""
 MOST_NODES = 64
 MOST_EVENTS = 80
 MOST_SETTINGS = 120
@@ -23,7 +29,8 @@ BAD = ("lost", "died", "killed", "failed", "terminated", "distrusted", "distrust
 def headline(run: Run) -> str:
     """One paragraph: what ran, and how it ended."""
     summary, story = clean_summary(run.summary), run.story
-    told = [str(summary.get(name)) for name in ("algorithm", "task", "dataset", "model", "graph")]
+    about = {**asked_for(run), **summary}
+    told = [str(about.get(name)) for name in ("algorithm", "task", "dataset", "model", "graph")]
     words = ", ".join(plain(word) for word in told if word != "None") or "no summary yet"
     nodes = int(summary.get("nodes", len(story.nodes)))
     kind = "simulated" if story.curve else "real"
@@ -36,10 +43,18 @@ def headline(run: Run) -> str:
         end += f" Ended early by {plain(summary['interrupted'])}."
     if summary.get("stopped"):
         end += f" Stopped: {plain(summary['stopped'])}."
-    if not run.summary:
-        end += " It has not ended, or was killed: there is no summary."
+    if not (run.folder / SUMMARY).exists():
+        end += " It goes on." if is_owned(run.folder) else " It was killed: there is no summary."
     head = f"**{plain(run.label)}**: {words}; {nodes:,} nodes, {kind}, {duration(story.end_s)}."
     return f"{head} {story.records:,} records.{end}"
+
+
+def asked_for(run: Run) -> dict[str, str]:
+    """What a run without a summary is of, from its settings."""
+    task, known = run.config.get("task"), run.config
+    found = {**known, **task, "task": task.get("name")} if isinstance(task, dict) else known
+    names = ("algorithm", "task", "dataset", "model")
+    return {name: found[name] for name in names if isinstance(found.get(name), str)}
 
 
 def dead_nodes(run: Run) -> list[int]:
@@ -48,7 +63,9 @@ def dead_nodes(run: Run) -> list[int]:
     for event in run.story.events:
         whom = event.node if event.peer is None else event.peer
         if event.what in ("killed", "died", "failed", "terminated"):
-            found.add(whom)
+            node = run.story.nodes.get(whom)
+            if node is None or node.last_t < event.t + GOES_ON_S:
+                found.add(whom)
         elif event.what in ("joined", "back"):
             found.discard(whom)
     return sorted(found)
@@ -66,6 +83,16 @@ def figures_of(runs: Sequence[Run]) -> Table:
 def _figures(summary: Mapping[str, Any], run: Run) -> dict[str, str]:
     score = summary.get("score")
     found: dict[str, str | None] = {}
+    nodes = run.story.nodes.values()
+    if not summary.get("parameters"):  # a script's run, of which nobody summed up the nodes
+        told = [node.step_times for node in nodes if node.step_times is not None]
+        summary = {
+            "exchanges": round(sum(node.exchanges for node in nodes) / 2),
+            "bytes_sent": sum(int(node.bytes_sent) for node in nodes),
+            **({"step_ms_p50": median(time.p50 for time in told)} if told else {}),
+            **({"step_ms_max": max(time.max for time in told)} if told else {}),
+            **summary,
+        }
     if score and "mean_score" in summary:
         write = metric_of(score).write
         found[f"{plain(metric_of(score).title)} of the mean model"] = write(summary["mean_score"])
@@ -82,7 +109,7 @@ def _figures(summary: Mapping[str, Any], run: Run) -> dict[str, str]:
         "step, longest (ms)": _longest(summary, run),
         "exchanges": _number(summary, "exchanges"),
         "lost exchanges": _number(summary, "lost_exchanges"),
-        "blocks left out": f"{sum(v.left_out for v in run.story.nodes.values()):,.0f}",
+        "blocks left out": f"{sum(node.left_out for node in nodes):,.0f}",
         "sent": bytes_text(summary["bytes_sent"]) if "bytes_sent" in summary else None,
         "bits a parameter": _number(summary, "bits") or "float32" * ("graph" in summary) or None,
         "Γ at the end": _number(summary, "gamma"),
@@ -94,13 +121,13 @@ def _figures(summary: Mapping[str, Any], run: Run) -> dict[str, str]:
 def _longest(summary: Mapping[str, Any], run: Run) -> str | None:
     longest = _number(summary, "step_ms_max")
     times = {
-        node.node: number(node.last.get("result", {}).get("step_ms_max"))
+        node.node: node.step_times.max
         for node in run.story.nodes.values()
+        if node.step_times is not None
     }
-    known = {node: time for node, time in times.items() if time is not None}
-    if longest is None or not known:
+    if longest is None or not times:
         return longest
-    return f"{longest} (node {max(known, key=lambda node: known[node])})"
+    return f"{longest} (node {max(times, key=lambda node: times[node])})"
 
 
 def _number(summary: Mapping[str, Any], name: str) -> str | None:
@@ -122,38 +149,41 @@ def nodes_table(run: Run) -> Table | None:
         else {}
     )
     dead = set(dead_nodes(run))
-    order = sorted(story.nodes.values(), key=lambda v: (v.node not in dead, -_step_ms(v), v.node))
+    order = sorted(
+        story.nodes.values(), key=lambda v: (v.node not in dead, -(v.step_ms or 0), v.node)
+    )
     kept = order[:MOST_NODES]
     if len(order) <= MOST_NODES:
         kept = sorted(kept, key=lambda node: node.node)
     columns = ["node", "state", "steps", "ms a step", "longest", "loss", "exchanges", "sent",
                "waiting", "left-out blocks", "Γ seen"]  # fmt: skip
-    rows = [_node_row(node, how.get(node.node, {}), node.node in dead) for node in kept]
+    rows = [
+        _node_row(node, _state(run, node, how.get(node.node, {}), node.node in dead))
+        for node in kept
+    ]
     many = len(order) - len(kept)
     note = f"{many:,} more nodes are not listed; these died or are the slowest." if many else ""
     return Table(title="Nodes", columns=columns, rows=rows, note=note)
 
 
-def _step_ms(node: NodeStory) -> float:
-    result = node.last.get("result", {})
-    wall_s = number(result.get("wall_s"))
-    each = 1000 * wall_s / node.steps if wall_s and node.steps else 0.0
-    return number(result.get("step_ms_p50")) or each
+def _state(run: Run, node: NodeStory, how: Mapping[str, Any], dead: bool) -> str:
+    silent_s = run.story.end_s - node.last_t
+    if dead:
+        return f"**died: {plain(how['how'])}**" if how.get("how") else "**died**"
+    if not run.summary and node.state in ("training", "joined") and silent_s > SILENT_S:
+        return f"**silent for {duration(silent_s)}**"
+    return plain(node.state)
 
 
-def _node_row(node: NodeStory, how: Mapping[str, Any], dead: bool) -> list[str]:
+def _node_row(node: NodeStory, state: str) -> list[str]:
     result = node.last.get("result", {})
-    state = "**died**" if dead else plain(node.state)
-    if dead and how.get("how"):
-        state = f"**died: {plain(how['how'])}**"
-    step_ms = _step_ms(node)
     gamma = number({**node.last.get("progress", {}), **result}.get("gamma_estimate"))
     return [
         str(node.node),
         state,
         f"{node.steps:,}",
-        digits(step_ms) if step_ms else NONE,
-        _cell(number(result.get("step_ms_max"))),
+        _cell(node.step_ms),
+        _cell(node.step_times and node.step_times.max),
         _cell(number(node.loss)),
         f"{node.exchanges or sum(one.weight for one in node.mixing):,.0f}",
         bytes_text(number(node.bytes_sent) or 0.0),
@@ -243,9 +273,10 @@ def environment_table(run: Run) -> Table | None:
     """Where it ran: nodes of the same host and software in one row."""
     places: dict[tuple[str, str, str], list[int]] = {}
     for node in sorted(run.story.nodes):
-        plan = run.story.nodes[node].last.get("plan")
-        if plan is not None:
-            key = tuple(str(plan.get(name, NONE)) for name in ("host", "threads", "software"))
+        last = run.story.nodes[node].last
+        where = {**last.get("start", {}), **last.get("plan", {})}  # older records: in the plan
+        if "host" in where:
+            key = tuple(str(where.get(name, NONE)) for name in ("host", "threads", "software"))
             places.setdefault((key[0], key[1], key[2]), []).append(node)
     if not places:
         return None
@@ -266,7 +297,8 @@ def words_of_node(run: Run, node: NodeStory, about: Sequence[Happening]) -> list
     """What is known of one node, a line each: who and where it is, how it goes, what happened."""
     found = {"state": "died" if node.node in dead_nodes(run) else node.state}
     for kind, names in (
-        ("plan", ("host", "pid", "threads", "software", "total_steps")),
+        ("start", ("host", "pid", "threads", "software")),
+        ("plan", ("total_steps",)),
         ("progress", ("steps", "samples", "loss", "lr", "exchanges", "bytes_sent", "blocked_s",
                       "gamma_estimate")),
         ("result", ("step_ms_p50", "step_ms_p99", "step_ms_max")),

@@ -42,7 +42,10 @@ _SCORE = {
 _ESTIMATE = ("number", "gamma as the last exchanges' distances show it; null: not known")
 _PROGRESS = {
     "steps": ("count", "local steps done"),
-    "samples": ("count", "training samples seen"),
+    "samples": (
+        "count",
+        "training samples seen; null: a script's own, that `until` does not count",
+    ),
     "lr": ("number", "learning rate now"),
     "exchanges": ("count", "exchanges mixed here: started here, or answered"),
     "bytes_sent": ("bytes", "handed to the links"),
@@ -62,10 +65,14 @@ KINDS: Mapping[str, RecordKind] = {
         },
     ),
     "start": RecordKind(
-        "The node has joined.",
+        "The node is about to join.",
         {
             "num_nodes": ("count", "nodes of the run"),
             "dim": ("count", "parameters that are exchanged"),
+            "host": ("text", "name of the machine"),
+            "pid": ("number", "process id"),
+            "threads": ("count", "threads of torch"),
+            "software": ("text", "versions of this package, torch, Python, and the system"),
             **documented(SwarmSettings),
         },
     ),
@@ -76,10 +83,6 @@ KINDS: Mapping[str, RecordKind] = {
             "total_steps": ("count", "local steps this node means to do"),
             "total_samples": ("count", "training samples this node means to see"),
             "unix_s": ("s", "wall clock at t, since 1970: aligns the files of a run"),
-            "host": ("text", "name of the machine"),
-            "pid": ("number", "process id"),
-            "threads": ("count", "threads of torch"),
-            "software": ("text", "versions of this package, torch, Python, and the system"),
         },
     ),
     "progress": RecordKind(
@@ -112,7 +115,7 @@ KINDS: Mapping[str, RecordKind] = {
         {
             "what": (
                 "text",
-                "one word to count by: lost, left, back, joined, gone, healed, refused, "
+                "one word to count by: lost, left, back, joined, gone, healed, refused, stranger, "
                 "distrusted, distrusts (this node), diverged, ...",
             ),
             "peer": ("node", "whom it is about; null: nobody else"),
@@ -193,6 +196,9 @@ KINDS: Mapping[str, RecordKind] = {
             "open_peers": ("count", "neighbours whose link still worked"),
             "lost_peers": ("object", "node -> why its link was lost"),
             "lock_missed": ("count", "steps that found the vectors in use and came back later"),
+            "step_s_p50": ("s", "time from one optimizer step to the next: median"),
+            "step_s_p99": ("s", "the same, 99th percentile"),
+            "step_s_max": ("s", "the same, longest"),
             "hook_s_p50": ("s", "time a step spent in this package, waiting excluded: median"),
             "hook_s_p99": ("s", "the same, 99th percentile"),
             "hook_s_max": ("s", "the same, longest"),

@@ -7,7 +7,6 @@ loopback address; on another one only whoever has its token is answered.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hmac
 import ipaddress
 import json
@@ -21,14 +20,14 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from swarmsgd.checks import number
-from swarmsgd.errors import ConfigError, SwarmError
+from swarmsgd.errors import SwarmError
 from swarmsgd.observe.feed import READ_S, Feed
 from swarmsgd.observe.page import document
+from swarmsgd.observe.ports import LOOPBACK, cannot_listen
 from swarmsgd.observe.run_curve import safe_label
 from swarmsgd.observe.sources import Following, Replaying
 
 PORT = 8417
-LOOPBACK = "127.0.0.1"
 MOST_VIEWERS = 16
 """Open pages; more are told to wait."""
 SPEEDS = (1, 10, 60, 600)
@@ -52,7 +51,7 @@ class Dashboard:
         try:
             self._server = _Server((host, port), _Handler)
         except (OSError, OverflowError) as error:
-            raise _cannot_listen(host, port, error) from None
+            raise cannot_listen(host, port, error) from None
         self._server.dashboard = self
         self.port: int = self._server.server_address[1]
         shown = f"[{host}]" if ":" in host else host
@@ -202,16 +201,6 @@ def _is_loopback(host: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"
-
-
-def _cannot_listen(host: str, port: int, error: Exception) -> ConfigError:
-    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-        return ConfigError(
-            f"port {port} of {host} is taken: choose another with --port, or --port 0 for a free "
-            "one"
-        )
-    why = getattr(error, "strerror", None) or error
-    return ConfigError(f"cannot listen on {host}, port {port}: {why}; choose another")
 
 
 def serve(folder: Path, host: str, port: int) -> None:

@@ -6,7 +6,7 @@ import heapq
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -47,10 +47,8 @@ def read_whole(folder: Path, label: str | None = None) -> Run:
     for path in paths:
         clock.learn(path, islice(each_record(path), HEAD))
     for path in paths:
-        shift = clock.shift(path)
-        for record in each_record(path):
-            if (t := number(record["t"])) is not None:
-                run.story.add(record, t + shift)
+        for t, record in clock.timed(path, each_record(path)):
+            run.story.add(record, t)
     if not run.story.records:
         raise DataError(f"{folder} holds no record yet: the run has not begun, or wrote none")
     run.story.events.sort(key=lambda event: event.t)
@@ -92,10 +90,13 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 class Clock:
-    """When the clocks of the files began: `t` of one is brought to the earliest's."""
+    """When the clocks of the files began: `t` of one is brought to the earliest's. That of a node
+    that was started again began anew in the middle of its file.
+    """
 
     def __init__(self) -> None:
         self._began: dict[Path, float] = {}
+        self._begun_again: dict[Path, float] = {}
 
     def learn(self, path: Path, records: Iterator[Record] | list[Record]) -> None:
         """From the first records of a file; later ones change nothing."""
@@ -104,10 +105,20 @@ class Clock:
             if path not in self._began and unix_s is not None and t is not None:
                 self._began[path] = unix_s - t
 
-    def shift(self, path: Path) -> float:
-        """What to add to `t` of that file; 0 if it does not tell."""
-        began = self._began.get(path)
-        return 0.0 if began is None else began - min(self._began.values())
+    def timed(self, path: Path, records: Iterable[Record]) -> Iterator[tuple[float, Record]]:
+        """The next records of a file with the run's time; `t` itself if the file does not tell.
+        What has no time is left out.
+        """
+        for record in records:
+            unix_s, t = number(record.get("unix_s")), number(record["t"])
+            if record["kind"] == "file" and unix_s is not None and t is not None:
+                self._begun_again[path] = unix_s - t
+            if t is not None:
+                yield t + self._shift(path), record
+
+    def _shift(self, path: Path) -> float:
+        began = self._begun_again.get(path, self._began.get(path))
+        return 0.0 if began is None else began - min(self._began.values(), default=began)
 
 
 class Following:
@@ -118,6 +129,11 @@ class Following:
         self._tails: dict[Path, Tail] = {}
         self._clock = Clock()
         record_files(folder) if folder.is_dir() and any(folder.glob("*.jsonl")) else _begun(folder)
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has been summed up."""
+        return bool(self.run.summary)
 
     def refresh(self) -> Run:
         """The run as it is now."""
@@ -130,10 +146,8 @@ class Following:
         for path, records in news.items():
             self._clock.learn(path, records[:HEAD])
         for path, records in news.items():
-            shift = self._clock.shift(path)
-            for record in records:
-                if (t := number(record["t"])) is not None:
-                    run.story.add(record, t + shift)
+            for t, record in self._clock.timed(path, records):
+                run.story.add(record, t)
         return run
 
 
@@ -173,7 +187,7 @@ class Replaying:
             )
         for path in paths:
             times.learn(path, islice(each_record(path), HEAD))
-        streams = (_timed(path, times.shift(path)) for path in paths)
+        streams = (times.timed(path, each_record(path)) for path in paths)
         self._records = heapq.merge(*streams, key=lambda pair: pair[0])
         self._next = next(self._records, None)
 
@@ -194,9 +208,3 @@ class Replaying:
         if self.over:
             self.run.summary = _lenient(self.run.folder / SUMMARY)
         return self.run
-
-
-def _timed(path: Path, shift: float) -> Iterator[tuple[float, Record]]:
-    for record in each_record(path):
-        if (t := number(record["t"])) is not None:
-            yield t + shift, record

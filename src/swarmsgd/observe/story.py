@@ -13,6 +13,7 @@ from swarmsgd.observe.schema import KINDS
 from swarmsgd.observe.view import NodeView
 
 NODE_BINS = 120
+LATELY_S = 10.0
 MOST_EVENTS = 300
 MOST_EDGES = 200_000
 FIRST_EXCHANGES = 240
@@ -59,6 +60,14 @@ class Meeting(NamedTuple):
     seconds: float
 
 
+class StepMs(NamedTuple):
+    """Times of a node's local steps, in ms."""
+
+    p50: float
+    p99: float
+    max: float
+
+
 class NodeStory(NodeView):
     """What one node's records say, and how it went over time."""
 
@@ -75,6 +84,37 @@ class NodeStory(NodeView):
         """Of its newest record."""
         self.counted: dict[str, float] = {}
         """The last values of counts that only grow."""
+
+    @property
+    def step_times(self) -> StepMs | None:
+        """If it has told: `train` does in its result, a script's node when it leaves."""
+        result, end = self.last.get("result", {}), self.last.get("end", {})
+        found = [number(result.get(f"step_ms_{which}")) for which in StepMs._fields]
+        if None in found:
+            told = [number(end.get(f"step_s_{which}")) for which in StepMs._fields]
+            found = [None if seconds is None else 1000 * seconds for seconds in told]
+        times = [time for time in found if time]
+        return StepMs(*times) if len(times) == len(found) else None
+
+    @property
+    def steps_a_second(self) -> float | None:
+        """Local steps a second: of the whole run if it is over, else lately."""
+        wall_s = number(self.last.get("result", {}).get("wall_s"))
+        if wall_s and self.steps:
+            return self.steps / wall_s
+        bins = list(self.stepping)
+        late = [one for one in bins if one.middle_s > bins[-1].middle_s - LATELY_S]
+        late = late if len(late) > 1 else bins[-2:]
+        if len(late) < 2:
+            return None
+        return sum(one.total for one in late[1:]) / (late[-1].middle_s - late[0].middle_s) or None
+
+    @property
+    def step_ms(self) -> float | None:
+        """The median of the run if it is over, else the mean lately."""
+        if self.step_times is not None:
+            return self.step_times.p50
+        return 1000 / self.steps_a_second if self.steps_a_second else None
 
 
 @dataclass

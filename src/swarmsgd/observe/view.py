@@ -52,6 +52,9 @@ class NodeView:
                 self.state = "waiting"
             case "end":
                 self.state = "left"
+                self.steps = record.get("steps") or self.steps
+                self.exchanges = record.get("mixes") or self.exchanges
+                self.bytes_sent = record.get("bytes_sent") or self.bytes_sent
 
     def _progress(self, record: Record) -> None:
         counts = ("steps", "samples", "exchanges", "bytes_sent", "blocked_s")

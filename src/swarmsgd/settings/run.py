@@ -26,6 +26,12 @@ _RECIPE_HELP = (
     "Other defaults that go together, those of the task by name; every one may be given beside it."
 )
 
+BUDGETS: Mapping[str, str] = {
+    "each": "every node makes its share of the steps",
+    "together": "the run ends when all nodes together have seen the samples: the fast make more",
+}
+"""How a run of equal samples is counted, and a line of help."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -51,6 +57,9 @@ class RunConfig:
     epochs: float = 4.0
     """Passes over the training data, by all nodes together."""
 
+    budget: str = setting("each", table=BUDGETS)
+    """each: every node makes its share of steps; together: the fast ones make more."""
+
     algorithm: str = setting("swarm", table=ALGORITHMS)
     """How the nodes keep their models together: swarm, or what it is compared with."""
 
@@ -66,10 +75,17 @@ class RunConfig:
     overwrite: bool = False
     """Replace what an earlier run left in the folder."""
 
+    quiet: bool = False
+    """Say nothing while it runs but what went wrong."""
+
+    json: bool = False
+    """Print the summary on stdout as one JSON object, and all else on stderr."""
+
     def __post_init__(self) -> None:
         whole("nodes", self.nodes, 1)
         whole("seed", self.seed, 0, LARGEST_SEED)
         number("epochs", self.epochs, above=0)
+        one_of("budget", self.budget, BUDGETS)
         one_of("precision", self.precision, PRECISIONS)
         algorithms = options_of(type(self))["algorithm"].table
         assert algorithms is not None

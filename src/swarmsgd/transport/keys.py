@@ -29,6 +29,9 @@ class SwarmKey(NamedTuple):
         """Tells keys apart and gives nothing away."""
         return hashlib.blake2b(self.public, digest_size=8).hexdigest()
 
+    def __repr__(self) -> str:
+        return f"<SwarmKey {self.fingerprint}>"  # no traceback shows a secret
+
 
 def make_key(path: Path) -> SwarmKey:
     """Draw a key and write it to a new file that only its owner can read. Raises ConfigError."""

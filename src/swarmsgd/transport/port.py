@@ -34,9 +34,13 @@ from swarmsgd.limits import need_descriptors, need_threads
 from swarmsgd.transport.base import Buffer
 from swarmsgd.transport.keys import SwarmKey
 
-SILENT_S = 45
-"""A host whose system answers nothing for so long has vanished, or takes nothing in."""
-_PROBE_S = 10
+SILENT_S = 15
+"""A host whose system answers nothing for so long has vanished, or takes nothing in. Where the way
+takes milliseconds TCP sends what was not confirmed again after 0.2, 0.6, 1.4, 3, 6.2 and 12.6 s:
+an outage that ends before the last of these costs no link. A link that was given up is dialled
+again.
+"""
+_PROBE_S = 3
 KEEP_ALIVE: dict[int, int] = {
     zmq.TCP_KEEPALIVE: 1,
     zmq.TCP_KEEPALIVE_IDLE: SILENT_S - 3 * _PROBE_S,
@@ -70,6 +74,7 @@ _WHY: dict[int, str] = {
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "it does not take our key",
     zmq.EVENT_DISCONNECTED: "the connection ended",
 }
+_REFUSALS = FOREIGN, _WHY[zmq.EVENT_HANDSHAKE_FAILED_AUTH]
 
 
 class Received(NamedTuple):
@@ -102,13 +107,14 @@ class Gone(Exception):
 
 
 class Port:
-    """Listens at `address` (EVERYWHERE: at all of this machine), on `port`, 0 being one of the
-    system's choice. One thread at a time uses it, but for `wake`. Raises ConfigError.
+    """Listens at `address` (EVERYWHERE: at all of this machine; None: nowhere, it only dials), on
+    `port`, 0 being one of the system's choice. One thread at a time uses it, but for `wake`. Raises
+    ConfigError.
     """
 
     def __init__(
         self,
-        address: str,
+        address: str | None,
         *,
         port: int = 0,
         message_bytes: int,
@@ -124,7 +130,7 @@ class Port:
             zmq.ROUTER_MANDATORY: 1,
             zmq.RECONNECT_IVL: -1,
             zmq.BACKLOG: 1024,
-            zmq.IPV6: int(":" in address or (address == EVERYWHERE and speaks_ipv6())),
+            zmq.IPV6: int(_wants_ipv6(address)),
             zmq.SNDHWM: queued_messages,
             zmq.RCVHWM: UNREAD,
             zmq.MAXMSGSIZE: message_bytes,
@@ -143,6 +149,10 @@ class Port:
         self._poller = zmq.Poller()
         for readable in (router, self._monitor, self._woken):
             self._poller.register(readable, zmq.POLLIN)
+        self.wants = (
+            "it has a key, or is no node" if key is None else "it has no key or another one"
+        )
+        """Why somebody who dials is `refused`."""
         self._gate: zmq.Socket[bytes] | None = None
         """Where ZeroMQ asks whether it may let in who has proved to hold a key."""
         if key is not None:
@@ -154,8 +164,17 @@ class Port:
             router.setsockopt(zmq.CURVE_SECRETKEY, key.secret)
             router.setsockopt(zmq.ZAP_DOMAIN, b"swarmsgd")
             router.setsockopt(zmq.CURVE_SERVER, 1)
+        self.endpoint = "" if address is None else self._bind(address, port)
+        """Where others dial; "" if it only dials itself."""
+        if key is not None:
+            router.setsockopt(zmq.CURVE_SERVER, 0)
+            router.setsockopt(zmq.CURVE_SERVERKEY, key.public)
+
+    def _bind(self, address: str, port: int) -> str:
         try:
-            router.bind(f"tcp://{f'[{address}]' if ':' in address else address}:{port or '*'}")
+            self._router.bind(
+                f"tcp://{f'[{address}]' if ':' in address else address}:{port or '*'}"
+            )
         except zmq.ZMQError as error:
             self.close()
             at = f"{address}:{port}" if port else address
@@ -163,11 +182,7 @@ class Port:
                 f"cannot listen on {at}: {os.strerror(error.errno or 0)}. Pass an address of "
                 f"this machine that the other nodes reach{', and a free port' if port else ''}"
             ) from None
-        if key is not None:
-            router.setsockopt(zmq.CURVE_SERVER, 0)
-            router.setsockopt(zmq.CURVE_SERVERKEY, key.public)
-        self.endpoint: str = router.getsockopt_string(zmq.LAST_ENDPOINT)
-        """Where others dial."""
+        return self._router.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def dial(self, endpoint: str) -> bytes:
         """Begin to connect; the id of the connection. Raises ConfigError for no endpoint."""
@@ -189,7 +204,7 @@ class Port:
     def hang_up(self, fd: int) -> None:
         """Shut down a connection that was accepted."""
         with _borrowed(fd) as sock:
-            if sock and sock.getsockname()[1] == port_of(self.endpoint):
+            if sock and self.endpoint and sock.getsockname()[1] == port_of(self.endpoint):
                 sock.shutdown(socket.SHUT_RDWR)
 
     def send(self, to: bytes, kind: bytes, body: bytes | Buffer = b"") -> zmq.MessageTracker:
@@ -236,6 +251,10 @@ class Port:
             fd = int(event["value"]) if has_fd else -1
             found.append(Ended(fd, event["endpoint"].decode(), reason))
         return found
+
+    def refused(self, ended: Ended) -> bool:
+        """Whether it was somebody who dialled and got no further than the first words."""
+        return ended.reason in _REFUSALS and ended.endpoint == self.endpoint
 
     def wait(self, timeout_s: float | None) -> bool:
         """Until there may be something to receive, or a connection ended; whether `wake` was
@@ -289,6 +308,11 @@ def close_connections(fds: dict[int, int]) -> None:
             ours = sock is not None and port in (sock.getsockname()[1], sock.getpeername()[1])
         if ours:
             os.close(fd)
+
+
+def _wants_ipv6(address: str | None) -> bool:
+    """Whether a socket that listens there, or only dials, shall know IPv6."""
+    return speaks_ipv6() if address in (None, EVERYWHERE) else ":" in address
 
 
 def speaks_ipv6() -> bool:

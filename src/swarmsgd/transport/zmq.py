@@ -38,7 +38,8 @@ _LOOK_S = 0.2
 
 
 class ZmqTransport:
-    """The links of node `rank`, which listens at `address`. See Transport. With a `key` only who
+    """The links of node `rank`, which listens at `address`. See Transport. Without an address it is
+    hidden: it only dials, and between two hidden nodes there is no link. With a `key` only who
     holds it too can have a link, and all is encrypted.
 
     `run` and where the others listen is told to `open`, or `run` set and `dial` called.
@@ -48,7 +49,7 @@ class ZmqTransport:
         self,
         rank: int,
         *,
-        address: str,
+        address: str | None,
         key: SwarmKey | None = None,
         max_message_bytes: int = 1 << 32,
         max_queued_bytes: int = 1 << 28,
@@ -64,6 +65,8 @@ class ZmqTransport:
         self.give = self._pool.give
         self.tells_opened = False
         """Whether `poll` tells of links that open, or cannot be."""
+        self.on_stranger: Callable[[str], None] = lambda why: None
+        """Called, on the thread that polls, when somebody was refused who dialled; with why."""
         self._links: dict[int, Link] = {}
         self._by_id: dict[bytes, Link] = {}
         self._happened: deque[Arrived | Opened | Lost] = deque()
@@ -82,7 +85,7 @@ class ZmqTransport:
             queued_messages=max_queued_messages,
         )
         self.endpoint = self._port.endpoint
-        """Where the others dial."""
+        """Where the others dial; "" if this node is hidden."""
         lifetime.begins(self)
 
     @property
@@ -101,37 +104,41 @@ class ZmqTransport:
     ) -> None:
         """Open the links to those who listen at `endpoints`; they must call this too.
 
-        The lower rank dials. `gone` is asked about who is missing, now and then. Raises PeerError
-        naming who cannot be linked and why; the links to the others are open then.
+        The lower rank dials, and a hidden one always (its endpoint is ""). `gone` is asked about
+        who is missing, now and then. Raises PeerError naming who cannot be linked and why; the
+        links to the others are open then.
         """
         self.run = run
         if self.rank in endpoints:
             raise ConfigError(f"node {self.rank} is not its own neighbour; leave it out")
-        for peer, endpoint in endpoints.items():
-            if self.rank < peer and peer not in self._links:
-                self.dial(peer, endpoint)
         failed: dict[int, str] = {}
         kept: list[Arrived | Opened | Lost] = []
         give_up = time.monotonic() + timeout_s
-        while True:
-            if (event := self._next()) is not None:
-                kept.append(event)
-                continue
-            missing = set(endpoints) - self.peers - failed.keys()
-            late = time.monotonic() > give_up
-            for peer in missing:
-                if peer in self._refused:
-                    failed[peer] = self._refused.pop(peer)
-                elif gone(peer):
-                    failed[peer] = "has ended"
-                elif late:
-                    failed[peer] = f"did not appear within {timeout_s:.1f} s"
-            if missing <= failed.keys():
-                break
-            self._port.wait(_LOOK_S)
-        self._happened.extendleft(reversed(kept))
-        for peer in failed:
-            self.drop(peer)
+        with self._turn:
+            self._refuse_if_closed()
+            for peer, endpoint in endpoints.items():
+                if endpoint and (self.rank < peer or not self.endpoint):
+                    self.dial(peer, endpoint)
+            while True:
+                self._refuse_if_closed()  # by another thread, when the interpreter ends
+                if (event := self._next()) is not None:
+                    kept.append(event)
+                    continue
+                missing = set(endpoints) - self.peers - failed.keys()
+                late = time.monotonic() > give_up
+                for peer in missing:
+                    if peer in self._refused:
+                        failed[peer] = self._refused.pop(peer)
+                    elif gone(peer):
+                        failed[peer] = "has ended"
+                    elif late:
+                        failed[peer] = f"did not appear within {timeout_s:.1f} s"
+                if missing <= failed.keys():
+                    break
+                self._port.wait(_LOOK_S)
+            self._happened.extendleft(reversed(kept))
+            for peer in failed:
+                self.drop(peer)
         if failed:
             raise PeerError(
                 f"node {self.rank} has no link to {len(failed)} of {len(endpoints)} neighbours. "
@@ -243,14 +250,17 @@ class ZmqTransport:
         give_up = None if timeout_s is None else time.monotonic() + timeout_s
         with self._turn:
             while True:
-                if self._closed:
-                    raise LinkClosed(f"the transport of node {self.rank} is closed; make a new one")
+                self._refuse_if_closed()
                 event = self._next()
                 if event is not None:
                     return event
                 left_s = None if give_up is None else max(0.0, give_up - time.monotonic())
                 if self._port.wait(left_s) or left_s == 0.0:
                     return self._next()
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise LinkClosed(f"the transport of node {self.rank} is closed; make a new one")
 
     def wake(self) -> None:
         """End a `poll`: see Transport."""
@@ -269,7 +279,10 @@ class ZmqTransport:
 
     def _settle(self) -> None:
         """Find the links of connections that ended."""
-        for fd, endpoint, reason in self._port.ended():
+        for ended in self._port.ended():
+            if self._port.refused(ended):
+                self.on_stranger(self._port.wants)
+            fd, endpoint, reason = ended
             for link in self._by_id.values():
                 if link.endpoint == endpoint or (link.endpoint is None and link.fd == fd):
                     self._ended.append((link, reason))

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -26,9 +25,6 @@ from swarmsgd.core import lattice
 
 _log = logging.getLogger("swarmsgd")
 config: Any = numba_config
-
-SLOW_S = 3.0
-"""To compile for longer is said; to load, on a busy machine, is not."""
 
 VECTOR = types.Array(types.float32, 1, "C")
 BYTES = types.Array(types.uint8, 1, "C")
@@ -135,11 +131,11 @@ def prepare() -> None:
     """
     if all(made.is_ready for made in KERNELS):
         return
-    begin, said = time.monotonic(), False
+    told = False
     for made in KERNELS:
         _ = made.compiled
-        if not (said or made.was_cached) and time.monotonic() - begin > SLOW_S:
-            said = True
+        if not made.was_cached and not told:
+            told = True
             _log.warning("%s", what_takes_long(_PLACE))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from swarmsgd.observe.folder import REPORT, RunFolder
 from swarmsgd.observe.run_page import page_of
 from swarmsgd.observe.words import notice, stopped, totals
 from swarmsgd.scores import metric_of, value_of
+from swarmsgd.settings.options import plain
 from swarmsgd.sim.command.config import SimConfig
 from swarmsgd.sim.command.run import check_run, simulate, write_result
 from swarmsgd.tasks import Task
@@ -36,7 +38,7 @@ def run_simulation(config: SimConfig, *, file: TextIO | None = None) -> int:
 
     Raises ConfigError or DataError before anything runs, ModelError if training diverges.
     """
-    out = file or sys.stdout
+    out = file or (sys.stderr if config.json else sys.stdout)
 
     def say(text: str) -> None:
         print(text, file=out, flush=True)
@@ -51,14 +53,22 @@ def run_simulation(config: SimConfig, *, file: TextIO | None = None) -> int:
 
 
 def _run(config: SimConfig, task: Task, folder: Path, say: Callable[[str], None]) -> int:
-    say(config.title())
+    def watch(point: Mapping[str, Any]) -> None:
+        if not config.quiet:
+            say("\n".join(lines(point)))
+
+    if not config.quiet:
+        say(config.title())
     result = simulate(
         config,
         folder=folder,
         task=task,
-        watch=lambda point: say("\n".join(lines(point))),
+        watch=watch,
     )
-    say(totals(result.summary))
+    if config.json:
+        print(json.dumps(plain(result.summary)))
+    else:
+        say(totals(result.summary))
     if result.summary["stopped"]:
         say(f"note: {stopped(result.summary)}")
     for text in never_happened(config, result.summary["wall_s"]):

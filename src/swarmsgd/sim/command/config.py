@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from swarmsgd.checks import number, one_of, whole
-from swarmsgd.settings.options import setting
+from swarmsgd.checks import number, whole
 from swarmsgd.settings.run import RunConfig
 from swarmsgd.settings.swarm import lengths_of
 from swarmsgd.sim.engine.world import World
-
-BUDGETS: Mapping[str, str] = {
-    "each": "every node makes its share of the steps, as in a real run",
-    "together": "the run ends when all nodes together have seen the samples: the fast make more",
-}
-"""How a run of equal samples is counted, and a line of help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +21,6 @@ class SimConfig(RunConfig):
     exchanges_per_node: float | None = None
     """Instead of epochs: exchanges a node takes part in, on average, rounded up to whole bursts."""
 
-    budget: str = setting("each", table=BUDGETS)
-    """each: every node makes its share of steps; together: the fast ones make more."""
-
     evals: int = 10
     """How often the mean model is scored on the way, at equal distances of samples."""
 
@@ -40,7 +29,6 @@ class SimConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("budget", self.budget, BUDGETS)
         whole("evals", self.evals, 1)
         whole("score_nodes", self.score_nodes, 0)
         self.world.check(self.nodes)

@@ -107,8 +107,9 @@ class Comparing:
         """Tune, run, report; the exit code."""
         self._say(self._comparison.title)
         try:
-            rates = self._tune()
-            results = self._run(rates)
+            with _Pool(min(self._jobs, self._most_at_once())) as pool:
+                rates = self._tune(pool)
+                results = self._run(pool, rates)
         except KeyboardInterrupt:
             notice(f"interrupted: the runs that had ended are kept in {self._folder}")
             return INTERRUPTED
@@ -120,7 +121,14 @@ class Comparing:
             notice(f"no run of {', '.join(failed)} came to an end: see above")
         return 1 if failed or complaint else 0
 
-    def _tune(self) -> dict[str, float]:
+    def _most_at_once(self) -> int:
+        comparison = self._comparison
+        tuned = sum(comparison.is_tuned(label) for label in comparison.variants)
+        return max(
+            tuned * len(comparison.rates), len(comparison.variants) * len(comparison.seeds), 1
+        )
+
+    def _tune(self, pool: ProcessPoolExecutor) -> dict[str, float]:
         """The best rate of each variant by the mean model's training loss on the tuning seed."""
         comparison = self._comparison
         rates = {label: o["lr"] for label, o in comparison.variants.items() if "lr" in o}
@@ -132,7 +140,7 @@ class Comparing:
         ]
         tried: dict[str, dict[float, float]] = {}
         self._keep_tuning(tried)
-        for job, summary in self._each(jobs, "tuning"):
+        for job, summary in self._each(pool, jobs, "tuning"):
             loss = math.inf if summary is None else summary["train_loss"]
             loss = loss if math.isfinite(loss) else math.inf
             tried.setdefault(job.label, {})[job.config.optimizer.lr] = loss
@@ -151,7 +159,7 @@ class Comparing:
         }
         self._ending.put(TUNING, json.dumps(finite, indent=1) + "\n")
 
-    def _run(self, rates: dict[str, float]) -> Results:
+    def _run(self, pool: ProcessPoolExecutor, rates: dict[str, float]) -> Results:
         """Of the variants of which a run ended well."""
         jobs = [
             Job(label, self._comparison.config(label, seed, rates[label]), self._of(label, seed))
@@ -160,7 +168,7 @@ class Comparing:
             for seed in self._comparison.seeds
         ]
         results: Results = {}
-        for job, summary in self._each(jobs, "runs"):
+        for job, summary in self._each(pool, jobs, "runs"):
             results.setdefault(job.label, {})[job.config.seed] = summary
         return {
             label: results[label]
@@ -171,31 +179,20 @@ class Comparing:
     def _of(self, label: str, seed: int) -> Path:
         return self._folder / folder_of(label) / f"seed-{seed}"
 
-    def _each(self, jobs: Sequence[Job], what: str) -> Iterator[tuple[Job, dict[str, Any] | None]]:
+    def _each(
+        self, pool: ProcessPoolExecutor, jobs: Sequence[Job], what: str
+    ) -> Iterator[tuple[Job, dict[str, Any] | None]]:
         """Run them; summaries as they come, None for one that diverged."""
         if not jobs:
             return
         self._say(f"{what}: {len(jobs)}, {min(self._jobs, len(jobs))} at a time")
-        context = multiprocessing.get_context("spawn")
-        count = min(self._jobs, len(jobs))
         with _import_nothing_from_here():
-            pool = ProcessPoolExecutor(count, context, initializer=_begin_worker)
-        futures: dict[Future[dict[str, Any]], Job] = {}
-        try:
-            with _import_nothing_from_here():
-                futures = {pool.submit(run_job, job): job for job in jobs}
-            for number, future in enumerate(as_completed(futures), 1):
-                job = futures[future]
-                summary = self._outcome(future, job)
-                self._say(f"  {number}/{len(jobs)} {_line(job, summary)}")
-                yield job, summary
-        finally:
-            for future in futures:
-                future.cancel()
-            if sys.exc_info()[0] is not None:
-                for process in multiprocessing.active_children():
-                    process.terminate()
-            pool.shutdown(wait=True, cancel_futures=True)
+            futures = {pool.submit(run_job, job): job for job in jobs}
+        for number, future in enumerate(as_completed(futures), 1):
+            job = futures[future]
+            summary = self._outcome(future, job)
+            self._say(f"  {number}/{len(jobs)} {_line(job, summary)}")
+            yield job, summary
 
     def _outcome(self, future: Future[dict[str, Any]], job: Job) -> dict[str, Any] | None:
         try:
@@ -239,6 +236,20 @@ class Comparing:
 
     def _say(self, text: str) -> None:
         print(text, file=self._out, flush=True)
+
+
+class _Pool(ProcessPoolExecutor):
+    """Processes for runs: those that go on when the `with` block ends in an error end with it."""
+
+    def __init__(self, count: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        super().__init__(count, context, initializer=_begin_worker)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for process in multiprocessing.active_children():
+                process.terminate()
+        self.shutdown(wait=True, cancel_futures=True)
 
 
 @contextlib.contextmanager

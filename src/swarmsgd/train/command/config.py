@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from swarmsgd.checks import whole
 from swarmsgd.errors import ConfigError
@@ -29,12 +30,18 @@ class TrainConfig(RunConfig):
     dashboard: bool = False
     """Show the run on a page of this machine while it goes on; its address is told first."""
 
+    dashboard_port: int = 0
+    """Port of that page; 0: a free one."""
+
     log_to: tuple[str, ...] = ()
     """Where else figures go while it runs: tensorboard, wandb, trackio, mlflow, prometheus:PORT, or
     MODULE:CLASS of your own."""
 
     address: str | None = None
     """Address or interface of this machine at which the nodes meet; none: the loopback's."""
+
+    key: Path | None = None
+    """Key file of the swarm (`swarmsgd keygen`), as SWARMSGD_KEY; none: links are not encrypted."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,6 +50,16 @@ class TrainConfig(RunConfig):
             raise ConfigError(
                 f"checkpoint_every is {self.checkpoint_every}, but {self.algorithm} keeps no "
                 "checkpoints: only the algorithm swarm does"
+            )
+        if self.checkpoint_every and self.budget == "together":
+            raise ConfigError(
+                "checkpoint_every with budget together: what all nodes have made together is in no "
+                "checkpoint; take budget each, or leave checkpoint_every out"
+            )
+        if self.key is not None and self.algorithm != "swarm":
+            raise ConfigError(
+                f"key is {str(self.key)!r}, but {self.algorithm} encrypts nothing: only the "
+                "algorithm swarm does"
             )
         device_of_node(self.device, 0)
 

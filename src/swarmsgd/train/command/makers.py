@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from swarmsgd.errors import PeerError
+from swarmsgd.observe.environment import environment
 from swarmsgd.observe.records import Recorder
 from swarmsgd.observe.schema import filled
 from swarmsgd.optim import reporting
@@ -82,6 +83,7 @@ class SwarmNode:
             record=record,
             **vars(config.swarm),
         )
+        self.swarm.lines.stop()  # those written here have what the task knows
         self.recorder = self.swarm.recorder
 
     @property
@@ -143,6 +145,7 @@ class DdpNode:
             "start",
             num_nodes=self._size,
             dim=sum(p.numel() for p in model.parameters() if p.requires_grad),
+            **environment(),
             **config.swarm.in_effect(uses=("seed",)),
         )
 

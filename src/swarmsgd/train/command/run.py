@@ -14,11 +14,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from swarmsgd.errors import ConfigError
 from swarmsgd.observe.console import Console, summary_table
 from swarmsgd.observe.ending import Ending
-from swarmsgd.observe.folder import COMMAND, CONFIG, MODEL, SUMMARY, RunFolder, resumed
-from swarmsgd.observe.records import Recorder
+from swarmsgd.observe.folder import CONFIG, MODEL, SUMMARY, RunFolder, resumed
+from swarmsgd.observe.ports import check_port
 from swarmsgd.observe.reporters import Outlet, RunReporter
 from swarmsgd.observe.sinks import make_sinks
 from swarmsgd.observe.view import RunView, record_path
@@ -29,9 +28,11 @@ from swarmsgd.train.command.config import TrainConfig
 from swarmsgd.train.command.makers import NODE_MAKERS
 from swarmsgd.train.command.summary import summarise_real
 from swarmsgd.train.launch.hosts import use_address
+from swarmsgd.train.launch.kept import record_death
 from swarmsgd.train.launch.launch import describe, prefix
 from swarmsgd.train.launch.launcher import Launcher
 from swarmsgd.train.launch.processes import Interrupts, Line, NodeEnd, Note, Outcome
+from swarmsgd.train.meet.key import use_key
 
 END_S = 5.0
 """A node that is told to end has nothing left to save."""
@@ -43,6 +44,7 @@ def resume_training(folder: Path, *, file: TextIO | None = None) -> int:
     """Go on with the run of `run_training` that was interrupted in `folder`; as that one."""
     with resumed(folder):
         config = TrainConfig.from_json((folder / CONFIG).read_text())
+        _use_key(config)
         outlet = Outlet(make_sinks(config.log_to))
         task = config.make_task(notice)
         NODE_MAKERS[config.algorithm].prepare()
@@ -55,13 +57,21 @@ def run_training(config: TrainConfig, *, file: TextIO | None = None) -> int:
 
     Raises ConfigError or DataError before any node was started.
     """
+    _use_key(config)
     outlet = Outlet(make_sinks(config.log_to))
+    if config.dashboard:
+        check_port(config.dashboard_port)
     planned = RunFolder(config.out, config.task_name, overwrite=config.overwrite)
     # Made here once, so that data are fetched once and whatever is wrong with them shows now.
     task = config.make_task(notice)
     NODE_MAKERS[config.algorithm].prepare()
     with planned.owned(config.to_json()) as folder:
         return _train(config, task, folder, outlet, file)
+
+
+def _use_key(config: TrainConfig) -> None:
+    if config.key is not None:
+        use_key(config.key)
 
 
 def _train(
@@ -71,6 +81,7 @@ def _train(
     trainee = ["-P", "-m", "swarmsgd.train.command.trainee"]
     argv = [sys.executable, *trainee, str(folder.absolute())]
     view, silences = RunView(folder, config.nodes), Silences()
+    out = sys.stderr if config.json and file is None else file
     here = use_address(config.address)
     launcher = Launcher(argv, config.nodes, master_addr=here, grace_s=END_S)
     outlet.begin(folder.absolute().name, json.loads(config.to_json()), folder)
@@ -78,7 +89,9 @@ def _train(
     with (
         contextlib.closing(outlet),
         Interrupts() as interrupts,
-        Console(view, config.title(), epochs=config.epochs, file=file) as console,
+        Console(
+            view, config.title(), epochs=config.epochs, quiet=config.quiet, file=out
+        ) as console,
         _shown(config, folder) as address,
         launcher,
     ):
@@ -91,7 +104,7 @@ def _train(
                 case NodeEnd() if event.failed and not launcher.stopping:
                     view.read()
                     view.set_state(event.node, "failed")
-                    _record_death(folder, event)
+                    record_death(folder, event)
                     console.print(f"swarmsgd: {describe(event)}")
                     if _cannot_begin(view, event.node, launcher):
                         console.print("swarmsgd: the others cannot begin without it: ending them")
@@ -105,10 +118,13 @@ def _train(
         view.read()
         summary = summarise_real(config, task, view, launcher.outcome)
         reporter.finish(summary)
-    console.print(summary_table(summary))
-    console.print(
-        f"{totals(summary)}\nwritten to {folder}; `swarmsgd report {folder}` makes a page"
-    )
+    if config.json:
+        print(json.dumps(plain(summary)), file=file)
+    else:
+        console.print(summary_table(summary))
+        console.print(
+            f"{totals(summary)}\nwritten to {folder}; `swarmsgd report {folder}` makes a page"
+        )
     ending = Ending(folder)
     ending.put(SUMMARY, json.dumps(plain(summary), indent=2) + "\n")
     _look_for_results(view, launcher.outcome, ending)
@@ -128,12 +144,6 @@ def _look_for_results(view: RunView, outcome: Outcome, ending: Ending) -> None:
         ending.lost[MODEL] = "see above"
 
 
-def _record_death(folder: Path, end: NodeEnd) -> None:
-    text = f"{end.how}; last words: {end.last_words or 'none'}"
-    with contextlib.suppress(ConfigError), Recorder(folder / COMMAND, -1) as recorder:
-        recorder.write("event", what="died", peer=end.node, text=text)
-
-
 @contextlib.contextmanager
 def _shown(config: TrainConfig, folder: Path) -> Iterator[str]:
     """The address of the live page, if one is asked for."""
@@ -142,7 +152,7 @@ def _shown(config: TrainConfig, folder: Path) -> Iterator[str]:
         return
     from swarmsgd.observe.server import Dashboard
 
-    with Dashboard(folder, port=0) as dashboard:
+    with Dashboard(folder, port=config.dashboard_port) as dashboard:
         yield dashboard.address
 
 

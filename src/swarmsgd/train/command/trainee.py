@@ -9,14 +9,15 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import platform
 import signal
-import socket
 import sys
 import time
+from array import array
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,10 +118,6 @@ class _Run:
             total_steps=total,
             total_samples=total * self.task.batch_size,
             unix_s=time.time(),
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            threads=torch.get_num_threads(),
-            software=software(),
         )
         begin = time.perf_counter()
         step_ms = self.train(total)
@@ -143,13 +140,14 @@ class _Run:
         )
 
     def train(self, total: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-        """All local steps up to `total`; the wall time of each, in ms."""
-        first, step_ms = self.steps, np.zeros(max(1, total - self.steps), np.float32)
+        """All local steps of this node; the wall time of each, in ms."""
+        first, step_ms = self.steps, array("f")
+        batches, share = self.course(total)
         device = device_of(self.model)
         recorded = begin = time.perf_counter()
-        for batch in itertools.islice(self.task.batches(self.rank), first, total):
+        for batch in batches:
             for group in self.optimizer.param_groups:
-                group["lr"] = self.config.optimizer.rate(self.steps / total)
+                group["lr"] = self.config.optimizer.rate(share())
             self.optimizer.zero_grad()
             with computing_in(self.config.precision, device):
                 loss = self.task.loss(self.algorithm.model, batch)
@@ -158,14 +156,26 @@ class _Run:
             self.config.optimizer.clip(self.model.parameters())
             self.optimizer.step()
             now = time.perf_counter()
-            step_ms[self.steps - first] = 1000 * (now - begin)
+            step_ms.append(1000 * (now - begin))
             self.steps += 1
             self.save(total)
             if now - recorded >= PROGRESS_S or self.steps == first + 1:
                 self.record_progress()
                 recorded = now
             begin = now
-        return step_ms
+        return np.frombuffer(step_ms, np.float32) if step_ms else np.zeros(1, np.float32)
+
+    def course(self, total: int) -> tuple[Iterable[Any], Callable[[], float]]:
+        """The batches up to the end of the run, and how far that is: until this node has made
+        `total` steps, or all nodes together as many as that each.
+        """
+        batches = itertools.islice(self.task.batches(self.rank), self.steps, None)
+        if self.config.budget == "together" and isinstance(self.algorithm, SwarmNode):
+            swarm = self.algorithm.swarm
+            samples = total * self.task.batch_size * self.config.nodes
+            return swarm.until(batches, samples=samples), lambda: swarm.share
+        left = itertools.islice(batches, max(0, total - self.steps))
+        return left, lambda: self.steps / total
 
     def save(self, total: int) -> None:
         """A checkpoint, if one is due and the end is not there yet."""
@@ -227,17 +237,6 @@ class _Run:
         """Record and print what could not be saved."""
         self.algorithm.recorder.write("event", what="unwritten", peer=None, text=text)
         print(f"swarmsgd: {text}", file=sys.stderr)
-
-
-def software() -> str:
-    """What trains here, for whoever reads the records later."""
-    import swarmsgd
-
-    python = platform.python_version()
-    return (
-        f"swarmsgd {swarmsgd.__version__}, torch {torch.__version__}, Python {python}, "
-        f"{platform.platform()}, {os.cpu_count()} cores"
-    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from swarmsgd.observe.output import unhindered
 from swarmsgd.train.launch.chaos import Chaos
 from swarmsgd.train.launch.launcher import GRACE_S, Launcher
-from swarmsgd.train.launch.processes import Interrupts, Line, NodeEnd, Note, Outcome
+from swarmsgd.train.launch.processes import (
+    Interrupts,
+    LauncherEvent,
+    Line,
+    NodeEnd,
+    Note,
+    Outcome,
+)
 
 
 def launch(
@@ -27,13 +34,15 @@ def launch(
     chaos: Chaos | None = None,
     env: Mapping[str, str] | None = None,
     on_line: Callable[[int, str, str], None] | None = None,
+    on_event: Callable[[LauncherEvent], object] = lambda _event: None,
     say: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Run `argv` as `nodes` nodes on this host until all have ended (see `Launcher`).
 
     `on_line(node, stream, text)` gets every line the nodes print, by default to pass it on with
-    the node in front; `say(text)` what the launcher has to tell, by default on stderr. What is
-    printed on streams that nobody reads is dropped: the nodes train on, and signals act at once.
+    the node in front; `on_event` all that happens until the nodes are asked to end; `say(text)`
+    what the launcher has to tell, by default on stderr. What is printed on streams that nobody
+    reads is dropped: the nodes train on, and signals act at once.
     """
     on_line = on_line or print_line
     say = say or _say
@@ -52,14 +61,19 @@ def launch(
         env=env,
     )
     with unhindered():
-        return _pass_on(launcher, on_line, say)
+        return _pass_on(launcher, on_line, on_event, say)
 
 
 def _pass_on(
-    launcher: Launcher, on_line: Callable[[int, str, str], None], say: Callable[[str], None]
+    launcher: Launcher,
+    on_line: Callable[[int, str, str], None],
+    on_event: Callable[[LauncherEvent], object],
+    say: Callable[[str], None],
 ) -> Outcome:
     with Interrupts() as interrupts, launcher:
         for event in launcher.events(interrupts):
+            if event is not None and not launcher.stopping:
+                on_event(event)
             match event:
                 case Line(node, stream, text):
                     on_line(node, stream, text)

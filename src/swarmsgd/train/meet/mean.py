@@ -12,7 +12,7 @@ import torch
 from swarmsgd.errors import PeerError
 from swarmsgd.train.meet.news import LineLost
 from swarmsgd.train.meet.rendezvous import Rendezvous
-from swarmsgd.train.meet.tree import MESSAGE_BYTES, Tree
+from swarmsgd.train.meet.tree import MESSAGE_BYTES, Tree, none_listens
 
 TREE_TIMEOUT_S = 60.0
 TRIES = 3
@@ -51,6 +51,24 @@ class Means(NamedTuple):
     """By name, in host memory; without those that are not alike on all these nodes."""
     nodes: list[int]
     """Who took part."""
+
+
+class Alone:
+    """`Mean` for a node that has nobody to average with."""
+
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
+
+    def of(
+        self,
+        settled: Callable[[], torch.Tensor],
+        buffers: Mapping[str, Float] | None = None,
+        *,
+        again: bool = False,
+    ) -> Means:
+        """Its own values."""
+        own = {name: buffer.value for name, buffer in (buffers or {}).items()}
+        return Means(settled(), 0.0, own, [self._rank])
 
 
 class Mean:
@@ -155,10 +173,16 @@ class Mean:
                     f"their mean without it (nodes {answer['missed']}). Its own model is intact: "
                     "save that, or use theirs"
                 )
+            told = {int(node): tuple(v) for node, v in answer["values"].items()}
+            if len(told) > 1 and not any(endpoint for endpoint, _ in told.values()):
+                raise PeerError(
+                    f"there is no mean: {none_listens(sorted(told))}. This node's own model is "
+                    "intact: save that"
+                )
         except BaseException:
             self._transport.close()
             raise
-        return answer["serial"], {int(node): tuple(v) for node, v in answer["values"].items()}
+        return answer["serial"], told
 
     def _tree(
         self,

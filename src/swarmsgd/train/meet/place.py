@@ -119,6 +119,18 @@ def own_place(rank: int | None = None, num_nodes: int | None = None) -> tuple[in
     return (0, 1) if place is None else (place.rank, place.num_nodes)
 
 
+def shall_listen(given: bool | None) -> bool:
+    """Whether others can dial this node: from the argument, else SWARMSGD_LISTEN, else yes. Raises
+    ConfigError.
+    """
+    text = os.environ.get(variables.LISTEN, "1")
+    if given is None and text not in ("0", "1"):
+        raise ConfigError(
+            f"{variables.LISTEN} is {text!r}, wanted 0 (nobody can dial this node) or 1"
+        )
+    return text == "1" if given is None else given
+
+
 def _is_hosted(environment: Mapping[str, str], addr: str, port: str) -> bool:
     """Whether the environment names a store at this address that somebody else hosts; the
     arguments of `join` may have named the same one, or another.

@@ -149,7 +149,11 @@ class Register:
             self._clients[client] = (name, -1)
             self._found(session, now, out)
             if any(each[0] == client for each in session.arrivals):
-                what = "its first node" if session.founder is not None else "nodes that know it"
+                what = "nodes that know it"
+                if session.founder is not None:
+                    what = "its first node"
+                elif not hello.get("listens", True) and now >= self._open_from:
+                    what = "a node that listens"
                 out.append((client, {"waits": f"waiting for {what} to begin the swarm"}))
         elif session.left and hello["id"] not in session.left:
             gone = ", ".join(map(str, sorted(session.left)))
@@ -232,10 +236,12 @@ class Register:
                     out.append((client, self._welcome(session, member)))
 
     def _found(self, session: Session, now: float, out: Out) -> None:
-        """Let the first who came begin an open swarm."""
+        """Let the first who came and listens begin an open swarm: others can take its model."""
         ready = session.size is None and not session.begun and now >= self._open_from
-        if ready and session.founder is None and session.arrivals:
-            client, hello = session.arrivals.pop(0)
+        first = next((each for each in session.arrivals if each[1].get("listens", True)), None)
+        if ready and session.founder is None and first is not None:
+            session.arrivals.remove(first)
+            client, hello = first
             session.founder = session.next_id
             self._arrive(session, self._clients[client][0], client, hello, now, out)
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from swarmsgd.core.messages import explain_difference
-from swarmsgd.errors import PeerError
+from swarmsgd.errors import ConfigError, PeerError
 from swarmsgd.train.meet.finding import AgentStore, Finder, host_at, hosted, no_store
 from swarmsgd.train.meet.line import HUNG_UP, Line
 from swarmsgd.train.meet.news import LineLost
@@ -45,12 +45,16 @@ _joins: dict[tuple[str, int, int], int] = {}
 
 class Rendezvous:
     """One run's meeting place. Raises ConfigError if node 0 cannot host it (a taken port),
-    PeerError if it cannot be reached or refuses this node.
+    PeerError if it cannot be reached or refuses this node. A node that does not listen is hidden:
+    its transports only dial.
     """
 
-    def __init__(self, place: Place, timeout_s: float, key: SwarmKey | None = None) -> None:
+    def __init__(
+        self, place: Place, timeout_s: float, key: SwarmKey | None = None, *, listens: bool = True
+    ) -> None:
         self.place = place
         self.swarm_key = key
+        self.listens = listens
         self._timeout_s = timeout_s
         self._host: Tracker | None = None
         self.address = route_address(place.host, place.port)
@@ -62,6 +66,7 @@ class Rendezvous:
                 "session": self.session,
                 "size": None if place.open else place.num_nodes,
                 "id": place.rank,
+                "listens": listens,
             }
             self.line = Line(host, port, hello, key, find.again)
             try:
@@ -87,14 +92,24 @@ class Rendezvous:
         place, first = self.place, self.place.rank == 0
         if not place.hosted:
             if first and not place.open:
+                self._check_can_host()
                 self._host = hosted(place.host, place.port, lambda: host_at(place, key))
             return Finder(place)
         store = AgentStore(place, self._timeout_s)
         if first and not store.tells:
+            self._check_can_host()
             here = self.address if is_loopback(self.address) else EVERYWHERE
             self._host = hosted("", place.port, lambda: Tracker(here, 0, key))
             store.tell(self.address, self._host.port)
         return Finder(place, store)
+
+    def _check_can_host(self) -> None:
+        if not self.listens:
+            raise ConfigError(
+                "node 0 keeps the meeting place of this run, so it has to listen, but has "
+                "listen=False: give rank 0 to a node that others can dial, or let `swarmsgd launch "
+                "--hosts` or `swarmsgd store` keep it"
+            )
 
     def _meet(self) -> Message:
         begin, said = time.monotonic(), ""
@@ -151,10 +166,10 @@ class Rendezvous:
         self.welcome = self.line.welcome
 
     def listen(self, max_message_bytes: int) -> ZmqTransport:
-        """A transport of this node, without links, on a port of its own."""
+        """A transport of this node, without links, on a port of its own if it listens."""
         return ZmqTransport(
             self.node,
-            address=self.address,
+            address=self.address if self.listens else None,
             key=self.swarm_key,
             max_message_bytes=max_message_bytes,
         )

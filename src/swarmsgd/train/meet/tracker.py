@@ -50,7 +50,6 @@ class Tracker:
         self._later: deque[Out] = deque()
         self._lock = threading.Lock()
         self.users = 0
-        self._keyed = key is not None
         self._told_of_strangers = False
         self._closed = False
         self._process = os.getpid()
@@ -156,9 +155,7 @@ class Tracker:
                 _log.warning(
                     "somebody who is no node of this swarm was refused at its store (port %d): %s",
                     self.port,
-                    "it has no key or another one"
-                    if self._keyed
-                    else "it has a key, or is no node",
+                    self._port.wants,
                 )
             client = self._fds.pop(fd, None)
             if client is not None:

@@ -1,7 +1,9 @@
 """Collectives of a few nodes over links of their own: a broadcast, and a sum with the same bits for
 all.
 
-The members stand in a binary tree, by their order. All goes chunk by chunk, each with its number
+The members stand in a binary tree, by their order; those that nobody can dial hang below it, shared
+out over those who can be, or above it if the first is one of them: every link has an end that
+listens. All goes chunk by chunk, each with its number
 and a checksum. A link that is lost breaks the tree, and who waits is told at once: whoever leaves
 it then closes its links, so that within moments all have.
 """
@@ -12,7 +14,7 @@ import struct
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Self
 
 import numpy as np
@@ -44,11 +46,16 @@ class Tree:
     """
 
     def __init__(
-        self, rank: int, members: Sequence[int], transport: Transport, timeout_s: float
+        self,
+        rank: int,
+        members: Sequence[int],
+        transport: Transport,
+        timeout_s: float,
+        hidden: Collection[int] = (),
     ) -> None:
         self._transport = transport
         self._timeout_s = timeout_s
-        self._parent, self._children = places(rank, members)
+        self._parent, self._children = places(rank, members, hidden)
         self._came: dict[int, deque[Buffer]] = {}
         self._lost: dict[int, str] = {}
         self._sent: dict[int, int] = {}
@@ -70,7 +77,8 @@ class Tree:
         """
         try:
             endpoints = dict(zip(members, meet(transport.endpoint), strict=True))
-            parent, children = places(transport.rank, members)
+            hidden = [member for member in members if not endpoints[member]]
+            parent, children = places(transport.rank, members, hidden)
             others = children if parent is None else [parent, *children]
             transport.open(name, {peer: endpoints[peer] for peer in others}, timeout_s, gone)
         except PeerError as error:
@@ -79,7 +87,7 @@ class Tree:
         except BaseException:
             transport.close()
             raise
-        return cls(transport.rank, members, transport, timeout_s)
+        return cls(transport.rank, members, transport, timeout_s, hidden)
 
     def close(self) -> None:
         """Close the links; not before all members have got what they wait for."""
@@ -146,12 +154,29 @@ class Tree:
             self._came.setdefault(event.peer, deque()).append(event.message)
 
 
-def places(rank: int, members: Sequence[int]) -> tuple[int | None, list[int]]:
-    """The parent (None for the first member) and the children of `rank` in the tree of `members`.
+def places(
+    rank: int, members: Sequence[int], hidden: Collection[int] = ()
+) -> tuple[int | None, list[int]]:
+    """The parent (None for the first member) and the children of `rank` in the tree of `members`;
+    nobody can dial the `hidden` ones. Raises PeerError if that leaves nobody to dial.
 
-    >>> places(7, [3, 5, 7, 8, 9, 11])
-    (3, [11])
+    >>> places(7, [3, 5, 7, 8, 9, 11]), places(7, [3, 5, 7, 8, 9, 11], hidden=[3, 5, 9])
+    ((3, [11]), (3, [8, 11, 5]))
     """
-    at = members.index(rank)
-    parent = None if at == 0 else members[(at - 1) // 2]
-    return parent, list(members[2 * at + 1 : 2 * at + 3])
+    trunk = [member for member in members if member not in hidden]
+    leaves = [member for member in members if member in hidden]
+    if not trunk and len(members) > 1:
+        raise PeerError(none_listens(members))
+    parents = {member: trunk[(at - 1) // 2] for at, member in enumerate(trunk) if at}
+    if trunk and members[0] in hidden:
+        parents[trunk[0]] = leaves.pop(0)
+    parents |= {member: trunk[at % len(trunk)] for at, member in enumerate(leaves) if trunk}
+    return parents.get(rank), [member for member, above in parents.items() if above == rank]
+
+
+def none_listens(nodes: Sequence[int]) -> str:
+    """Why there is no way between these."""
+    return (
+        f"none of the nodes {', '.join(map(str, nodes))} listens (listen=False), so that none can "
+        "be dialled: let at least one listen"
+    )

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from swarmsgd.core.progress import Total
 from swarmsgd.core.replica import ExchangedVector, Replica
 from swarmsgd.core.segments import Segments
 from swarmsgd.errors import ConfigError
-from swarmsgd.graphs import Graph, LiveGraph, random_partner, scheduled_partner
+from swarmsgd.graphs import Graph, LiveGraph, random_partner, reachable, scheduled_partner
 from swarmsgd.limits import need_descriptors
 from swarmsgd.observe.records import Recorder
 from swarmsgd.settings.swarm import AGREED, SwarmSettings
@@ -36,7 +36,7 @@ from swarmsgd.train.meet.news import News, RunHasBegun
 from swarmsgd.train.meet.rendezvous import Rendezvous, plain
 from swarmsgd.train.node.connection import Connection
 from swarmsgd.train.node.heal import heal
-from swarmsgd.train.node.linker import Linker
+from swarmsgd.train.node.linker import Linker, Neighbours
 from swarmsgd.train.node.others import NotExchanged, bytes_of, not_exchanged, taken_in
 from swarmsgd.train.node.staging import exchanged_vector
 from swarmsgd.train.node.state import OptimizerState
@@ -111,6 +111,7 @@ class Connecting:
             linker=linker,
             others=others,
         )
+        parts.transport.on_stranger = worker.stranger
         worker.endpoint.progress.take_over(self.progress)
         connection = Connection(rendezvous, parts.replica, worker, others)
         try:
@@ -135,7 +136,12 @@ class Connecting:
         timeout_s = config.join_timeout_s
         start = FRESH if self.resumed is None else self.resumed.start
         rendezvous.agree(self.settings, timeout_s)
-        starts = rendezvous.get_all("begins", start, timeout_s)
+        begins = rendezvous.get_all("begins", [start, rendezvous.listens], timeout_s)
+        starts = [each for each, _ in begins]
+        assert isinstance(self.graph, Graph)
+        self.graph = reachable(
+            self.graph, [r for r, (_, listens) in enumerate(begins) if not listens]
+        )
         strides = rendezvous.get_all("strides", self._strides(), timeout_s)[0]
         self._order(strides)
         alike = config.broadcast_start and ITS_OWN not in starts
@@ -149,7 +155,6 @@ class Connecting:
             collective.broadcast(rendezvous, tensors, timeout_s, root=root, take=take)
             if take:
                 self._take_over(replica)
-        assert isinstance(self.graph, Graph)
         neighbours = self.graph.neighbours(rendezvous.node)
         machine = self._machine(neighbours)
         if self.resumed is not None:
@@ -225,11 +230,16 @@ class Connecting:
 
     # Parts.
 
-    def _neighbours(self) -> Callable[[Iterable[int]], Iterable[int]]:
-        graph = self.graph
+    def _neighbours(self) -> Neighbours:
+        graph, me = self.graph, self.rendezvous.node
         if isinstance(graph, LiveGraph):
             return graph.neighbours
-        return frozenset(graph.neighbours(self.rendezvous.node)).intersection
+        mine = frozenset(graph.neighbours(me))
+
+        def neighbours(live: Iterable[int], hidden: Collection[int]) -> Iterable[int]:
+            return mine.intersection(live).difference(hidden if me in hidden else ())
+
+        return neighbours
 
     def _strides(self) -> list[list[int]]:
         return [list(slot.stride) for slot in self.watch.layout.slots]

@@ -55,7 +55,7 @@ def heal(
         here = members()
         if not here:
             raise PeerError("the run ended before this node had a model of it")
-        for peer in in_turn(here, transport.rank):
+        for peer in in_turn([p for p, (_, endpoint) in here.items() if endpoint], transport.rank):
             if healer.ask(peer, here[peer][1]):
                 break
         else:
@@ -75,7 +75,7 @@ class _Healer:
     def __init__(
         self, transport: ZmqTransport, run: int, incarnation: int, healing: Healing
     ) -> None:
-        self.why = ""
+        self.why = "none of them listens, so that none can be dialled"
         self._transport = transport
         self._run = run
         self._incarnation = incarnation

@@ -14,12 +14,15 @@ from torch.optim import Optimizer
 from swarmsgd.core.layout import Layout
 from swarmsgd.errors import ConfigError
 from swarmsgd.graphs import Graph, LiveGraph
+from swarmsgd.observe.environment import environment
 from swarmsgd.observe.records import Recorder
 from swarmsgd.observe.sinks import LogTo, make_sinks
+from swarmsgd.observe.view import record_path
 from swarmsgd.settings.swarm import SwarmSettings, with_settings
 from swarmsgd.train.checkpoint.resumed import LOADED, SwarmStreams
+from swarmsgd.train.launch import variables
 from swarmsgd.train.meet.key import find_key
-from swarmsgd.train.meet.place import Place
+from swarmsgd.train.meet.place import Place, shall_listen
 from swarmsgd.train.meet.rendezvous import Rendezvous
 from swarmsgd.train.node.connect import Connecting
 from swarmsgd.train.node.fit import check_averaged_once, check_steps_on, optimizers_of
@@ -37,6 +40,7 @@ def join(
     *,
     record: str | os.PathLike[str] | None = None,
     key: str | os.PathLike[str] | None = None,
+    listen: bool | None = None,
     log_to: LogTo = None,
     rank: int | None = None,
     num_nodes: int | None = None,
@@ -51,14 +55,19 @@ def join(
     local steps the node averages with a random neighbour on `graph`, in the background. The
     settings are those of `SwarmSettings`; `graph` is a Graph or a name like "ring".
     Who this node is and where the others meet comes from the arguments, else from SWARMSGD_RANK,
-    SWARMSGD_WORLD_SIZE, SWARMSGD_MASTER_ADDR and SWARMSGD_MASTER_PORT, else from these without
-    SWARMSGD_; with none of them set the swarm has one node. `swarm`, else SWARMSGD_SWARM, is
-    HOST:PORT of an open swarm (`swarmsgd store`): any number of nodes come and go, none has a rank
-    before. One that comes later, or is started again with its rank, takes over the model of a node
-    that lives. `record` names a file that gets this node's records (JSON lines); `log_to` where
-    figures go meanwhile: "tensorboard", "wandb", "prometheus:9109", ..., or an object
+    SWARMSGD_WORLD_SIZE, SWARMSGD_MASTER_ADDR and SWARMSGD_MASTER_PORT, else from RANK, WORLD_SIZE,
+    MASTER_ADDR and MASTER_PORT; with none of them set the swarm has one node. `swarm`, else
+    SWARMSGD_SWARM, is HOST:PORT of an open swarm (`swarmsgd store`): any number of nodes come and
+    go, none has a rank before. One that comes later, or is started again with its rank, takes over
+    the model of a node that lives.
+
+    `record` names a file that gets this node's records (JSON lines); without it SWARMSGD_RECORDS
+    may name a folder for them, as `swarmsgd launch --out` does. `log_to` is where figures go
+    meanwhile: "tensorboard", "wandb", "prometheus:9109", ..., or an object
     (`swarmsgd.observe.sinks`). `key`, else SWARMSGD_KEY, names the key file of the swarm
     (`swarmsgd keygen` makes one): with it all between nodes is encrypted, and nobody else gets in.
+    `listen=False`, else SWARMSGD_LISTEN=0, is for a node that others cannot dial (NAT, a firewall):
+    it listens at no port and dials out. Two such nodes exchange by way of others alone.
 
     A wrapper that keeps the optimizer it steps as its attribute `optimizer` does too. Several
     optimizers of one model join as a list, in the order of their steps: a local step is one of the
@@ -106,18 +115,21 @@ def join(
 
     graph_of(0)  # one that cannot be is said before anybody waits
     swarm_key = find_key(key)
-    rendezvous = None if place is None else Rendezvous(place, config.join_timeout_s, swarm_key)
+    listens = shall_listen(listen)
+    rendezvous = None
+    if place is not None:
+        rendezvous = Rendezvous(place, config.join_timeout_s, swarm_key, listens=listens)
     node = 0 if rendezvous is None else rendezvous.node
     graph = graph_of(node)
     streams = SwarmStreams.of(config, node)
     try:
-        recorder = Recorder(None if record is None else Path(record), node)
+        recorder = Recorder(_record_file(record, node), node)
     except BaseException:
         if rendezvous is not None:
             rendezvous.leave()
         raise
     in_effect = config.in_effect() | {"graph": graph.name}
-    recorder.write("start", num_nodes=graph.num_nodes, dim=layout.dim, **in_effect)
+    recorder.write("start", num_nodes=graph.num_nodes, dim=layout.dim, **environment(), **in_effect)
     if rendezvous is None:
         _log.warning(
             "a swarm of one node: nobody to average with. RANK and WORLD_SIZE are not set; start "
@@ -126,9 +138,10 @@ def join(
         connection = None
     else:
         try:
-            connection = Connecting(
+            connecting = Connecting(
                 rendezvous, model, watch, states, config, graph, recorder, streams, resumed
-            ).connect()
+            )
+            connection, graph = connecting.connect(), connecting.graph
         except BaseException:
             recorder.close()
             raise
@@ -153,6 +166,16 @@ def join(
 
 
 join.__signature__ = with_settings(join)
+
+
+def _record_file(record: str | os.PathLike[str] | None, node: int) -> Path | None:
+    """Where this node's records go: as asked for, else its file in the folder of the run, if
+    whoever started it names one.
+    """
+    if record is not None:
+        return Path(record)
+    folder = os.environ.get(variables.RECORDS)
+    return record_path(Path(folder), node) if folder else None
 
 
 def _check_free(optimizers: list[Optimizer]) -> None:

@@ -5,21 +5,24 @@ It lives on the exchange thread, between the meeting place's news, the transport
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 from swarmsgd.core.endpoint import Endpoint
 from swarmsgd.core.links import Links
 from swarmsgd.errors import ConfigError
 
-Neighbours = Callable[[Iterable[int]], Iterable[int]]
-"""Of the ids of all live nodes but this one: those that this node shall have links to."""
+Neighbours = Callable[[Iterable[int], Collection[int]], Iterable[int]]
+"""Of the ids of all live nodes but this one, and of those (this one, too) that are hidden: to whom
+this node shall have links. To none between two hidden ones.
+"""
 
 
 class Dials(Protocol):
     """What of a transport opens and closes single links."""
 
     tells_opened: bool
+    endpoint: str
 
     @property
     def peers(self) -> frozenset[int]:
@@ -44,8 +47,9 @@ class Linker:
 
     def __init__(self, rank: int, transport: Dials, neighbours: Neighbours) -> None:
         self.live: dict[int, tuple[int, str]] = {}
-        """The other nodes that live: incarnation, and where they listen."""
-        self._links = Links(rank)
+        """The other nodes that live: incarnation, and where they listen ("": nowhere)."""
+        self._rank = rank
+        self._links = Links(rank, listens=bool(transport.endpoint))
         self._transport = transport
         self._neighbours = neighbours
         transport.tells_opened = True
@@ -101,8 +105,11 @@ class Linker:
             if peer in self._transport.peers:
                 self._links.opened(peer, now)
                 continue
+            address = self.live[peer][1]
+            if not address:  # it dials us
+                continue
             try:
-                self._transport.dial(peer, self.live[peer][1])
+                self._transport.dial(peer, address)
             except ConfigError:  # what it told is no address
                 self._links.lost(peer, now)
         for peer in self._links.surplus(now):
@@ -115,4 +122,7 @@ class Linker:
                 self._links.lost(peer, now)
 
     def _want(self, now: float) -> None:
-        self._links.want(self._neighbours(self.live), now)
+        hidden = {peer for peer, (_, address) in self.live.items() if not address}
+        if not self._transport.endpoint:
+            hidden.add(self._rank)
+        self._links.want(self._neighbours(self.live, hidden), now)

@@ -9,7 +9,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -28,10 +28,11 @@ from swarmsgd.observe.sinks import Sink
 from swarmsgd.settings.swarm import SwarmSettings, lengths_of
 from swarmsgd.train.checkpoint.resumed import PlaceInSwarm, Resumed, SwarmStreams
 from swarmsgd.train.checkpoint.save import Standing, Stateful, save
-from swarmsgd.train.meet.mean import Float, Mean, Means
+from swarmsgd.train.meet.mean import Alone, Mean
 from swarmsgd.train.node.connection import Connection, figures_of
 from swarmsgd.train.node.diverged import restore
 from swarmsgd.train.node.fit import check_averaged_once, untraced
+from swarmsgd.train.node.progress_lines import ProgressLines
 from swarmsgd.train.node.recalibrate import Batches
 from swarmsgd.train.node.result import mean_state
 from swarmsgd.train.node.state import OptimizerState, warn_of_iterates
@@ -40,7 +41,6 @@ from swarmsgd.train.node.until import Batch, Goal, set_epoch
 from swarmsgd.train.node.watch import Others, Watch
 
 _log = logging.getLogger("swarmsgd")
-
 
 JOINED: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 """Optimizers that are part of a swarm now."""
@@ -79,6 +79,7 @@ class Swarm:
         self._burst = Burst(lengths_of(config.local_steps), streams.lengths)
         self._place = PlaceInSwarm(config, self._burst, streams, watch.layout)
         self._timing = StepTimes()
+        self.lines = ProgressLines(recorder)
         self.steps = 0
         """Local steps made, those before a checkpoint included."""
         if resumed is not None:
@@ -87,7 +88,7 @@ class Swarm:
         watch.begin()
         self._missed = 0
         self._goal = Goal(None if connection is None else connection.worker.endpoint.progress)
-        self._mean_of: Mean | None = None
+        self._mean = Alone(rank) if connection is None else Mean(connection.rendezvous)
         self._left = False
         self._reporter: Reporter | None = None
         self._process = os.getpid()
@@ -134,6 +135,7 @@ class Swarm:
         found_inf = getattr(optimizer, "found_inf", None)  # set by a GradScaler around fused steps
         if found_inf is not None and found_inf.device.type == "cpu" and float(found_inf):
             return  # on a device the step counts: asking would wait for it
+        self._timing.stepped(begin)
         self.steps += 1
         self._burst.made += 1
         if self._watch.first_step():
@@ -145,9 +147,11 @@ class Swarm:
                 self._connection.others.stepped()
         self._watch.glance()
         self._goal.progress.made(1, 0)
+        waited_s = 0.0
         if self._connection is not None:
             waited_s = self._step_boundary(self._connection)
-            self._timing.add(time.perf_counter() - begin - waited_s, waited_s)
+        self.lines.stepped(begin, self._so_far)
+        self._timing.add(time.perf_counter() - begin - waited_s, waited_s)
 
     def _step_boundary(self, connection: Connection) -> float:
         """x += p; and c = x if the burst is over. Returns the seconds it waited for an exchange,
@@ -242,8 +246,8 @@ class Swarm:
             state, means = mean_state(
                 self._model,
                 self._watch.layout,
-                lambda buffers: self._mean(self._settled, buffers),
-                lambda vector: self._mean(lambda: vector, {}, again=True),
+                lambda buffers: self._mean.of(self._settled, buffers),
+                lambda vector: self._mean.of(lambda: vector, again=True),
                 averaged=self.config.buffers == "average",
                 recalibrate=recalibrate,
             )
@@ -261,19 +265,6 @@ class Swarm:
         own = vectors.empty(self._watch.layout.dim)
         self._watch.live.read(own)
         return torch.from_numpy(own)
-
-    def _mean(
-        self,
-        settled: Callable[[], torch.Tensor],
-        buffers: Mapping[str, Float],
-        *,
-        again: bool = False,
-    ) -> Means:
-        """One exact mean over the nodes; all must take the same ones in the same order."""
-        if self._connection is None:
-            return Means(settled(), 0.0, {n: b.value for n, b in buffers.items()}, [self.rank])
-        self._mean_of = self._mean_of or Mean(self._connection.rendezvous)
-        return self._mean_of.of(settled, buffers, again=again)
 
     def settle(self) -> None:
         """Add what exchanges have brought so far to the model now, not at the next step.
@@ -333,13 +324,22 @@ class Swarm:
         """What this node did so far; counts, bytes, and seconds of the training thread.
 
         `hook_s_*` is the time per step inside this package, waiting excluded; `blocked_s` the time
-        spent waiting for exchanges, 0 in non-blocking mode. `lost` exchanges are those that may
-        have shifted the sum of models. `gamma_estimate` is Gamma as this node's exchanges show it.
+        spent waiting for exchanges, 0 in non-blocking mode; `step_s_*` the time from one step to
+        the next. `lost` exchanges are those that may have shifted the sum of models.
+        `gamma_estimate` is Gamma as this node's exchanges show it.
         """
+        return self._so_far() | {"lock_missed": self._missed} | self._timing.figures()
+
+    def _so_far(self) -> dict[str, Any]:
+        """What of it costs next to nothing."""
         figures: dict[str, Any] = {"rank": self.rank, "steps": self.steps}
         figures |= figures_of(self._connection and self._connection.worker)
         figures["gamma_estimate"] = gamma_of(self.graph, figures["recent_sq"], figures["mixes"])
-        return figures | {"lock_missed": self._missed} | self._timing.figures()
+        return figures | {"blocked_s": self._timing.blocked_s}
+
+    def note_loss(self, loss: float) -> None:
+        """A training loss of this node, for its records and what shows them; nobody else hears."""
+        self.lines.note(loss)
 
     def report_to(self, sinks: Sequence[Sink]) -> None:
         """Send `stats()` to these sinks every few seconds, until this node leaves."""

@@ -80,6 +80,7 @@ class Worker:
         self._landing = False
         """A burst ended, and what it published is still on its way."""
         self._closing = False
+        self._strangers = 0
         self._thread = threading.Thread(target=self._loop, name="swarmsgd-exchange", daemon=True)
 
     @property
@@ -224,7 +225,7 @@ class Worker:
         """Who came and who went, of the meeting place."""
         now, endpoint = self._clock(), self.endpoint
         for what, node, incarnation, text in news:
-            self._recorder.write("event", what=what, peer=node, text=text)
+            self._recorder.write("event", what=what, peer=node, text=text or "only dials out")
             if self.linker is None:
                 continue
             if what == "joined":
@@ -232,6 +233,15 @@ class Worker:
             else:
                 self.linker.gone(node, incarnation, now)
             endpoint.progress.live(1 + len(self.linker.live))
+
+    def stranger(self, why: str) -> None:
+        """Somebody was refused at this node's port. A flood of them does not fill the records."""
+        self._strangers += 1
+        if self._strangers & (self._strangers - 1) == 0:
+            text = f"somebody who is no node of this swarm was refused: {why}"
+            text += f" ({self._strangers} times so far)" if self._strangers > 1 else ""
+            self._recorder.write("event", what="stranger", peer=None, text=text)
+            _log.warning("node %d: %s", self.machine.rank, text)
 
     def _burst_ended(self) -> None:
         self._landing = True
