@@ -203,11 +203,14 @@ def test_a_run_trains_and_leaves_all_its_figures(algorithm: str, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_task_without_accuracy_runs_too(tmp_path: Path) -> None:
+def test_a_task_without_accuracy_runs_too_and_json_is_alone_on_stdout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     task = SyntheticOptions(dimension=8, samples_per_node=200)
-    made = config(task=task, nodes=1, epochs=1.0, lr=0.01, out=tmp_path / "run")
-    assert run_training(made, file=io.StringIO()) == 0
-    summary = finished(tmp_path / "run")
+    how = {"json": True, "quiet": True, "out": tmp_path / "run"}
+    assert run_training(config(task=task, nodes=1, epochs=1.0, lr=0.01, **how)) == 0
+    summary, said = finished(tmp_path / "run"), capsys.readouterr()
+    assert json.loads(said.out) == summary and "epoch" not in said.err
     assert summary["mean_accuracy"] is None
     assert summary["mean_loss"] is not None
     assert summary["dataset"] is None
@@ -374,5 +377,6 @@ def test_an_interruption_keeps_the_records_and_leaves_no_process(
 def test_every_option_of_the_config_can_be_compared_in_a_summary() -> None:
     options = TrainConfig.options("vision")
     names = {name for part in ("run", "swarm", "optimizer") for name in options[part]}
-    about_the_command = {"out", "overwrite", "recipe", "resume", "dashboard", "log_to", "address"}
+    about_the_command = {"out", "overwrite", "recipe", "resume", "dashboard", "dashboard_port",
+                         "log_to", "address", "json", "quiet"}  # fmt: skip
     assert names - {"checkpoint_every"} - about_the_command <= set(FIGURES)
