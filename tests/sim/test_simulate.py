@@ -48,6 +48,13 @@ def test_a_run_prints_its_curve_and_leaves_its_files(tmp_path: Path, capsys: Any
     assert list(load_file(tmp_path / "a" / "model.safetensors")) == ["x"]
 
 
+def test_json_is_alone_on_stdout_and_quiet_says_nothing_of_how_it_goes(tmp_path: Path, capsys: Any):
+    assert simulate(tmp_path / "a", "--nodes", "3", "--json", "--quiet") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == summary_of(tmp_path / "a")
+    assert said.err == f"written to {tmp_path}/a; report.html there has the plots\n"
+
+
 def test_a_config_comes_back_from_its_file_as_it_was():
     world = World(stragglers=("3:4@1-2",), events=("kill:1@2",), bandwidth_mbit_s=math.inf)
     made = SimConfig.of(task=SyntheticOptions(), nodes=5, bits=None, world=world, out=Path("a"))

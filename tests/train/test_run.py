@@ -218,11 +218,14 @@ def test_a_run_trains_and_leaves_all_its_figures(
 
 
 @pytest.mark.slow
-def test_a_task_without_accuracy_runs_too(tmp_path: Path) -> None:
+def test_a_task_without_accuracy_runs_too_and_json_is_alone_on_stdout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     task = SyntheticOptions(dimension=8, samples_per_node=200)
-    made = config(task=task, nodes=1, epochs=1.0, lr=0.01, out=tmp_path / "run")
-    assert run_training(made, file=io.StringIO()) == 0
-    summary = finished(tmp_path / "run")
+    how = {"json": True, "quiet": True, "out": tmp_path / "run"}
+    assert run_training(config(task=task, nodes=1, epochs=1.0, lr=0.01, **how)) == 0
+    summary, said = finished(tmp_path / "run"), capsys.readouterr()
+    assert json.loads(said.out) == summary and "epoch" not in said.err
     assert summary["mean_accuracy"] is None
     assert summary["mean_loss"] is not None
     assert summary["dataset"] is None

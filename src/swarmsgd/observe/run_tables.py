@@ -32,7 +32,7 @@ def headline(run: Run) -> str:
     about = {**asked_for(run), **summary}
     told = [str(about.get(name)) for name in ("algorithm", "task", "dataset", "model", "graph")]
     words = ", ".join(plain(word) for word in told if word != "None") or "no summary yet"
-    nodes = int(summary.get("nodes", len(story.nodes)))
+    nodes = max(int(summary.get("nodes", 0)), len(story.nodes))  # other hosts' may be there too
     kind = "simulated" if story.curve else "real"
     dead = dead_nodes(run)
     end = ""
