@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from nodes import Nodes, free_port, run
@@ -131,17 +132,27 @@ def test_an_open_swarm_takes_in_who_only_dials_once_a_node_listens(store: Tracke
     assert len({each["mean"] for each in ends}) == 1
 
 
-def test_where_nobody_is_left_who_listens_all_train_on_and_there_is_no_mean(store: Tracker):
+def test_where_nobody_is_left_who_listens_all_train_on_and_the_next_who_does_is_given_a_model(
+    store: Tracker,
+):
     at = f"127.0.0.1:{store.port}"
     with Nodes(OPEN, 0, SWARMSGD_SWARM=at, LISTEN1="0", LISTEN2="0") as nodes:
-        first, *hidden = nodes.add(0), nodes.add(1), nodes.add(2)
-        for process in hidden:
-            nodes.wait_said(process, "completed", 1)
-        nodes.signal(first, signal.SIGKILL)
-        for process in hidden:
-            nodes.wait_until(lambda p=process: nodes.said(p)[-1].get("open") == 0)
+        hidden = nodes.add(1), nodes.add(2)
+
+        def all_have(links: int) -> bool:
+            last = [(nodes.said(process) or [{}])[-1] for process in hidden]
+            return all(each.get("open") == links for each in last)
+
+        models: list[list[float]] = []
+        for seed in ("3", "4"):
+            listener = nodes.add(0, SEED=seed)
+            models.append(nodes.wait_said(listener, "node")["x"])
+            nodes.wait_until(partial(all_have, 1))
+            nodes.signal(listener, signal.SIGKILL)
+            nodes.wait_until(partial(all_have, 0))
+        assert models[1] == pytest.approx(models[0], abs=1e-2)
         nodes.go()
-        assert nodes.wait() == [-9, 0, 0], nodes.everything()
+        assert nodes.wait() == [0, 0, -9, -9], nodes.everything()
         for process in hidden:
             error = nodes.said(process)[-1]["error"]
             assert error.startswith(

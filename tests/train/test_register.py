@@ -206,6 +206,20 @@ def test_an_open_swarm_is_begun_by_one_that_others_can_dial():
     assert desk.last("b") == {"news": [["joined", 1, 0, ""]]}
 
 
+def test_who_arrives_where_none_can_be_dialled_is_told_of_to_those_who_can_dial_it():
+    desk = Desk()
+    for who, endpoint in (("a", "at a"), ("b", ""), ("c", "")):
+        desk.hello(who, None, None)
+        if who != "c":  # which has no model yet
+            desk.say(who, do="live", n=1, endpoint=endpoint, facts="facts")
+    desk.hello("d", None, None)
+    before = {who: len(told) for who, told in desk.told.items()}
+    desk.say("d", do="arriving", endpoint="at d")
+    assert desk.last("b") == {"news": [["arriving", 3, 0, "at d"]]}
+    after = {who: len(told) for who, told in desk.told.items()}
+    assert after == before | {"b": before["b"] + 1}
+
+
 def test_if_the_first_dies_before_it_is_live_the_next_begins():
     desk = Desk()
     desk.hello("a", None, None)

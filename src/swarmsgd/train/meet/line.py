@@ -391,6 +391,8 @@ class Line:
             if each.what == "joined":
                 self.members[each.node] = each.incarnation, each.text
                 self.gone.pop(each.node, None)
+            elif each.what == "arriving":
+                pass  # it has no model yet
             elif self.members.get(each.node, (each.incarnation, ""))[0] <= each.incarnation:
                 self.members.pop(each.node, None)
                 self.gone[each.node] = each.text

@@ -16,10 +16,10 @@ class RunHasBegun(Exception):
 
 
 class News(NamedTuple):
-    """A node is live, or gone."""
+    """A node is live, or gone; or arrives, and wants those that it cannot dial to dial it."""
 
     what: str
-    """joined or gone."""
+    """joined, gone or arriving."""
     node: int
     incarnation: int
     text: str

@@ -63,6 +63,10 @@ class Register:
         match message.get("do"):
             case "gather":
                 self._gather(session, member, message, out)
+            case "arriving":
+                news = [["arriving", member.id, member.incarnation, message["endpoint"]]]
+                about = {m.id for m in session.members.values() if m.endpoint or not m.live}
+                _to_all(session, {"news": news}, out, but=about)
             case "live":
                 self._live(session, member, message, out)
             case "absent":

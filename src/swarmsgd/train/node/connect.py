@@ -204,6 +204,7 @@ class Connecting:
             run=messages.fingerprint(self.settings),
             incarnation=self.rendezvous.incarnation,
             timeout_s=self.config.join_timeout_s,
+            call=partial(self.rendezvous.line.say, "arriving", endpoint=transport.endpoint),
         )
         taken_in(healed.others, others)
         self._take_over(replica)

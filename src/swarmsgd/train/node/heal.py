@@ -18,6 +18,7 @@ from swarmsgd.transport.base import Arrived, Lost, Opened
 from swarmsgd.transport.zmq import ZmqTransport
 
 _LOOK_S = 0.2
+_CALL_AGAIN_S = 5.0
 
 _log = logging.getLogger("swarmsgd")
 
@@ -42,20 +43,26 @@ def heal(
     run: int,
     incarnation: int,
     timeout_s: float,
+    call: Callable[[], None],
 ) -> Healed:
     """Fill `vectors` (as bytes), and `others` bytes more, from those that live. Raises PeerError.
 
-    `members` tells who lives now. All parts come from one neighbour, unless it dies.
+    `members` tells who lives now. All parts come from one neighbour, unless it dies. Where nobody
+    lives who could be dialled `call` asks them to dial this node.
     """
     rest = np.empty(others, np.uint8)
     healing = Healing(vectors, rest)
     healer = _Healer(transport, run, incarnation, healing)
-    give_up = time.monotonic() + timeout_s
+    give_up, call_at = time.monotonic() + timeout_s, 0.0
     while not healing.done:
         here = members()
         if not here:
             raise PeerError("the run ended before this node had a model of it")
-        for peer in in_turn([p for p, (_, endpoint) in here.items() if endpoint], transport.rank):
+        near = [p for p, (_, endpoint) in here.items() if endpoint or p in transport.peers]
+        if not near and transport.endpoint and time.monotonic() > call_at:
+            call_at = time.monotonic() + _CALL_AGAIN_S
+            call()
+        for peer in in_turn(near, transport.rank):
             if healer.ask(peer, here[peer][1]):
                 break
         else:
@@ -65,7 +72,7 @@ def heal(
                     f"{sorted(here)}: {healer.why}. Can this machine reach the addresses at which "
                     "they listen?"
                 )
-            time.sleep(_LOOK_S)
+            transport.poll(_LOOK_S)
     return Healed(rest, healing.progress, healing.of)
 
 

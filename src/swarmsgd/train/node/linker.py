@@ -5,6 +5,7 @@ It lives on the exchange thread, between the meeting place's news, the transport
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
@@ -81,6 +82,11 @@ class Linker:
             self._links.lost(peer, now)
         self._want(now)
         self._links.fresh(peer, now)
+
+    def visit(self, peer: int, address: str) -> None:
+        """A node without a model wants parts of this one's, and cannot dial it."""
+        with contextlib.suppress(ConfigError):  # what it told is no address
+            self._transport.dial(peer, address)
 
     def gone(self, peer: int, incarnation: int, now: float) -> None:
         """A node has left or is dead."""

@@ -230,6 +230,8 @@ class Worker:
                 continue
             if what == "joined":
                 self.linker.joined(node, incarnation, text, endpoint, now)
+            elif what == "arriving":
+                self.linker.visit(node, text)
             else:
                 self.linker.gone(node, incarnation, now)
             endpoint.progress.live(1 + len(self.linker.live))
