@@ -34,7 +34,7 @@ from swarmsgd.limits import need_descriptors, need_threads
 from swarmsgd.transport.base import Buffer
 from swarmsgd.transport.keys import SwarmKey
 
-SILENT_S = 15
+_SILENT_S = 15
 """A host whose system answers nothing for so long has vanished, or takes nothing in. Where the way
 takes milliseconds TCP sends what was not confirmed again after 0.2, 0.6, 1.4, 3, 6.2 and 12.6 s:
 an outage that ends before the last of these costs no link. A link that was given up is dialled
@@ -43,10 +43,10 @@ again.
 _PROBE_S = 3
 KEEP_ALIVE: dict[int, int] = {
     zmq.TCP_KEEPALIVE: 1,
-    zmq.TCP_KEEPALIVE_IDLE: SILENT_S - 3 * _PROBE_S,
+    zmq.TCP_KEEPALIVE_IDLE: _SILENT_S - 3 * _PROBE_S,
     zmq.TCP_KEEPALIVE_INTVL: _PROBE_S,
     zmq.TCP_KEEPALIVE_CNT: 3,
-    zmq.TCP_MAXRT: 1000 * SILENT_S,
+    zmq.TCP_MAXRT: 1000 * _SILENT_S,
 }
 """How a host that vanished is found out: by TCP's own means."""
 HANDSHAKE_S = 10

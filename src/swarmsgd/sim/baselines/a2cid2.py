@@ -34,7 +34,7 @@ from swarmsgd.sim.engine.fleet import Fleet, Vector
 from swarmsgd.sim.engine.ledger import Ledger
 from swarmsgd.sim.engine.speeds import Speeds
 
-MOST_NODES = 2048
+_MOST_NODES = 2048
 """Of a graph whose effective resistances are computed, from a dense matrix."""
 
 
@@ -113,14 +113,14 @@ class A2cid2:
 
 
 def check_a2cid2(config: SimConfig) -> None:
-    """Raise ConfigError for a graph of more than `MOST_NODES` nodes, unless it is complete."""
-    if config.nodes <= MOST_NODES:
+    """Raise ConfigError for a graph of more than `_MOST_NODES` nodes, unless it is complete."""
+    if config.nodes <= _MOST_NODES:
         return
     graph = config.swarm.graph_of(config.nodes)
     if graph.stored_edges is not None:
         raise ConfigError(
-            f"a2cid2 on {graph.name}: got {config.nodes:,} nodes, wanted at most {MOST_NODES:,} to "
-            "compute the effective resistances that its constants need; take a complete graph or "
+            f"a2cid2 on {graph.name}: got {config.nodes:,} nodes, wanted at most {_MOST_NODES:,} "
+            "to compute the effective resistances that its constants need; take a complete graph or "
             "ad-psgd"
         )
 

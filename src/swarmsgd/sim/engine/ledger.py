@@ -13,7 +13,7 @@ from swarmsgd.observe.schema import filled
 from swarmsgd.observe.view import record_path
 from swarmsgd.sim.engine.agenda import Agenda
 
-Figures = npt.NDArray[np.int64]
+_Figures = npt.NDArray[np.int64]
 MOST_RECORDED = 256
 """Runs of more nodes than this have no records of single nodes, only the curve of the whole run."""
 
@@ -67,7 +67,7 @@ class Ledger:
             )
         return found
 
-    def write_results(self, live: Iterable[int], steps_N: Figures, batch_size: int) -> None:
+    def write_results(self, live: Iterable[int], steps_N: _Figures, batch_size: int) -> None:
         """What each live node came to, into its records, if it has any."""
         for node in live:
             if node in self._recorders:

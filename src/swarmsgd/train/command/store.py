@@ -12,7 +12,7 @@ from swarmsgd.train.meet.key import find_key
 from swarmsgd.train.meet.register import REFILL_S
 from swarmsgd.train.meet.tracker import Tracker
 
-LOOK_S = 0.2
+_LOOK_S = 0.2
 
 
 def keep_store(address: str, port: int, key: Path | None) -> int:
@@ -31,7 +31,7 @@ def keep_store(address: str, port: int, key: Path | None) -> int:
             for node in sorted(shown.keys() - here.keys()):
                 notice(f"node {node} has gone ({len(here)} in all)")
             shown = here
-            time.sleep(LOOK_S)
+            time.sleep(_LOOK_S)
     tracker.close()
     if tracker.error is not None:
         raise tracker.error

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from swarmsgd.train.launch.chaos import Act, Chaos
 from swarmsgd.train.launch.processes import NodeEnd, Note
 
-FIRST_PAUSE_S = 1.0
-LONGEST_PAUSE_S = 60.0
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 60.0
 CHAOS_SIGNALS = {"kill": signal.SIGKILL, "hold": signal.SIGSTOP, "go": signal.SIGCONT}
 
 
@@ -40,7 +40,7 @@ class Restarts:
         if made == self._most:
             yield Note(f"node {end.node} failed {made + 1} times: given up")
             return
-        pause_s = min(FIRST_PAUSE_S * 2**made, LONGEST_PAUSE_S)
+        pause_s = min(_FIRST_PAUSE_S * 2**made, _LONGEST_PAUSE_S)
         self._made[end.node] = made + 1
         self.waiting[end.node] = now + pause_s
         yield Note(

@@ -24,7 +24,7 @@ from swarmsgd.seeds import stream
 from swarmsgd.settings.happenings import NODES, NUMBER, SPAN, nodes_of, span_of
 
 _EVENT = re.compile(rf"(?P<what>[a-z]+)[: ](?P<nodes>{NODES})(?::(?P<factor>{NUMBER}))?{SPAN}$")
-WORDS = {
+_WORDS = {
     "kill": "kill:NODES@S",
     "restart": "restart:NODES@S",
     "stop": "stop:NODES@START-END",
@@ -76,16 +76,16 @@ class Chaos:
 
 def _acts(text: str, nodes: int) -> list[Act]:
     match = _EVENT.match(re.sub(r"\s+", ":", text))
-    if match is None or match["what"] not in WORDS:
+    if match is None or match["what"] not in _WORDS:
         raise ConfigError(
-            f"chaos: cannot read {text!r}, wanted {', '.join(WORDS.values())} in seconds, or "
+            f"chaos: cannot read {text!r}, wanted {', '.join(_WORDS.values())} in seconds, or "
             "random:SEED"
         )
     what, named = match["what"], nodes_of("chaos", match["nodes"])
     start, end = span_of("chaos", text, match)
     spans = what in ("stop", "slow")
     if spans != (match["end"] is not None) or (what == "slow") != (match["factor"] is not None):
-        raise ConfigError(f"chaos: {text!r} is not whole, wanted {WORDS[what]}")
+        raise ConfigError(f"chaos: {text!r} is not whole, wanted {_WORDS[what]}")
     if max(named) >= nodes:
         raise ConfigError(
             f"chaos speaks of node {max(named)}, but this launch has nodes 0 to {nodes - 1}: name "

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from swarmsgd.train.meet.tracker import Tracker
 
-TICK_S = 0.1
+_TICK_S = 0.1
 GRACE_S = 30.0
 """From SIGTERM to SIGKILL for a node that does not end; as long as Slurm and Kubernetes wait."""
 
@@ -157,7 +157,7 @@ class Launcher:
         """
         interrupts = interrupts or Interrupts()
         while self._running or (self._restarts.waiting and not self.stopping):
-            yield from self._poll(TICK_S)
+            yield from self._poll(_TICK_S)
             yield None
             yield from self._obey(interrupts)
             if not self.stopping:
@@ -374,5 +374,5 @@ class Launcher:
                 names = ", ".join(map(str, sorted(left)))
                 yield Note(f"staying for the store until host {names} is done; Ctrl-C ends this")
             yield None
-            time.sleep(TICK_S)
+            time.sleep(_TICK_S)
         self.interrupted = interrupts.first

@@ -29,7 +29,7 @@ _SAY_AFTER_S = 3.0
 LAUNCHED = "swarmsgd/tracker"
 """Under this key a launcher's store tells the tracker's address (empty: its own) and port."""
 
-T = TypeVar("T")
+_T = TypeVar("T")
 
 _hosted: dict[tuple[str, int], Tracker] = {}
 
@@ -181,11 +181,11 @@ def no_store(place: Place, timeout_s: float) -> PeerError:
     )
 
 
-def interruptible(call: Callable[[], T], timeout_s: float) -> T:
+def interruptible(call: Callable[[], _T], timeout_s: float) -> _T:
     """What `call` returns or raises. Torch's own calls to a store end at no signal, so it is made
     in another thread; TimeoutError, with that thread left behind, if it takes too long.
     """
-    outcome: list[Callable[[], T]] = []
+    outcome: list[Callable[[], _T]] = []
     done = threading.Event()
 
     def run() -> None:

@@ -28,7 +28,7 @@ TAKEN_S = 5.0
 """Who comes with the number of a node that has beaten within this time is refused."""
 REFILL_S = 3.0
 """A meeting place that has just begun waits so long for nodes of an open swarm that lost theirs."""
-LEFT, LOST, SILENT = "left", "lost", "silent"
+_LEFT, _LOST, _SILENT = "left", "lost", "silent"
 
 
 class Register:
@@ -76,7 +76,7 @@ class Register:
             case "members":
                 out.append((client, {"all": [m.entry() for m in session.live()]}))
             case "left":
-                self._remove(session, member, LEFT, out)
+                self._remove(session, member, _LEFT, out)
                 out.append((client, {"n": message["n"]}))
             case _:
                 pass
@@ -95,7 +95,7 @@ class Register:
             if session.begun and member.live:
                 member.away_since = now
             else:
-                self._remove(session, member, LOST, out)
+                self._remove(session, member, _LOST, out)
         return out
 
     def died(self, rank: int) -> Out:
@@ -106,7 +106,7 @@ class Register:
             if session.size is None:
                 continue
             if member is not None:
-                self._remove(session, member, LOST, out)
+                self._remove(session, member, _LOST, out)
             elif not session.begun and rank < session.size:
                 session.ended.add(rank)
                 self._look(session, out)
@@ -118,10 +118,10 @@ class Register:
         for session in list(self.sessions.values()):
             for member in list(session.members.values()):
                 if member.away_since is not None and now - member.away_since > AWAY_S:
-                    self._remove(session, member, LOST, out)
+                    self._remove(session, member, _LOST, out)
                 elif member.live and not member.silent and now - member.heard > SILENT_S:
                     member.silent = True
-                    self._tell_gone(session, member, SILENT, out)
+                    self._tell_gone(session, member, _SILENT, out)
                     self._look(session, out)
             self._found(session, now, out)
         return out
@@ -178,7 +178,7 @@ class Register:
             if former.away_since is None and now - former.heard < TAKEN_S:
                 _refuse(out, client, f"there is a node {id} in this run already")
                 return
-            self._remove(session, former, LOST, out)
+            self._remove(session, former, _LOST, out)
         if id in session.ended:
             session.ended.clear()  # who ended before the run began is started again
             session.to_blame = []
@@ -335,7 +335,7 @@ class Register:
             session.founder = None
         if not session.begun and session.size is not None:
             session.ended.add(member.id)
-        if session.begun and how == LEFT and session.size is not None:
+        if session.begun and how == _LEFT and session.size is not None:
             session.left.add(member.id)
         if session.begun and not any(m.live for m in session.members.values()):
             self._over(session, out)

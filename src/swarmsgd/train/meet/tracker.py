@@ -24,7 +24,7 @@ _log = logging.getLogger("swarmsgd")
 KIND = b"T"
 MESSAGE_BYTES = 1 << 28
 """Names and shapes of the parameters of a large model are a few megabytes."""
-TICK_S = 0.2
+_TICK_S = 0.2
 HELD_S = 5.0
 """A tick that is so late means that this process was stopped, or its machine slept."""
 
@@ -111,12 +111,12 @@ class Tracker:
         next_tick = time.monotonic()
         try:
             while not self._closed:
-                self._port.wait(TICK_S)
+                self._port.wait(_TICK_S)
                 while self._later:
                     self._send(self._later.popleft())
                 self._hear()
                 if (late_s := (now := time.monotonic()) - next_tick) >= 0:
-                    next_tick = now + TICK_S
+                    next_tick = now + _TICK_S
                     with self._lock:
                         if late_s > HELD_S:
                             self.register.stood_still(late_s, now)

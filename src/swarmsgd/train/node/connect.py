@@ -45,13 +45,13 @@ from swarmsgd.train.node.worker import Worker
 from swarmsgd.transport.port import SPARE
 from swarmsgd.transport.zmq import ZmqTransport
 
-MESSAGE_BYTES = 1 << 24
+_MESSAGE_BYTES = 1 << 24
 """What a message may be longer than the float32 vectors it carries, with a half as much again."""
 
 ROUND = "round to go on with (a load() with step= chooses it)"
 """Nodes in matching mode must agree on it."""
 
-KEY = "key of the swarm (SWARMSGD_KEY), by fingerprint"
+_KEY = "key of the swarm (SWARMSGD_KEY), by fingerprint"
 
 
 class Parts(NamedTuple):
@@ -262,7 +262,7 @@ class Connecting:
         what = f"a node with {links} link{'s' * (links != 1)}"
         need_descriptors(links + 2 * SPARE, what)  # a mean has a port, too
         floats = sum(vector.copy.size for vector in replica.vectors)
-        return self.rendezvous.listen(MESSAGE_BYTES + 6 * floats)
+        return self.rendezvous.listen(_MESSAGE_BYTES + 6 * floats)
 
     def _machine(self, neighbours: Iterable[int]) -> Machine:
         node, config = self.rendezvous.node, self.config
@@ -301,7 +301,7 @@ class Connecting:
             "buffers and frozen parameters": [
                 in_words(*each) for each in not_exchanged(self.model)
             ],
-            KEY: "none" if key is None else key.fingerprint,
+            _KEY: "none" if key is None else key.fingerprint,
         }
         if config.mode == "matching":
             settings[ROUND] = self.resumed.round(config) if self.resumed is not None else 0

@@ -8,7 +8,7 @@ KEPT = 1 << 16
 """Steps whose times are kept for the percentiles; the longest and the sums cover all."""
 
 
-class Times:
+class _Times:
     """Seconds, many of them."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class StepTimes:
     """
 
     def __init__(self) -> None:
-        self._steps, self._work = Times(), Times()
+        self._steps, self._work = _Times(), _Times()
         self._stepped_at: float | None = None
         self.blocked_s = 0.0
         self.last_s = 0.0

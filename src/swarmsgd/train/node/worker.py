@@ -31,7 +31,7 @@ R = TypeVar("R")
 
 _log = logging.getLogger("swarmsgd")
 
-LOOK_S = 0.001
+_LOOK_S = 0.001
 """How often the thread looks whether a published model has arrived from its device."""
 
 
@@ -200,7 +200,7 @@ class Worker:
             deadline = min(self.linker.deadline, math.inf if deadline is None else deadline)
             deadline = None if deadline == math.inf else deadline
         wait_s = None if deadline is None else max(0.0, deadline - self._clock())
-        return LOOK_S if self._landing and (wait_s is None or wait_s > LOOK_S) else wait_s
+        return _LOOK_S if self._landing and (wait_s is None or wait_s > _LOOK_S) else wait_s
 
     def _look(self) -> None:
         """After every job: whether a deadline is over, or a published model has arrived."""
