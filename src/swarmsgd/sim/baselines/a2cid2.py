@@ -120,8 +120,8 @@ def check_a2cid2(config: SimConfig) -> None:
     if graph.stored_edges is not None:
         raise ConfigError(
             f"a2cid2 on {graph.name}: got {config.nodes:,} nodes, wanted at most {_MOST_NODES:,} "
-            "to compute the effective resistances that its constants need; take a complete graph or "
-            "ad-psgd"
+            "to compute the effective resistances that its constants need; take a complete graph "
+            "or ad-psgd"
         )
 
 
