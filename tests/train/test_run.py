@@ -287,7 +287,7 @@ class Started:
         while len(training) < nodes:
             assert self.process.poll() is None, self.process.communicate()[0]
             for record in (record for tail in tails for record in tail.new()):
-                if record["kind"] == "plan":
+                if record["kind"] == "start":
                     pids[record["node"]] = record["pid"]
                 if record["kind"] == "progress":
                     training.add(record["node"])

@@ -120,6 +120,7 @@ def summary(
         "task": config.task_name,
         **{name: getattr(config.task, name, None) for name in ("dataset", "model", "partition")},
         "nodes": config.nodes,
+        "algorithm": config.algorithm,
         "precision": config.precision,
         "budget": config.budget,
         **{name: value for name, value in swarm.items() if name in FIGURES},

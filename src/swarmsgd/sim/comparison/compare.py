@@ -243,7 +243,8 @@ class _Pool(ProcessPoolExecutor):
 
     def __init__(self, count: int) -> None:
         context = multiprocessing.get_context("spawn")
-        super().__init__(count, context, initializer=_begin_worker)
+        with _import_nothing_from_here():  # Python's tracker of semaphores is a process, too
+            super().__init__(count, context, initializer=_begin_worker)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:

@@ -76,7 +76,6 @@ class Mean:
 
     def __init__(self, rendezvous: Rendezvous) -> None:
         self._rendezvous = rendezvous
-        self._line = rendezvous.line
         self._among: list[int] = []
         self._again = ""
 
@@ -102,7 +101,7 @@ class Mean:
                 f"{error}, without which there is no mean. This node's own model is intact: save "
                 "that"
             ) from None
-        absent = sorted(set(self._line.gone) - set(means.nodes))
+        absent = sorted(set(self._rendezvous.line.gone) - set(means.nodes))
         if absent and not again:
             _log.warning(
                 "this mean is of nodes %s alone: node %s has left or is dead",
@@ -159,7 +158,7 @@ class Mean:
         self._transport = self._rendezvous.listen(MESSAGE_BYTES)
         try:
             mine = [self._transport.endpoint, {n: b.kind for n, b in buffers.items()}]
-            answer = self._line.gather(
+            answer = self._rendezvous.line.gather(
                 self._again if again else "mean",
                 mine,
                 self._among if again else "live",
@@ -208,7 +207,7 @@ class Mean:
     def _all_succeeded(self, number: int, members: list[int], mine: bool) -> bool:
         """Whether all members have it; none has it for good before that."""
         try:
-            answer = self._line.gather(
+            answer = self._rendezvous.line.gather(
                 f"{number}/done", mine, members, timeout_s=2 * TREE_TIMEOUT_S
             )
         except TimeoutError:
