@@ -274,6 +274,16 @@ def test_who_comes_after_all_have_left_in_order_is_told_that_it_is_over():
     assert desk.hello("A", 0, 3)["begun"] is False  # one that left begins the next run
 
 
+def test_a_process_that_is_started_again_after_all_have_left_begins_no_run():
+    desk = Desk()
+    desk.begin(2)
+    for who in "ab":
+        desk.say(who, do="left", n=1)
+    assert "the run is over" in desk.hello("A", 0, 2, again=True)["refused"]
+    assert desk.hello("A", 0, 2)["begun"] is False  # another script of the same launch does
+    assert desk.hello("B", 1, 2, again=True)["begun"] is False
+
+
 def test_what_makes_no_sense_is_let_fall():
     desk = Desk()
     desk.meet("x", "room", 1)

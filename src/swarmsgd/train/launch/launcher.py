@@ -220,7 +220,7 @@ class Launcher:
         self._tracker = Tracker(address, key=find_key(self._env.get(variables.KEY)))
         store.set(LAUNCHED, f" {self._tracker.port}")
 
-    def _start_node(self, local: int) -> None:
+    def _start_node(self, local: int, *, again: bool = False) -> None:
         node = self.host_index * self.nodes + local
         if self._swarm is not None:
             place = variables.of_swarm(self._swarm, local, self.nodes)
@@ -237,6 +237,8 @@ class Launcher:
             **place,
             "PYTHONUNBUFFERED": "1",
         }
+        if again:
+            env[variables.AGAIN] = "1"
         if not self._standard_env:
             env = {name: value for name, value in env.items() if name not in variables.OWN}
         try:
@@ -252,7 +254,7 @@ class Launcher:
     def _start_again(self) -> None:
         for node in self._restarts.due(time.monotonic()):
             self._forget_end(node)
-            self._start_node(node - self.host_index * self.nodes)
+            self._start_node(node - self.host_index * self.nodes, again=True)
 
     def _act(self) -> Iterator[Note]:
         """Do what was ordered to fail."""
@@ -267,7 +269,7 @@ class Launcher:
                 elif node in {end.node for end in self.outcome.failed}:
                     self._restarts.cancel(node)
                     self._forget_end(node)
-                    self._start_node(act.node)
+                    self._start_node(act.node, again=True)
                 else:
                     continue  # it has done its work
             elif process is None:

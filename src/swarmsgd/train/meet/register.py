@@ -159,7 +159,9 @@ class Register:
                 elif not hello.get("listens", True) and now >= self._open_from:
                     what = "a node that listens"
                 out.append((client, {"waits": f"waiting for {what} to begin the swarm"}))
-        elif session.left and hello["id"] not in session.left:
+        elif session.left and (
+            hello["id"] not in session.left or (hello.get("again") and not session.members)
+        ):
             gone = ", ".join(map(str, sorted(session.left)))
             _refuse(out, client, f"the run is over: node {gone} left it in order")
         else:

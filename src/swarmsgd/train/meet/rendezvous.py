@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from swarmsgd.core.messages import explain_difference
 from swarmsgd.errors import ConfigError, PeerError
+from swarmsgd.train.launch import variables
 from swarmsgd.train.meet.finding import AgentStore, Finder, host_at, hosted, no_store
 from swarmsgd.train.meet.line import HUNG_UP, Line
 from swarmsgd.train.meet.news import LineLost
@@ -67,6 +69,7 @@ class Rendezvous:
                 "size": None if place.open else place.num_nodes,
                 "id": place.rank,
                 "listens": listens,
+                "again": variables.AGAIN in os.environ,
             }
             self.line = Line(host, port, hello, key, find.again)
             try:
