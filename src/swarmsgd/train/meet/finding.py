@@ -29,7 +29,7 @@ _SAY_AFTER_S = 3.0
 LAUNCHED = "swarmsgd/tracker"
 """Under this key a launcher's store tells the tracker's address (empty: its own) and port."""
 
-_T = TypeVar("T")
+_T = TypeVar("_T")
 
 _hosted: dict[tuple[str, int], Tracker] = {}
 
