@@ -103,7 +103,8 @@ def bounds(nodes: int) -> Iterator[Finding]:
     """Descriptors, processes and threads."""
     limits.raise_soft()
     descriptors, tasks = limits.soft_limit("RLIMIT_NOFILE"), limits.soft_limit("RLIMIT_NPROC")
-    limits.need_descriptors(2 * SPARE + nodes, f"a node of a complete graph of {nodes}")
+    what = "a node" if nodes == 1 else f"a node of a complete graph of {nodes}"
+    limits.need_descriptors(2 * SPARE + nodes, what)
     limits.need_threads(SPARE_THREADS, "a port")
     limits.need_nodes(nodes)
     found = f"{_or_any(descriptors)} descriptors a process, {_or_any(tasks)} processes and threads"

@@ -5,6 +5,7 @@ variables that tell where all meet, the key.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import threading
@@ -109,7 +110,9 @@ def ports(address: str) -> Finding:
             socket.create_connection((address, port), ANSWER_S).close()
         except OSError as error:
             text = f"{address} cannot be reached even from here: {error.strerror or error}"
-            return Finding("ports", text, "a firewall that filters even this?", bad=True)
+            down = error.errno == errno.ENETUNREACH and addresses.is_loopback(address)
+            move = "the interface is down: `ip link set lo up`" if down else "a firewall, perhaps"
+            return Finding("ports", text, move, bad=True)
     found = f"one can be had at {address}, for instance {port}"
     return Finding("ports", f"{found}; firewalls must let nodes connect to any port of each other")
 
