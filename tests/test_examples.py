@@ -24,8 +24,8 @@ def run(*command: object) -> list[str]:
 @pytest.mark.slow
 def test_both_launchers_give_the_same_result_lines():
     script = [EXAMPLES / "digits.py", "--mode", "matching", "--steps", "200"]
-    ours = run(sys.executable, "-m", "swarmsgd", "launch", "-n", 2, *script)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 2]
+    ours = run(sys.executable, "-m", "swarmsgd", "launch", "-n", 4, *script)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 4]
     theirs = run(*torchrun, "--master-port", free_port(), *script)
     assert len(ours) == 1 and ours == theirs
     assert float(ours[0].partition("accuracy ")[2][:6]) > 0.9

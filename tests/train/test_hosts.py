@@ -31,8 +31,9 @@ def key(tmp_path: Path) -> Path:
     return tmp_path / "swarm.key"
 
 
-def test_four_hosts_train_with_no_interface_named(key: Path):
-    with Hosts(4, "100mbit") as hosts:
+@pytest.mark.parametrize("rate", [None, "100mbit"])
+def test_four_hosts_train_with_no_interface_named(rate: str | None, key: Path):
+    with Hosts(4, rate) as hosts:
         said = run_nodes(
             [HERE / "loop.py", "--algorithm", "swarm", "--parameters", 100_000, "--seconds", 3],
             4,

@@ -367,12 +367,12 @@ def test_a_node_that_makes_no_step_is_named_once_others_have_ended(tmp_path: Pat
 
 @pytest.mark.slow
 def test_all_reduce_ends_with_an_error_when_a_node_is_killed(start: Any) -> None:
-    started = start("--nodes", "2", "--epochs", "1000", "--algorithm", "allreduce")
-    os.kill(started.pids(2)[1], signal.SIGKILL)
+    started = start("--nodes", "3", "--epochs", "1000", "--algorithm", "allreduce")
+    os.kill(started.pids(3)[1], signal.SIGKILL)
     code, out = started.end()
     assert code == 1, out
     assert "swarmsgd: error: a node is gone, and all-reduce cannot go on without it" in out
-    assert "there is no mean model: nodes 0, 1 failed" in out
+    assert "there is no mean model: nodes 0, 1, 2 failed" in out
     assert "Traceback" not in out
 
 

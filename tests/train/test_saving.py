@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_node_that_is_killed_while_it_saves_loses_no_checkpoint_and_breaks_none():
-    command = [sys.executable, ROOT / "benchmarks" / "kills.py", "--kills", "3"]
+    command = [sys.executable, ROOT / "benchmarks" / "kills.py", "--kills", "6"]
     result = subprocess.run(
         [*map(str, command), "--parameters", "400000"],
         capture_output=True,
@@ -30,7 +30,7 @@ def test_a_node_that_is_killed_while_it_saves_loses_no_checkpoint_and_breaks_non
     assert result.returncode == 0, result.stdout + result.stderr
     figures = json.loads(result.stdout)
     print(figures)
-    assert figures["kills"] == 3 and figures["saves"] >= 3
+    assert figures["kills"] == 6 and figures["saves"] >= 6
     assert figures["broken"] == figures["lost"] == 0
 
 
