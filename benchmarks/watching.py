@@ -2,112 +2,134 @@
 
     python benchmarks/watching.py [--keep]
 
-Runs `swarmsgd train digits --dashboard` again and again, in turn with nobody looking (closed), with
-somebody who takes what the server sends and draws nothing (followed), and with the page open in a
-Chromium of this machine (open), which wants a core of its own: `followed` is what a run pays, and
-`open` what it pays where the browser runs beside it. Reports the ratio of median steps to closed.
+Runs a script of two processes by `swarmsgd launch --dashboard`. While it trains, the page is open
+in a Chromium of this machine (open), then closed, then what the server sends is taken by a reader
+that draws nothing (followed), and so on in turn, some seconds each. All compared steps are so of
+the same processes, and whatever else the machine does meets all three ways alike. `followed` is
+what a run pays; `open` what it pays where the browser runs beside it. Reports the median step of
+each way, and the median over the turns of its ratio to that of the closed phases beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import free_port, keep, median, table
+import numpy as np
+from bench import HERE, free_port, keep, median, table
 
 WAYS = ("closed", "followed", "open")
+SETTLE_S = 1.0
+"""So much of a phase is left out: a page opens, or closes, in it."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--nodes", type=int, default=2)
-    parser.add_argument("--epochs", type=float, default=40.0)
+    parser.add_argument("--turns", type=int, default=12, help="of the three ways")
+    parser.add_argument("--phase", type=float, default=5.0, help="seconds of each")
+    parser.add_argument("--parameters", type=int, default=1_000_000)
     parser.add_argument("--keep", action="store_true", help="write the record")
     options = parser.parse_args()
-    step_ms: dict[str, list[float]] = {way: [] for way in WAYS}
-    for turn in range(options.rounds):
-        for k in range(len(WAYS)):  # each way is first in turn
-            way = WAYS[(turn + k) % len(WAYS)]
-            step_ms[way].append(trial(way, options.nodes, options.epochs))
-            print(f"round {turn + 1}: {way} {step_ms[way][-1]:.3f} ms", flush=True)
-    closed = step_ms["closed"]
+    phases, steps = run(options.turns, options.phase, options.parameters)
+    turns: dict[str, list[float]] = {way: [] for way in WAYS}
+    for way, begin, end in phases:
+        within = [s[(s[:, 0] >= begin + SETTLE_S) & (s[:, 0] < end), 1] for s in steps]
+        turns[way].append(1e3 * float(np.median(np.concatenate(within))))
     figures = {
         way: {
-            "step_ms": times,
-            "ratio": median(time / base for time, base in zip(times, closed, strict=True)),
+            "step_ms": median(times),
+            "ratio": median(t / base for t, base in zip(times, turns["closed"], strict=True)),
+            "turns_ms": [round(t, 3) for t in times],
         }
-        for way, times in step_ms.items()
+        for way, times in turns.items()
     }
-    rows = [[way, f"{median(step_ms[way]):.3f}", f"{figures[way]['ratio']:.3f}"] for way in WAYS]
+    rows = [[way, f"{f['step_ms']:.3f}", f"{f['ratio']:.3f}"] for way, f in figures.items()]
     print(table([["page", "median step, ms", "to closed"], *rows]))
     if options.keep:
-        keep("watching", figures)
+        print("kept in", keep("watching", figures))
 
 
-def trial(way: str, nodes: int, epochs: float) -> float:
-    """The median step of a run, in ms, looked at in this way from its first second to its last."""
+def run(turns: int, phase_s: float, parameters: int) -> tuple[list, list[np.ndarray]]:
+    """What was looked at how, from when to when, and all steps of the two nodes."""
     port = free_port()
+    seconds = turns * len(WAYS) * phase_s + 15
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "swarmsgd", "train", "digits", "--nodes", nodes]
-        command += ["--epochs", epochs, "--out", Path(folder) / "run", "--json", "--quiet"]
-        command += ["--dashboard", "--dashboard-port", port]
-        run = subprocess.Popen(
-            list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command = [sys.executable, "-m", "swarmsgd", "launch", "-n", 2, "--dashboard"]
+        command += ["--dashboard-port", port, "--out", f"{folder}/run"]
+        command += [HERE / "watching_node.py", parameters, seconds, folder]
+        launched = subprocess.Popen(
+            list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        assert run.stderr is not None
-        with run:
-            while "live page" not in (line := run.stderr.readline()):
-                if not line:
-                    raise SystemExit("the run ended before its page was there")
-            with VIEWERS[way](f"http://127.0.0.1:{port}/"):
-                out, _ = run.communicate(timeout=900)
-        return json.loads(out)["step_ms_p50"]
+        try:
+            address = f"http://127.0.0.1:{port}/"
+            await_training(Path(folder) / "run", launched)
+            with browser() as page:
+                phases = []
+                for turn in range(turns):
+                    for k in range(len(WAYS)):  # each way is first in turn
+                        way, begin = WAYS[(turn + k) % len(WAYS)], time.monotonic()
+                        with looked_at(way, address, page):
+                            time.sleep(phase_s)
+                            phases.append((way, begin, time.monotonic()))
+            if launched.wait(timeout=120):
+                raise SystemExit(f"the run failed with exit code {launched.returncode}")
+            return phases, [np.load(f"{folder}/{rank}.npy") for rank in range(2)]
+        finally:
+            launched.terminate()
+            launched.wait()
+
+
+def await_training(folder: Path, launched: subprocess.Popen) -> None:
+    """Until both nodes write of exchanges."""
+    while launched.poll() is None:
+        files = list(folder.glob("node-*.jsonl"))
+        if sum('"exchange"' in file.read_text() for file in files) == 2:
+            return
+        time.sleep(0.1)
+    raise SystemExit(f"the run ended at once, with exit code {launched.returncode}")
 
 
 @contextlib.contextmanager
-def nobody(_address: str) -> Iterator[None]:
-    yield
+def looked_at(way: str, address: str, page) -> Iterator[None]:
+    """Somebody looks in this way."""
+    if way == "open":
+        page.goto(address)
+        yield
+        page.goto("about:blank")
+    elif way == "followed":
+        with urllib.request.urlopen(f"{address}events") as stream:
+            threading.Thread(target=drain, args=(stream,), daemon=True).start()
+            yield
+    else:
+        yield
+
+
+def drain(stream) -> None:
+    with contextlib.suppress(OSError, ValueError):  # it is closed at the end of the phase
+        for _ in stream:
+            pass
 
 
 @contextlib.contextmanager
-def follower(address: str) -> Iterator[None]:
-    """Reads what is sent to a page until the run ends."""
-
-    def read() -> None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}events") as stream:
-            for _ in stream:
-                pass
-
-    thread = threading.Thread(target=read, daemon=True)
-    thread.start()
-    yield
-    thread.join(30)
-
-
-@contextlib.contextmanager
-def browser(address: str) -> Iterator[None]:
-    """A page in Chromium."""
+def browser() -> Iterator:
+    """An empty page in Chromium."""
     from playwright.sync_api import sync_playwright
 
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        found.new_page().goto(address)
-        yield
+        yield found.new_page()
         found.close()
 
-
-VIEWERS = {"closed": nobody, "followed": follower, "open": browser}
 
 if __name__ == "__main__":
     main()

@@ -17,11 +17,13 @@ Learned about ZeroMQ 4.3, and relied on:
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import math
 import os
 import secrets
 import socket
+import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -58,6 +60,11 @@ SPARE = 48
 """Descriptors that must be free; a port needs about 20, and one a link."""
 SPARE_THREADS = 6
 """ZeroMQ aborts, too, where it cannot start one."""
+
+_LIBC = ctypes.PyDLL(None)
+"""Calls of the C library that keep the interpreter's lock: the training thread wakes the exchange
+thread, and would at once lose the lock to it.
+"""
 
 _ENDED = (
     zmq.EVENT_DISCONNECTED
@@ -146,6 +153,7 @@ class Port:
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
         self._waker.setblocking(False)
+        self._waking = threading.Lock()
         self._poller = zmq.Poller()
         for readable in (router, self._monitor, self._woken):
             self._poller.register(readable, zmq.POLLIN)
@@ -278,8 +286,9 @@ class Port:
 
     def wake(self) -> None:
         """End `wait`, now or when it is called next; from any thread."""
-        with contextlib.suppress(OSError):  # so many wakes wait already, or it is closed
-            self._waker.send(b"\0")
+        # If so many wakes wait already, or it is closed (descriptor -1), nothing is sent.
+        with self._waking:
+            _LIBC.send(self._waker.fileno(), b"\0", 1, 0)
 
     def close(self) -> None:
         """Close all at once; no thread is left."""
@@ -289,8 +298,9 @@ class Port:
         self._monitor.close(0)
         self._router.close(0)
         self._context.term()
-        self._woken.close()
-        self._waker.close()
+        with self._waking:
+            self._woken.close()
+            self._waker.close()
 
 
 def port_of(endpoint: str) -> int:

@@ -74,18 +74,20 @@ def _kept_in(folder: Path | None) -> Iterator[None]:
 
 
 class Kernel:
-    """A compiled function of one signature, cached on disk where that is possible."""
+    """A compiled function of one signature, cached on disk where that is possible. It gives up the
+    interpreter's lock (GIL) while it runs, unless it `holds` it.
+    """
 
-    def __init__(self, function: Callable[..., Any], signature: Any) -> None:
+    def __init__(self, function: Callable[..., Any], signature: Any, holds: bool = False) -> None:
         self.__doc__ = function.__doc__
         self._signature = signature
         self._lock = threading.Lock()
         function.__qualname__ = f"{function.__name__}-{_VERSION}"
         try:
             with _kept_in(_PLACE.folder if _PLACE.instead_of else None):
-                self._dispatcher: Any = nb.njit(function, nogil=True, cache=True)
+                self._dispatcher: Any = nb.njit(function, nogil=not holds, cache=True)
         except RuntimeError:  # no directory that a cache could be written to
-            self._dispatcher = nb.njit(function, nogil=True)
+            self._dispatcher = nb.njit(function, nogil=not holds)
 
     @cached_property
     def compiled(self) -> Callable[..., Any]:
@@ -115,11 +117,11 @@ _PLACE = cache_place()
 KERNELS: list[Kernel] = []
 
 
-def kernel(signature: Any) -> Callable[[Callable[..., Any]], Kernel]:
+def kernel(signature: Any, *, holds: bool = False) -> Callable[[Callable[..., Any]], Kernel]:
     """Decorator: the function as a `Kernel` of this signature."""
 
     def wrap(function: Callable[..., Any]) -> Kernel:
-        KERNELS.append(Kernel(function, signature))
+        KERNELS.append(Kernel(function, signature, holds))
         return KERNELS[-1]
 
     return wrap
