@@ -10,12 +10,16 @@ what else the machine does; the ratios of rounds that follow each other do so le
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 
 from bench import HERE, keep, median, run_nodes, table
 
+from swarmsgd.transport.keys import make_key
+
 DEGREES = (3, 15)
 SIZES = (100_000, 11_700_000)
+KEYED = "12 MB messages, with a key: CPU ns a byte"
 
 
 def main() -> None:
@@ -56,13 +60,18 @@ def main() -> None:
 def measure(checkout: Path, messages: int, seconds: float) -> dict[str, float]:
     """One round of all figures."""
 
-    def run(*arguments: object) -> list[dict[str, float]]:
+    def run(*arguments: object, **variables: str) -> list[dict[str, float]]:
         words = [HERE / "links_node.py", *arguments]
-        return run_nodes(words, 2, PYTHONPATH=str(checkout / "src"))
+        return run_nodes(words, 2, PYTHONPATH=str(checkout / "src"), **variables)
 
     found: dict[str, float] = {}
     said = run("messages", messages)
     found["12 MB messages: CPU ns a byte"] = 1e9 * sum(s["cpu_s"] for s in said) / said[0]["bytes"]
+    if (checkout / "src/swarmsgd/transport/keys.py").exists():  # links that know no key: as plain
+        with tempfile.TemporaryDirectory() as folder:
+            make_key(Path(folder) / "key")
+            said = run("messages", messages, SWARMSGD_KEY=f"{folder}/key")
+    found[KEYED] = 1e9 * sum(s["cpu_s"] for s in said) / said[0]["bytes"]
     for parameters in SIZES:
         said = run("exchanges", parameters, seconds)
         count = sum(s["completed"] for s in said)

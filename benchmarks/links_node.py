@@ -68,8 +68,13 @@ class Zmq:
     def __init__(self, rank: int, store: TCPStore) -> None:
         from swarmsgd.transport.zmq import ZmqTransport
 
+        secret: dict[str, Any] = {}
+        if path := os.environ.get("SWARMSGD_KEY"):
+            from swarmsgd.transport.keys import read_key
+
+            secret["key"] = read_key(Path(path))
         self.rank, self.store = rank, store
-        self.node = ZmqTransport(rank, address="127.0.0.1")
+        self.node = ZmqTransport(rank, address="127.0.0.1", **secret)
 
     def listen(self) -> None:
         self.store.set(f"at/{self.rank}", self.node.endpoint)

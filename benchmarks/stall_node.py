@@ -16,7 +16,7 @@ import torch
 from loop import mlp
 
 import swarmsgd
-from swarmsgd.codec import host_way
+from swarmsgd.codec import kernels
 from swarmsgd.core.lattice import blocks_of
 from swarmsgd.core.segments import Segments
 
@@ -34,7 +34,6 @@ class Control:
         self.live, self.pending, self.copy = (np.zeros(dim, np.float32) for _ in range(3))
         table = Segments.row(self.live)
         self.where = table.addresses, table.starts
-        self.way = host_way(table)
         self.burst_max = np.zeros(blocks_of(dim), np.float32)
         self.done = 0
         """What the replica did in this step: 0 nothing, 1 apply, 2 publish."""
@@ -64,9 +63,9 @@ class Control:
         self.live += 1e-9
         begin = time.perf_counter()
         if self.done == 1:
-            self.way._apply_pending(*self.where, self.pending)
+            kernels.apply_pending(*self.where, self.pending)
         elif self.done == 2:
-            self.way._apply_and_publish(*self.where, self.pending, self.copy, self.burst_max)
+            kernels.apply_and_publish(*self.where, self.pending, self.copy, self.burst_max)
         return time.perf_counter() - begin
 
 

@@ -6,7 +6,7 @@ from theory_tables import Figures, Rows, by_ratio, column, only, tables
 
 from swarmsgd.observe.axes import Axis
 from swarmsgd.observe.lines import Series, line_plot
-from swarmsgd.observe.page import Part, Row, page
+from swarmsgd.observe.page import PagePart, Row, page
 
 NODES = Axis(title="nodes n", log=True)
 
@@ -14,7 +14,7 @@ NODES = Axis(title="nodes n", log=True)
 def html(figures: Figures) -> str:
     """The page."""
     averaging, pairs, overlap, spread, speed_up, local_steps, bits, cliff = tables(figures)
-    parts: list[Part] = [
+    parts: list[PagePart] = [
         "Measured in the simulator, which runs the node machine, the code and the messages of a "
         "real run. Distances and Gamma in units of v, the mean squared norm of a burst; ± is one "
         "standard error, from batch means. Dashed: theory.",

@@ -34,8 +34,8 @@ SETTLE_S = 1.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--turns", type=int, default=12, help="of the three ways")
-    parser.add_argument("--phase", type=float, default=5.0, help="seconds of each")
+    parser.add_argument("--turns", type=int, default=25, help="of the three ways")
+    parser.add_argument("--phase", type=float, default=3.0, help="seconds of each")
     parser.add_argument("--parameters", type=int, default=1_000_000)
     parser.add_argument("--keep", action="store_true", help="write the record")
     options = parser.parse_args()
@@ -61,7 +61,7 @@ def main() -> None:
 def run(turns: int, phase_s: float, parameters: int) -> tuple[list, list[np.ndarray]]:
     """What was looked at how, from when to when, and all steps of the two nodes."""
     port = free_port()
-    seconds = turns * len(WAYS) * phase_s + 15
+    seconds = turns * (len(WAYS) * phase_s + 2.0) + 15  # pages take a while to open
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "swarmsgd", "launch", "-n", 2, "--dashboard"]
         command += ["--dashboard-port", port, "--out", f"{folder}/run"]

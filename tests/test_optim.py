@@ -84,7 +84,35 @@ def test_a_swarm_exchanges_it_unasked_and_others_do_not():
         RunConfig.of(**options, beta1=0.0)
 
 
+def test_an_average_that_forgets_is_a_running_mean_of_the_base_sequence():
+    model, x, y = model_and_data()
+    optimizer = ScheduleFreeAdamW(model.parameters(), lr=0.05, least_share=0.2)
+    w, z_now = model.weight, model.weight.detach().clone()
+    average = z_now.clone()
+    for step in range(30):
+        train(model, optimizer, x, y, [0.05])
+        z_now = w.detach() + optimizer.state[w][OFFSET]
+        average = average + max(0.2, 1 / (step + 1)) * (z_now - average)
+        assert torch.allclose(w, 0.1 * z_now + 0.9 * average, atol=1e-5)
+    with reporting(optimizer):
+        assert torch.allclose(w, average, atol=1e-5)
+
+
+def test_an_average_that_forgets_is_not_exchanged_unasked():
+    options = {"task": "synthetic", "optimizer": "schedulefree-adamw", "schedule": "constant"}
+    assert RunConfig.of(**options, least_share=0.05).swarm.exchange_state == ()
+    with pytest.raises(ConfigError, match="least_share"):
+        RunConfig.of(**options, least_share=1.0)
+    with pytest.raises(ConfigError, match="sgd has no least_share"):
+        RunConfig.of(task="synthetic", least_share=0.1)
+
+
 @pytest.mark.parametrize("wrong", [{"lr": -1.0}, {"betas": (1.0, 0.9)}, {"betas": (0.0, 0.9)}])
 def test_settings_that_cannot_be_meant_are_refused(wrong: dict):
     with pytest.raises(ValueError, match="betas"):
         ScheduleFreeAdamW([nn.Parameter(torch.zeros(1))], **wrong)
+
+
+def test_a_share_that_leaves_nothing_of_what_was_is_refused():
+    with pytest.raises(ValueError, match="least_share 1"):
+        ScheduleFreeAdamW([nn.Parameter(torch.zeros(1))], least_share=1.0)

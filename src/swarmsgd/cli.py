@@ -23,7 +23,7 @@ from swarmsgd.epilogs import (
 from swarmsgd.errors import ConfigError, DataError, SwarmError
 from swarmsgd.limits import explain
 from swarmsgd.observe.output import unhindered
-from swarmsgd.starting import keygen, launch, store
+from swarmsgd.starting import keygen, launch_command, store
 
 if TYPE_CHECKING:
     from swarmsgd.settings.run import RunConfig
@@ -275,7 +275,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: Mapping[str, Command] = {
-    "launch": Command("run your own script as several nodes", launch),
+    "launch": Command("run your own script as several nodes", launch_command),
     "store": Command("keep the meeting place of open swarms", store),
     "keygen": Command("draw the key of a swarm, for encrypted links", keygen),
     "doctor": Command("look for what would stand in the way of a run", _doctor),

@@ -26,7 +26,9 @@ class ScheduleFreeAdamW(Optimizer):
     and the reported mean is the mean of what each would report.
 
     The weight of an iterate in the average is the square of the largest rate so far, so a warm-up
-    may be had by setting the groups' `lr`.
+    may be had by setting the groups' `lr`. With `least_share` above 0 the newest iterate counts for
+    at least that share, so that the average forgets: z - y then stays small, and the nodes of a
+    swarm need not average it.
     """
 
     def __init__(
@@ -36,7 +38,10 @@ class ScheduleFreeAdamW(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        least_share: float = 0.0,
     ) -> None:
+        if not 0 <= least_share < 1:
+            raise ValueError(f"least_share {least_share}, wanted at least 0 and below 1")
         if lr < 0 or eps <= 0 or weight_decay < 0 or not all(0 <= b < 1 for b in betas):
             raise ValueError(
                 f"lr {lr}, betas {betas}, eps {eps}, weight_decay {weight_decay}: wanted lr and "
@@ -45,6 +50,7 @@ class ScheduleFreeAdamW(Optimizer):
         if betas[0] == 0:
             raise ValueError("the first of betas is 0: y would be z, and x could not be told")
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        defaults["least_share"] = least_share
         super().__init__(params, defaults)
         self._reports = False
 
@@ -120,6 +126,7 @@ def _step(y: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, A
     weight = state["largest_lr"] ** 2
     state["weights"] += weight
     share = weight / state["weights"] if state["weights"] else 0.0
+    share = max(share, group["least_share"])
     squares, offset = state["exp_avg_sq"], state[OFFSET]
     squares.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
     scale = math.sqrt(1 - beta2 ** state["step"])

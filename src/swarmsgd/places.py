@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-class Cache(NamedTuple):
+class CachePlace(NamedTuple):
     """A folder that can be written to, or made, and what spoke against the usual one."""
 
     folder: Path
@@ -17,20 +17,20 @@ class Cache(NamedTuple):
     """Why it is not the usual one; empty if it is."""
 
 
-def cache() -> Cache:
+def cache() -> CachePlace:
     """`$XDG_CACHE_HOME/swarmsgd`, or else `~/.cache/swarmsgd`; where there is no home, or it cannot
     be written to and has no such folder yet, a private one among the system's temporary files.
     """
     base = os.environ.get("XDG_CACHE_HOME")
     if base:
-        return Cache(Path(base) / "swarmsgd", "")
+        return CachePlace(Path(base) / "swarmsgd", "")
     try:
         usual = Path.home() / ".cache" / "swarmsgd"
     except RuntimeError:  # neither HOME nor an entry in the system's list of users
-        return Cache(private_temporary(), "this user has no home folder")
+        return CachePlace(private_temporary(), "this user has no home folder")
     if usual.exists() or can_write(usual):
-        return Cache(usual, "")
-    return Cache(private_temporary(), f"{usual} cannot be written to")
+        return CachePlace(usual, "")
+    return CachePlace(private_temporary(), f"{usual} cannot be written to")
 
 
 def can_write(folder: Path) -> bool:

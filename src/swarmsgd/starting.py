@@ -13,7 +13,7 @@ from swarmsgd.epilogs import LAUNCH_EPILOG
 from swarmsgd.errors import ConfigError
 
 
-def launch(arguments: list[str]) -> int:
+def launch_command(arguments: list[str]) -> int:
     """The command `swarmsgd launch`; its exit code."""
     from swarmsgd.flags import Parser
 

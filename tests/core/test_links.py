@@ -2,11 +2,11 @@
 
 import math
 
-from swarmsgd.core.links import FIRST_PAUSE_S, KEEP_S, LONGEST_PAUSE_S, SECOND_S, Links
+from swarmsgd.core.links import FIRST_PAUSE_S, KEEP_S, LONGEST_PAUSE_S, SECOND_S, WantedLinks
 
 
 def test_of_two_nodes_the_lower_dials_at_once_and_the_higher_leaves_it_time():
-    low, high = Links(1), Links(2)
+    low, high = WantedLinks(1), WantedLinks(2)
     low.want([2], 0.0)
     high.want([1], 0.0)
     assert low.due(0.0) == [2] and high.due(0.0) == []
@@ -14,7 +14,7 @@ def test_of_two_nodes_the_lower_dials_at_once_and_the_higher_leaves_it_time():
 
 
 def test_a_node_that_nobody_can_dial_does_so_at_once():
-    links = Links(2, listens=False)
+    links = WantedLinks(2, listens=False)
     links.want([1], 0.0)
     assert links.due(0.0) == [1]
     links.lost(1, 0.0)
@@ -22,7 +22,7 @@ def test_a_node_that_nobody_can_dial_does_so_at_once():
 
 
 def test_what_cannot_be_reached_is_tried_again_for_ever_with_pauses_that_grow():
-    links, now, pauses = Links(0), 0.0, list[float]()
+    links, now, pauses = WantedLinks(0), 0.0, list[float]()
     links.want([1], now)
     for _ in range(12):
         assert links.due(now) == [1] and links.due(now) == []
@@ -36,7 +36,7 @@ def test_what_cannot_be_reached_is_tried_again_for_ever_with_pauses_that_grow():
 
 
 def test_an_open_link_is_not_dialled_and_one_that_is_lost_is():
-    links = Links(0)
+    links = WantedLinks(0)
     links.opened(1, 0.0)
     links.want([1], 0.0)
     assert links.due(99.0) == [] and links.deadline == math.inf
@@ -45,7 +45,7 @@ def test_an_open_link_is_not_dialled_and_one_that_is_lost_is():
 
 
 def test_a_link_nobody_wants_is_closed_after_a_while_unless_it_is_wanted_again():
-    links = Links(0)
+    links = WantedLinks(0)
     links.want([1, 2], 0.0)
     links.opened(1, 0.0)
     links.opened(2, 0.0)
@@ -58,7 +58,7 @@ def test_a_link_nobody_wants_is_closed_after_a_while_unless_it_is_wanted_again()
 
 
 def test_who_is_wanted_no_more_is_not_dialled():
-    links = Links(0)
+    links = WantedLinks(0)
     links.want([1], 0.0)
     links.want([], 0.0)
     assert links.due(1e9) == []

@@ -36,7 +36,7 @@ class Pipe:
 @pytest.fixture
 def writer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Writer]:
     monkeypatch.setattr(output, "QUIET_S", 600.0)  # a reader that reads does so some time
-    monkeypatch.setattr(output, "LAST_S", 600.0)
+    monkeypatch.setattr(output, "_LAST_S", 600.0)
     made = Writer()
     yield made
     made.close()

@@ -20,8 +20,8 @@ import torch
 from swarmsgd.errors import ConfigError, DataError
 from swarmsgd.observe.records import (
     FLUSH_S,
+    RECORDS_VERSION,
     THIN_AFTER,
-    VERSION,
     Recorder,
     Tail,
     read_records,
@@ -44,7 +44,7 @@ def test_every_line_says_when_who_and_what(tmp_path: Path) -> None:
         clock.now += 1.5
         recorder.write("progress", steps=7)
     assert read_records(tmp_path / "node.jsonl") == [
-        {"t": 0.0, "node": 3, "kind": "file", "version": VERSION, "unix_s": None},
+        {"t": 0.0, "node": 3, "kind": "file", "version": RECORDS_VERSION, "unix_s": None},
         {"t": 0.0, "node": 3, "kind": "start", "num_nodes": 4},
         {"t": 1.5, "node": 3, "kind": "progress", "steps": 7, "every": 1},
     ]
@@ -197,7 +197,7 @@ def test_other_damage_is_an_error_that_names_the_line(tmp_path: Path) -> None:
 def test_a_file_of_a_newer_version_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_text('{"t":0,"node":0,"kind":"file","version":99,"unix_s":null}\n')
-    with pytest.raises(DataError, match=f"is of version 99 .* reads {VERSION}"):
+    with pytest.raises(DataError, match=f"is of version 99 .* reads {RECORDS_VERSION}"):
         read_records(path)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from swarmsgd.settings.algorithms import ALGORITHMS
-from swarmsgd.sim.baselines.costs import Collective, Links
+from swarmsgd.sim.baselines.costs import Collective, TransferTimes
 from swarmsgd.sim.baselines.d_psgd import DPsgd
 from swarmsgd.sim.baselines.noloco import NoLoCo
 from swarmsgd.sim.baselines.pairwise import Pairwise
@@ -48,8 +48,8 @@ def run(name: str, world: World, **changes: Any) -> Result:
     return simulate(config(algorithm=name, world=world, **changes))
 
 
-def links(nodes: int = 4, **world: Any) -> Links:
-    return Links(World(bandwidth_mbit_s=MEGABYTE_S, latency_ms=100, **world), nodes)
+def links(nodes: int = 4, **world: Any) -> TransferTimes:
+    return TransferTimes(World(bandwidth_mbit_s=MEGABYTE_S, latency_ms=100, **world), nodes)
 
 
 # Formulas.
@@ -79,7 +79,7 @@ def test_transfers_share_what_both_ends_have_and_wait_for_cuts_between_them():
 
 
 def test_unlimited_links_take_no_time():
-    free = Links(World(**INSTANT), 4)
+    free = TransferTimes(World(**INSTANT), 4)
     assert free.allreduce_end(3, 1e9) == 3
     ends = free.sent(np.array([0]), np.array([1]), np.array([2.0]), 1e9, np.ones(1))
     assert ends == pytest.approx([2.0])

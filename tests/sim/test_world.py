@@ -8,7 +8,7 @@ import pytest
 
 from swarmsgd.errors import ConfigError
 from swarmsgd.sim.engine.speeds import Speeds
-from swarmsgd.sim.engine.world import Factor, Happening, World
+from swarmsgd.sim.engine.world import Factor, World, WorldEvent
 
 
 @pytest.mark.parametrize("option", ["stragglers", "slow_links"])
@@ -40,12 +40,12 @@ def test_slow_nodes_and_links_are_written_alike(option: str, text: str, wanted: 
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("kill:3@10", Happening("kill", (3,), 10.0, math.inf)),
-        ("join:0-1,4@2.5", Happening("join", (0, 1, 4), 2.5, math.inf)),
-        ("cut:0-1@2-3", Happening("cut", (0, 1), 2.0, 3.0)),
+        ("kill:3@10", WorldEvent("kill", (3,), 10.0, math.inf)),
+        ("join:0-1,4@2.5", WorldEvent("join", (0, 1, 4), 2.5, math.inf)),
+        ("cut:0-1@2-3", WorldEvent("cut", (0, 1), 2.0, 3.0)),
     ],
 )
-def test_events_are_read(text: str, wanted: Happening):
+def test_events_are_read(text: str, wanted: WorldEvent):
     assert World(events=(text,)).happenings == (wanted,)
 
 

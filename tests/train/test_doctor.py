@@ -91,7 +91,7 @@ def test_variables_that_a_script_would_stop_at_are_told(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    found = only(network.environment())
+    found = only(network.place_variables())
     assert said in found.found
     assert found.bad == bool(variables)
 
@@ -102,12 +102,12 @@ def test_a_meeting_place_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
         values = ("1", "2", "127.0.0.1", str(port), "True")
         for name, value in zip(PLACE, values, strict=True):
             monkeypatch.setenv(name, value)
-        assert [f.mark for f in network.environment()] == ["fine", "fine"]
-    there, silent = network.environment()
+        assert [f.mark for f in network.place_variables()] == ["fine", "fine"]
+    there, silent = network.place_variables()
     assert (there.mark, silent.mark) == ("fine", "TO DO")
     assert f"127.0.0.1:{port} does not answer" in silent.found
     monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE")  # node 0 will host it
-    assert [f.mark for f in network.environment()] == ["fine", "note"]
+    assert [f.mark for f in network.place_variables()] == ["fine", "note"]
 
 
 @pytest.mark.parametrize("keyed", [False, True])

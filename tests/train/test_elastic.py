@@ -301,7 +301,7 @@ def test_a_model_a_million_times_too_large_is_refused_and_its_sender_named():
 
 def test_a_launch_starts_a_failed_node_again_and_it_joins_the_others(tmp_path):
     from swarmsgd.train.launch.launcher import Launcher
-    from swarmsgd.train.launch.processes import Line, NodeEnd, Note
+    from swarmsgd.train.launch.processes import NodeEnd, Note, OutputLine
 
     script = tmp_path / "train.py"
     script.write_text(
@@ -328,7 +328,7 @@ with swarmsgd.join(model, optimizer, local_steps=1) as swarm:
     with Launcher(argv, 2, restarts=1) as launcher:
         events = [event for event in launcher.events() if event is not None]
         outcome = launcher.outcome
-    lines = {event.text for event in events if isinstance(event, Line)}
+    lines = {event.text for event in events if isinstance(event, OutputLine)}
     notes = [event.text for event in events if isinstance(event, Note)]
     assert {"life 0", "life 1", "mean of [0, 1]", "this life is over"} <= lines, lines
     assert notes == ["node 1 is started again in 1 s (1 of 1)"]

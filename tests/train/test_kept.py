@@ -88,3 +88,22 @@ def test_a_node_of_a_script_tells_how_far_it_is_and_how_long_steps_take(
     assert records["start"]["software"].startswith("swarmsgd ")
     end = records["end"]
     assert end["steps"] == 3 and 0 < end["step_s_p50"] <= end["step_s_p99"] <= end["step_s_max"]
+
+
+def test_two_swarms_of_one_process_write_a_folder_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWARMSGD_RECORDS", str(tmp_path))
+    models = [torch.nn.Linear(2, 1), torch.nn.Linear(3, 1)]
+    optimizers = [torch.optim.SGD(model.parameters(), lr=0.1) for model in models]
+    with (
+        swarmsgd.join(models[0], optimizers[0]),
+        swarmsgd.join(models[1], optimizers[1]),
+    ):
+        for optimizer in optimizers:
+            optimizer.step()
+    dims = [
+        next(r["dim"] for r in read_records(folder / "node-0.jsonl") if r["kind"] == "start")
+        for folder in (tmp_path, tmp_path / "swarm-2")
+    ]
+    assert dims == [3, 4]

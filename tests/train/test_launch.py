@@ -21,7 +21,7 @@ from swarmsgd.train.launch import hosts
 from swarmsgd.train.launch.chaos import Chaos
 from swarmsgd.train.launch.launch import launch, print_line
 from swarmsgd.train.launch.launcher import Launcher
-from swarmsgd.train.launch.processes import Line, LineStream, NodeEnd, Note
+from swarmsgd.train.launch.processes import LineStream, NodeEnd, Note, OutputLine
 
 AWAIT = """
 import os, sys, time
@@ -119,7 +119,7 @@ def test_the_standard_variables_can_be_left_unset_and_our_own_are_always_there(s
     inherited = {**os.environ, "RANK": "7", "TORCHELASTIC_RUN_ID": "outer", "SWARMSGD_RANK": "9"}
     for standard, expected in ((True, "0 outer"), (False, "- -")):
         events = collect(Launcher(argv, 1, standard_env=standard, env=inherited))
-        lines = [event.text for event in events if isinstance(event, Line)]
+        lines = [event.text for event in events if isinstance(event, OutputLine)]
         assert lines == [f"{expected} 0 1 127.0.0.1 8"]
 
 
@@ -127,7 +127,7 @@ def test_threads_are_shared_out_unless_set(script) -> None:
     argv = script("print(os.environ['OMP_NUM_THREADS'])")
     cores = len(os.sched_getaffinity(0))
     env = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
-    lines = [e for e in collect(Launcher(argv, 3, env=env)) if isinstance(e, Line)]
+    lines = [e for e in collect(Launcher(argv, 3, env=env)) if isinstance(e, OutputLine)]
     assert {line.text for line in lines} == {str(max(1, cores // 3))}
 
 
@@ -169,7 +169,7 @@ def test_what_is_printed_without_a_line_end_or_over_itself_arrives_as_lines(scri
         sys.stdout.buffer.write(b"10%\r20%\r100%\nwindows\r\n\xff\xc3\xa9 no end")
         """
     )
-    lines = [e.text for e in collect(Launcher(argv, 1)) if isinstance(e, Line)]
+    lines = [e.text for e in collect(Launcher(argv, 1)) if isinstance(e, OutputLine)]
     assert lines == ["100%", "windows", "\ufffd\u00e9 no end"]
 
 
@@ -222,7 +222,7 @@ def test_a_killed_node_is_reported_by_the_name_of_its_signal(script, tmp_path: P
     with Launcher(argv, 2) as launcher:
         for event in launcher.events():
             match event:
-                case Line(node):
+                case OutputLine(node):
                     up.add(node)
                     if up == {0, 1}:
                         os.kill(launcher.pids[1], signal.SIGKILL)
@@ -253,7 +253,7 @@ def test_who_was_killed_on_purpose_is_started_again_and_who_has_done_its_work_is
     with Launcher(argv, 3, chaos=chaos) as launcher:
         events = [event for event in launcher.events() if event is not None]
         assert launcher.outcome.exit_code == 0
-    begun = [event.node for event in events if isinstance(event, Line)]
+    begun = [event.node for event in events if isinstance(event, OutputLine)]
     assert sorted(begun) == [0, 1, 1, 2]
     notes = [event.text for event in events if isinstance(event, Note)]
     assert notes == ["chaos: node 1 killed", "chaos: node 1 started again"]
@@ -394,7 +394,7 @@ def test_nodes_meet_at_the_launchers_store_and_torch_itself_can_use_it(script) -
             sys.exit(0)  # node 0 goes first: the store stays
         """
     )
-    lines = [e.text for e in collect(Launcher(argv, 2)) if isinstance(e, Line)]
+    lines = [e.text for e in collect(Launcher(argv, 2)) if isinstance(e, OutputLine)]
     assert [line for line in lines if line == "3"] == ["3", "3"], lines
 
 
@@ -534,7 +534,7 @@ def test_launchers_must_agree_on_the_shape_of_the_run() -> None:
 def test_a_silent_host_is_given_up_and_a_beating_one_is_not() -> None:
     now = 0.0
     store = HashStore()
-    register = hosts.Register(store, "shape", 4, clock=lambda: now)
+    register = hosts.LauncherRegister(store, "shape", 4, clock=lambda: now)
     assert register.look() == ({1, 2, 3}, set())
     store.set("swarmsgd/launchers/done/3", "1")
     assert register.look() == ({1, 2}, set())

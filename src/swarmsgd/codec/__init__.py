@@ -13,15 +13,9 @@ from swarmsgd.codec.block_code import BlockCode
 from swarmsgd.core.segments import Segments
 from swarmsgd.core.way import Direct
 
-_SHORT = 1 << 20
-"""A pass over so many parameters takes less than the 5 ms for which Python lets a thread wait."""
-
 
 def host_way(live: Segments) -> Direct:
     """The `Way` of a vector whose x is `live`, in host memory."""
-    if live.starts[-1] <= _SHORT:
-        held = kernels.apply_pending_held.compiled, kernels.apply_and_publish_held.compiled
-        return Direct(live, *held)
     return Direct(live, kernels.apply_pending.compiled, kernels.apply_and_publish.compiled)
 
 

@@ -31,7 +31,7 @@ OTHERS = 0xFFFF
 PART_BYTES = 1 << 20
 AHEAD = 4
 """Parts that are asked for before the first of them is there."""
-SILENT_S = 10.0
+GIVER_SILENT_S = 10.0
 """A neighbour that has answered nothing for so long is left for another."""
 _ASK = struct.Struct("<HQQ")
 _ANSWER = struct.Struct("<QQI")

@@ -21,7 +21,7 @@ KEEP_S = 5.0
 """A link that is not wanted any more is kept so long: the other end may want it."""
 
 
-class Links:
+class WantedLinks:
     """The links of node `rank`."""
 
     __slots__ = ("_again", "_listens", "_open", "_pauses", "_rank", "_unwanted", "_wanted")
@@ -45,6 +45,8 @@ class Links:
     @property
     def deadline(self) -> float:
         """When `due` or `surplus` has something at the earliest."""
+        if not self._again and not self._unwanted:  # the usual case, asked all the time
+            return math.inf
         closing = (since + KEEP_S for since in self._unwanted.values())
         return min((*self._again.values(), *closing), default=math.inf)
 

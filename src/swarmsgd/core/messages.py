@@ -204,7 +204,8 @@ class Draft:
             incarnation,
             *exchange,
             self._end - self._start,
-            *(min(each, MOST).to_bytes(6, "little") for each in progress),
+            min(progress.steps, MOST).to_bytes(6, "little"),
+            min(progress.samples, MOST).to_bytes(6, "little"),
         )
         table = b"".join([_SECTION.pack(*row) for row in self._table])
         head += _crc(head, table).to_bytes(4, "little") + table

@@ -96,13 +96,13 @@ class Progress:
 
     def _move(self, theirs: Total, mine: Total) -> None:
         """Half the difference; towards zero at both ends, so that the sum stays as it is."""
-        total = self._state.total
-        changed = Total(*(t + _half(a - b) for t, a, b in zip(total, theirs, mine, strict=True)))
+        steps, samples = self._state.total
+        by_steps, by_samples = theirs.steps - mine.steps, theirs.samples - mine.samples
+        changed = Total(
+            steps + (by_steps + (by_steps < 0)) // 2,
+            samples + (by_samples + (by_samples < 0)) // 2,
+        )
         self._state = self._state._replace(total=changed)
-
-
-def _half(difference: int) -> int:
-    return difference // 2 if difference >= 0 else -(-difference // 2)
 
 
 def _folded(state: _State, made: Total) -> _State:

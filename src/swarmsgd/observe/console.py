@@ -19,10 +19,10 @@ from rich.text import Text
 from swarmsgd.observe.view import NodeView, RunView
 from swarmsgd.scores import metric_of, value_of
 
-READ_S = 0.25
+_READ_S = 0.25
 PLAIN_S = 5.0
 PLAIN_WIDTH = 120
-MOST_ROWS = 16
+_MOST_ROWS = 16
 
 
 class Console:
@@ -77,7 +77,7 @@ class Console:
     def tick(self) -> None:
         """Read and draw, if it is time."""
         now = self._clock()
-        if now - self._read_at < READ_S:
+        if now - self._read_at < _READ_S:
             return
         self._read_at = now
         self._view.read()
@@ -138,7 +138,7 @@ class Console:
         for name in ("node", "steps", "loss", "samples/s", "exchanges", "sent", "blocked"):
             table.add_column(name, justify="right")
         table.add_column("state")
-        room = min(MOST_ROWS, max(1, self._rich.size.height - 8))
+        room = min(_MOST_ROWS, max(1, self._rich.size.height - 8))
         for view in self._view.nodes[:room]:
             table.add_row(*_cells(view))
         if len(self._view.nodes) > room:

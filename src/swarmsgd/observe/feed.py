@@ -10,13 +10,13 @@ from typing import NamedTuple, Protocol
 from swarmsgd.observe.axes import Axis
 from swarmsgd.observe.bins import Bins
 from swarmsgd.observe.lines import Series, line_plot
-from swarmsgd.observe.page import Part, Row, Table, html_of, json_of
+from swarmsgd.observe.page import PagePart, Row, Table, html_of, json_of
 from swarmsgd.observe.run_curve import run_curves
 from swarmsgd.observe.run_page import COLOUR, detail_figures, overview, time_title
 from swarmsgd.observe.run_tables import (
     environment_table,
     events_table,
-    figures_of,
+    first_figures,
     headline,
     nodes_table,
     settings_table,
@@ -30,7 +30,7 @@ FIGURES_SHARE = 1 / 40
 """Share of one core's time that drawing may take at most: figures of a large run come seldom."""
 
 
-class Source(Protocol):
+class _Source(Protocol):
     """A run as it is now: `sources.Following` or `sources.Replaying`."""
 
     @property
@@ -54,7 +54,7 @@ class Piece(NamedTuple):
 class Feed:
     """The pieces of one run's page; any thread may ask."""
 
-    def __init__(self, source: Source, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, source: _Source, clock: Callable[[], float] = time.monotonic) -> None:
         self._source, self._clock = source, clock
         self._lock = threading.Lock()
         self._read_at = self._drawn_until = float("-inf")
@@ -100,7 +100,7 @@ class Feed:
 def _texts(run: Run) -> Iterator[Piece]:
     yield Piece("html", "headline", html_of(headline(run)))
     tables = (
-        figures_of([run]) if run.summary else None,
+        first_figures([run]) if run.summary else None,
         events_table(run),
         nodes_table(run),
         settings_table(run),
@@ -118,7 +118,7 @@ def _figures(run: Run) -> Iterator[Piece]:
         yield Piece("figure", title, json_of(figure))
 
 
-def _node_parts(run: Run, number: int) -> list[Part]:
+def _node_parts(run: Run, number: int) -> list[PagePart]:
     node = run.story.nodes.get(number)
     if node is None:
         return [f"There is no record of node {number} yet."]

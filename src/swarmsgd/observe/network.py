@@ -12,7 +12,7 @@ from swarmsgd.observe.colours import pale
 from swarmsgd.observe.console import bytes_text
 from swarmsgd.observe.finals import digits
 from swarmsgd.observe.lines import blank
-from swarmsgd.observe.story import Edge, Story
+from swarmsgd.observe.story import EdgeStory, Story
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -24,11 +24,11 @@ MOST_SPRUNG = 150
 """Nodes; more of them lie on a circle."""
 LEVELS = 5
 """Widths of edges."""
-SPEEDS = ((0.0, "#B3261E"), (0.5, "#E8A33D"), (1.0, "#1F7A5C"))
+_SPEEDS = ((0.0, "#B3261E"), (0.5, "#E8A33D"), (1.0, "#1F7A5C"))
 """Slow, middling, fast."""
-COLOUR = "#3B6EA8"
+_COLOUR = "#3B6EA8"
 
-Places = Mapping[int, tuple[float, float]]
+_Places = Mapping[int, tuple[float, float]]
 
 
 def network_figure(story: Story, speeds: Mapping[int, float]) -> Figure | None:
@@ -59,7 +59,7 @@ def network_figure(story: Story, speeds: Mapping[int, float]) -> Figure | None:
     return figure
 
 
-def layout(nodes: Sequence[int], pairs: Sequence[tuple[int, int]], edges: int) -> Places:
+def layout(nodes: Sequence[int], pairs: Sequence[tuple[int, int]], edges: int) -> _Places:
     """Where to draw each node, in [-1, 1]: a circle for few, many or all tied to all, else by
     springs.
     """
@@ -79,7 +79,7 @@ def layout(nodes: Sequence[int], pairs: Sequence[tuple[int, int]], edges: int) -
 
 
 def _levels(
-    drawn: Sequence[tuple[tuple[int, int], Edge]],
+    drawn: Sequence[tuple[tuple[int, int], EdgeStory]],
 ) -> list[tuple[float, list[tuple[int, int]]]]:
     """Pairs by width in pixels, thin ones first."""
     most = max(edge.bytes for _, edge in drawn) or 1.0
@@ -91,18 +91,20 @@ def _levels(
 
 
 def _lines(
-    figure: Figure, pairs: list[tuple[int, int]], places: Places, width: float, faint: float
+    figure: Figure, pairs: list[tuple[int, int]], places: _Places, width: float, faint: float
 ) -> None:
     x: list[float | None] = []
     y: list[float | None] = []
     for i, j in pairs:
         x += [places[i][0], places[j][0], None]
         y += [places[i][1], places[j][1], None]
-    line = {"color": pale(COLOUR, round(faint * min(0.9, 0.25 + 0.12 * width), 3)), "width": width}
+    line = {"color": pale(_COLOUR, round(faint * min(0.9, 0.25 + 0.12 * width), 3)), "width": width}
     figure.add_scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False)
 
 
-def _middles(figure: Figure, drawn: Sequence[tuple[tuple[int, int], Edge]], places: Places) -> None:
+def _middles(
+    figure: Figure, drawn: Sequence[tuple[tuple[int, int], EdgeStory]], places: _Places
+) -> None:
     """Points in the middles of edges, unseen, for their tooltips."""
     texts = [_edge_text(pair, edge) for pair, edge in drawn]
     ends = [(places[i], places[j]) for (i, j), _ in drawn]
@@ -117,7 +119,7 @@ def _middles(figure: Figure, drawn: Sequence[tuple[tuple[int, int], Edge]], plac
     )
 
 
-def _edge_text(pair: tuple[int, int], edge: Edge) -> str:
+def _edge_text(pair: tuple[int, int], edge: EdgeStory) -> str:
     text = f"<b>{pair[0]} – {pair[1]}</b><br>{edge.mixes:,.0f} exchanges, {bytes_text(edge.bytes)}"
     if edge.mean_s is None:
         return text
@@ -129,7 +131,7 @@ def _dots(
     figure: Figure,
     story: Story,
     nodes: Sequence[int],
-    places: Places,
+    places: _Places,
     speeds: Mapping[int, float],
 ) -> None:
     size = 22 if len(nodes) <= 40 else 12 if len(nodes) <= 150 else 6
@@ -161,7 +163,7 @@ def _mix(speed: float, low: float, high: float) -> str:
     """The colour of a speed."""
     share = (speed - low) / (high - low) if high > low else 1.0
     at = 2 * min(1.0, max(0.0, share))
-    first, second = (SPEEDS[0], SPEEDS[1]) if at < 1 else (SPEEDS[1], SPEEDS[2])
+    first, second = (_SPEEDS[0], _SPEEDS[1]) if at < 1 else (_SPEEDS[1], _SPEEDS[2])
     part = at % 1 if at < 2 else 1.0
     parts = [
         round((1 - part) * int(first[1][k : k + 2], 16) + part * int(second[1][k : k + 2], 16))

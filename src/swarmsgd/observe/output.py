@@ -20,13 +20,13 @@ from typing import TextIO
 
 MOST_BYTES = 4 << 20
 """What may wait for one stream; lines beyond are dropped."""
-PIECE = getattr(select, "PIPE_BUF", 512)
+_PIECE = getattr(select, "PIPE_BUF", 512)
 """Bytes that a pipe with room takes at once."""
 DRAIN_LOOK_S = 0.05
 """How often to look whether a reader reads."""
 ROOM_S = 0.5
 """How long a printer waits, at most, for a reader that reads to make room."""
-QUIET_S, LAST_S = 2.0, 10.0
+QUIET_S, _LAST_S = 2.0, 10.0
 """How long the end of a command waits for a reader that takes nothing, or little."""
 LENIENT = ("replace", "ignore", "backslashreplace", "xmlcharrefreplace", "namereplace")
 """Names of error handlers of an encoding that do not raise."""
@@ -143,9 +143,9 @@ class Writer:
             if stream.waiting + len(data) > MOST_BYTES or self._closing:
                 stream.drop(data, "nobody reads it fast enough")
                 return
-            for start in range(0, len(data), PIECE):
+            for start in range(0, len(data), _PIECE):
                 self._number += 1
-                stream.queue.append((self._number, data[start : start + PIECE]))
+                stream.queue.append((self._number, data[start : start + _PIECE]))
             stream.waiting += len(data)
             self._changed.notify_all()
 
@@ -178,7 +178,7 @@ class Writer:
         """Return when all is written, or its readers are not worth waiting for: the rest is
         dropped.
         """
-        give_up = time.monotonic() + LAST_S
+        give_up = time.monotonic() + _LAST_S
         with self._changed:
             for stream in self._streams:
                 reads = True
@@ -241,7 +241,7 @@ def _take(stream: Stream) -> tuple[int, bytes]:
     number, data = stream.queue.popleft()
     while stream.queue:
         following, piece = stream.queue[0]
-        if following != number + 1 or len(data) + len(piece) > PIECE:
+        if following != number + 1 or len(data) + len(piece) > _PIECE:
             break
         number, data = following, data + piece
         stream.queue.popleft()

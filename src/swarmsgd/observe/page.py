@@ -48,11 +48,11 @@ class Row:
     figures: Sequence[Figure]
 
 
-Part: TypeAlias = "str | Table | Legend | Row | Figure"
+PagePart: TypeAlias = "str | Table | Legend | Row | Figure"
 """A text is Markdown."""
 
 
-def page(title: str, parts: Sequence[Part]) -> str:
+def page(title: str, parts: Sequence[PagePart]) -> str:
     """The HTML of a page with these parts, in order.
 
     It holds plotly.js once, page.css and page.js, and forbids the browser to load anything.
@@ -96,7 +96,7 @@ def _file(name: str) -> str:
     return resources.files("swarmsgd.observe").joinpath(name).read_text(encoding="utf-8")
 
 
-def html_of(part: Part) -> str:
+def html_of(part: PagePart) -> str:
     """A part as HTML."""
     match part:
         case str():

@@ -26,7 +26,9 @@ Record = dict[str, Any]
 """One line: the fields in `COMMON`, and those of its kind (`swarmsgd.observe.schema`)."""
 
 COMMON = ("t", "node", "kind")
-VERSION = 1
+WRITTEN_HERE: set[Path] = set()
+"""Files that recorders of this process have open."""
+RECORDS_VERSION = 1
 """Of the format. A reader that finds another says so; new fields and kinds do not change it."""
 FLUSH_S = 1.0
 FLUSH_BYTES = 1 << 16
@@ -81,6 +83,8 @@ class Recorder:
         self._lock = threading.Lock()
         self._file_lock = threading.Lock()
         self._descriptor = None if self.path is None else _open(self.path)
+        if self.path is not None:
+            WRITTEN_HERE.add(self.path.absolute())
 
     def write(self, kind: str, /, **fields: Any) -> None:
         """Add one line. Fields may be numbers (numpy's and one-element tensors too), texts, lists,
@@ -124,7 +128,7 @@ class Recorder:
 
     def _header(self) -> bytes:
         head = {"t": 0.0, "node": self.node, "kind": "file"}
-        return _dump(head | {"version": VERSION, "unix_s": self._unix_s})
+        return _dump(head | {"version": RECORDS_VERSION, "unix_s": self._unix_s})
 
     def flush(self) -> None:
         """Hand all lines to the system; waits for a flush that is under way."""
@@ -136,8 +140,9 @@ class Recorder:
         with self._file_lock:
             self._flush(self._clock())
             descriptor, self._descriptor = self._descriptor, None
-            if descriptor is not None:
+            if descriptor is not None and self.path is not None:
                 os.close(descriptor)
+                WRITTEN_HERE.discard(self.path.absolute())
                 if self.lost_lines:
                     _log.warning(
                         "node %d: %d lines are missing from %s: %s",
@@ -291,10 +296,10 @@ def local_files(path: Path) -> list[Path]:
 
 def check_version(record: Record, path: str | os.PathLike[str]) -> None:
     """Raise DataError for a file that a newer version of this package wrote."""
-    if record["kind"] == "file" and record.get("version") != VERSION:
+    if record["kind"] == "file" and record.get("version") != RECORDS_VERSION:
         raise DataError(
             f"{path} is of version {str(record.get('version'))[:20]} of the format of records, "
-            f"and this package reads {VERSION}: read it with the version that wrote it"
+            f"and this package reads {RECORDS_VERSION}: read it with the version that wrote it"
         )
 
 

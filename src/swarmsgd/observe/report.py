@@ -20,7 +20,7 @@ from swarmsgd.observe.finals import (
     step_split,
 )
 from swarmsgd.observe.lines import Series, any_point, line_plot
-from swarmsgd.observe.page import Legend, Part, Row, Table, page
+from swarmsgd.observe.page import Legend, PagePart, Row, Table, page
 from swarmsgd.scores import METRICS
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def compare_page(
     """
     _check(runs, title)
     score = score_of(runs)
-    parts: list[Part] = [notes] if notes else []
+    parts: list[PagePart] = [notes] if notes else []
     parts += [runs_legend(runs), Row(score_panels(runs, score)), final_table(runs, score)]
     parts += [part for part in (gamma_figure(runs), step_figure(runs)) if part is not None]
     return page(title, [*parts, *tables])

@@ -15,7 +15,7 @@ from swarmsgd.observe.view import RunView
 
 EVERY_S = 2.0
 """How often figures are sent."""
-MOST_NODES = 32
+_MOST_NODES = 32
 """Nodes with figures of their own."""
 
 _log = logging.getLogger("swarmsgd")
@@ -134,7 +134,7 @@ def run_figures(view: RunView) -> dict[str, float | None]:
         "nodes_training": sum(node.state == "training" for node in view.nodes),
         "nodes_failed": sum(node.state == "failed" for node in view.nodes),
     }
-    for node in view.nodes if len(view.nodes) <= MOST_NODES else ():
+    for node in view.nodes if len(view.nodes) <= _MOST_NODES else ():
         for name in ("loss", "steps", "samples_per_s", "blocked_s", "gamma_estimate"):
             found[f"node/{node.node}/{name}"] = getattr(node, name)
     return found

@@ -11,7 +11,7 @@ from swarmsgd.observe.colours import ALGORITHM_COLOURS
 from swarmsgd.observe.curves import RunCurve
 from swarmsgd.observe.records import Record
 from swarmsgd.observe.sources import Run
-from swarmsgd.observe.story import Story, number
+from swarmsgd.observe.story import Story, finite
 from swarmsgd.observe.summary import FIGURES
 
 SCORES = ("loss", "accuracy")
@@ -19,7 +19,7 @@ SCORES = ("loss", "accuracy")
 
 def run_curves(runs: Sequence[Run]) -> list[RunCurve]:
     """A curve of each run that has a point; algorithms give the colours if they differ."""
-    found = [(run, clean_summary(run.summary), points_of(run)) for run in runs]
+    found = [(run, clean_summary(run.summary), _points_of(run)) for run in runs]
     algorithms = [summary.get("algorithm") for _, summary, _ in found]
     by_algorithm = len(set(algorithms)) == len(runs) and set(algorithms) <= set(ALGORITHM_COLOURS)
     return [
@@ -34,19 +34,19 @@ def run_curves(runs: Sequence[Run]) -> list[RunCurve]:
     ]
 
 
-def points_of(run: Run) -> list[Record]:
+def _points_of(run: Run) -> list[Record]:
     """Points with fields as in records of kind "curve"; a real run's are made from its nodes'
     records, with Gamma as they estimate it and the mean model's score at the end.
     """
     if run.story.curve:
         return [_clean_point(point) for point in run.story.curve]
-    points = _points(run.story, number(run.summary.get("samples")), run.summary.get("epochs"))
+    points = _points(run.story, finite(run.summary.get("samples")), run.summary.get("epochs"))
     mean = next(
         (node.last["eval mean"] for node in run.story.nodes.values() if "eval mean" in node.last),
         None,
     )
     if points and mean is not None:
-        points[-1] |= {name: number(mean.get(name)) for name in SCORES}
+        points[-1] |= {name: finite(mean.get(name)) for name in SCORES}
     return points
 
 
@@ -62,7 +62,7 @@ def _points(story: Story, samples: float | None, epochs: Any) -> list[Record]:
     by_time = {
         name: {int(one.middle_s / width): one.mean for one in bins} for name, bins in means.items()
     }
-    epoch = number(epochs)
+    epoch = finite(epochs)
     scale = epoch / samples if epoch and samples else None
     kept = sorted({at for found in by_time.values() for at in found if at < length})
     return [
@@ -83,7 +83,7 @@ def _sums(values: list[float]) -> list[float]:
 def _clean_point(point: Record) -> Record:
     scores = point.get("scores")
     own = scores if isinstance(scores, dict) else {}
-    return {str(name): number(value) for name, value in {**own, **point}.items()}
+    return {str(name): finite(value) for name, value in {**own, **point}.items()}
 
 
 def clean_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,11 +101,11 @@ def clean_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
         and (
             isinstance(value, kinds[FIGURES[name].unit])
             if FIGURES[name].unit in kinds
-            else number(value) is not None
+            else finite(value) is not None
         )
     }
     scores = found.get("scores", {})
-    return found | {"scores": {str(k): v for k, v in scores.items() if number(v) is not None}}
+    return found | {"scores": {str(k): v for k, v in scores.items() if finite(v) is not None}}
 
 
 def safe_label(text: str) -> str:

@@ -15,7 +15,7 @@ from swarmsgd.observe.curves import RunCurve
 from swarmsgd.observe.finals import digits, seeds_table
 from swarmsgd.observe.lines import Series, line_plot
 from swarmsgd.observe.network import network_figure
-from swarmsgd.observe.page import Part, Row, page, write_page
+from swarmsgd.observe.page import PagePart, Row, page, write_page
 from swarmsgd.observe.report import (
     EPOCHS,
     GAMMA,
@@ -31,7 +31,7 @@ from swarmsgd.observe.run_curve import run_curves, safe_label
 from swarmsgd.observe.run_tables import (
     environment_table,
     events_table,
-    figures_of,
+    first_figures,
     headline,
     nodes_table,
     settings_table,
@@ -85,13 +85,13 @@ def labels(folders: Sequence[Path]) -> list[str]:
 def runs_page(runs: Sequence[Run]) -> str:
     """The HTML."""
     title = "Run " + runs[0].label if len(runs) == 1 else f"{len(runs)} runs side by side"
-    parts: list[Part] = ["\n\n".join(headline(run) for run in runs)]
+    parts: list[PagePart] = ["\n\n".join(headline(run) for run in runs)]
     curves = run_curves(runs)
     if len(curves) > 1:
         parts.append(runs_legend(curves))
     if figures := overview(curves, time_title(runs)):
         parts.append(Row(figures))
-    parts.append(figures_of(runs))
+    parts.append(first_figures(runs))
     for run in runs:
         if len(runs) > 1:
             parts.append(f"## {run.label}")
@@ -148,7 +148,7 @@ def _score_views(curves: Sequence[RunCurve], score: str, time: Axis) -> list[Vie
     ]
 
 
-def details(run: Run) -> list[Part]:
+def details(run: Run) -> list[PagePart]:
     """What is shown of one run."""
     figures = detail_figures(run)
     tables = (
@@ -157,7 +157,7 @@ def details(run: Run) -> list[Part]:
         settings_table(run),
         environment_table(run),
     )
-    parts: list[Part] = [Row(figures)] if figures else []
+    parts: list[PagePart] = [Row(figures)] if figures else []
     return [*parts, *(table for table in tables if table is not None)]
 
 

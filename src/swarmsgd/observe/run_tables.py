@@ -11,17 +11,17 @@ from swarmsgd.observe.finals import NONE, digits, duration
 from swarmsgd.observe.folder import SUMMARY, is_owned
 from swarmsgd.observe.page import Table
 from swarmsgd.observe.run_curve import clean_summary
-from swarmsgd.observe.safe import plain
+from swarmsgd.observe.safe import plain_markdown
 from swarmsgd.observe.sources import Run
-from swarmsgd.observe.story import Happening, NodeStory, number
+from swarmsgd.observe.story import Happening, NodeStory, finite
 from swarmsgd.scores import metric_of
 
-SILENT_S = 5.0
+_SILENT_S = 5.0
 """After so long without a record a node is said to be silent."""
 GOES_ON_S = 1.0
 """Who has records so long after its death was started again."""
-MOST_NODES = 64
-MOST_EVENTS = 80
+_MOST_NODES = 64
+_MOST_EVENTS = 80
 MOST_SETTINGS = 120
 BAD = ("lost", "died", "killed", "failed", "terminated", "distrusted", "distrusts", "refused")
 
@@ -31,7 +31,7 @@ def headline(run: Run) -> str:
     summary, story = clean_summary(run.summary), run.story
     about = {**asked_for(run), **summary}
     told = [str(about.get(name)) for name in ("algorithm", "task", "dataset", "model", "graph")]
-    words = ", ".join(plain(word) for word in told if word != "None") or "no summary yet"
+    words = ", ".join(plain_markdown(word) for word in told if word != "None") or "no summary yet"
     nodes = max(int(summary.get("nodes", 0)), len(story.nodes))  # other hosts' may be there too
     kind = "simulated" if story.curve else "real"
     dead = dead_nodes(run)
@@ -40,12 +40,13 @@ def headline(run: Run) -> str:
         named = ", ".join(map(str, dead[:8])) + ", ..." * (len(dead) > 8)
         end = f" **Nodes that died: {named}.**"
     if summary.get("interrupted"):
-        end += f" Ended early by {plain(summary['interrupted'])}."
+        end += f" Ended early by {plain_markdown(summary['interrupted'])}."
     if summary.get("stopped"):
-        end += f" Stopped: {plain(summary['stopped'])}."
+        end += f" Stopped: {plain_markdown(summary['stopped'])}."
     if not (run.folder / SUMMARY).exists():
         end += " It goes on." if is_owned(run.folder) else " It was killed: there is no summary."
-    head = f"**{plain(run.label)}**: {words}; {nodes:,} nodes, {kind}, {duration(story.end_s)}."
+    name, took = plain_markdown(run.label), duration(story.end_s)
+    head = f"**{name}**: {words}; {nodes:,} nodes, {kind}, {took}."
     return f"{head} {story.records:,} records.{end}"
 
 
@@ -71,12 +72,12 @@ def dead_nodes(run: Run) -> list[int]:
     return sorted(found)
 
 
-def figures_of(runs: Sequence[Run]) -> Table:
+def first_figures(runs: Sequence[Run]) -> Table:
     """The figures that people ask for first, a column a run."""
     columns = [_figures(clean_summary(run.summary), run) for run in runs]
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = [[name, *(column.get(name, NONE) for column in columns)] for name in names]
-    heads = [plain(run.label) for run in runs]
+    heads = [plain_markdown(run.label) for run in runs]
     return Table(title="What it came to", columns=["", *heads], rows=rows)
 
 
@@ -95,7 +96,9 @@ def _figures(summary: Mapping[str, Any], run: Run) -> dict[str, str]:
         }
     if score and "mean_score" in summary:
         write = metric_of(score).write
-        found[f"{plain(metric_of(score).title)} of the mean model"] = write(summary["mean_score"])
+        found[f"{plain_markdown(metric_of(score).title)} of the mean model"] = write(
+            summary["mean_score"]
+        )
         ends = (summary.get("worst_node_score"), summary.get("best_node_score"))
         if None not in ends:
             found["of single nodes"] = " to ".join(write(end) for end in ends)
@@ -131,7 +134,7 @@ def _longest(summary: Mapping[str, Any], run: Run) -> str | None:
 
 
 def _number(summary: Mapping[str, Any], name: str) -> str | None:
-    value = number(summary.get(name))
+    value = finite(summary.get(name))
     if value is None:
         return None
     return f"{value:,}" if isinstance(value, int) else digits(value)
@@ -152,8 +155,8 @@ def nodes_table(run: Run) -> Table | None:
     order = sorted(
         story.nodes.values(), key=lambda v: (v.node not in dead, -(v.step_ms or 0), v.node)
     )
-    kept = order[:MOST_NODES]
-    if len(order) <= MOST_NODES:
+    kept = order[:_MOST_NODES]
+    if len(order) <= _MOST_NODES:
         kept = sorted(kept, key=lambda node: node.node)
     columns = ["node", "state", "steps", "ms a step", "longest", "loss", "exchanges", "sent",
                "waiting", "left-out blocks", "Γ seen"]  # fmt: skip
@@ -169,25 +172,25 @@ def nodes_table(run: Run) -> Table | None:
 def _state(run: Run, node: NodeStory, how: Mapping[str, Any], dead: bool) -> str:
     silent_s = run.story.end_s - node.last_t
     if dead:
-        return f"**died: {plain(how['how'])}**" if how.get("how") else "**died**"
-    if not run.summary and node.state in ("training", "joined") and silent_s > SILENT_S:
+        return f"**died: {plain_markdown(how['how'])}**" if how.get("how") else "**died**"
+    if not run.summary and node.state in ("training", "joined") and silent_s > _SILENT_S:
         return f"**silent for {duration(silent_s)}**"
-    return plain(node.state)
+    return plain_markdown(node.state)
 
 
 def _node_row(node: NodeStory, state: str) -> list[str]:
     result = node.last.get("result", {})
-    gamma = number({**node.last.get("progress", {}), **result}.get("gamma_estimate"))
+    gamma = finite({**node.last.get("progress", {}), **result}.get("gamma_estimate"))
     return [
         str(node.node),
         state,
         f"{node.steps:,}",
         _cell(node.step_ms),
         _cell(node.step_times and node.step_times.max),
-        _cell(number(node.loss)),
+        _cell(finite(node.loss)),
         f"{node.exchanges or sum(one.weight for one in node.mixing):,.0f}",
-        bytes_text(number(node.bytes_sent) or 0.0),
-        NONE if number(node.blocked_s) is None else duration(node.blocked_s or 0.0),
+        bytes_text(finite(node.bytes_sent) or 0.0),
+        NONE if finite(node.blocked_s) is None else duration(node.blocked_s or 0.0),
         f"{node.left_out:,.0f}",
         _cell(gamma),
     ]
@@ -204,19 +207,19 @@ def events_table(run: Run) -> Table | None:
     if not found:
         return None
     bad = [event for event in found if event.what in BAD]
-    shown = found if len(found) <= MOST_EVENTS else (bad or found)[:MOST_EVENTS]
+    shown = found if len(found) <= _MOST_EVENTS else (bad or found)[:_MOST_EVENTS]
     rows = [
         [
             duration(event.t),
             NONE if event.node < 0 else str(event.node),
-            plain(event.what),
+            plain_markdown(event.what),
             NONE if event.peer is None else str(event.peer),
-            plain(event.text),
+            plain_markdown(event.text),
         ]
         for event in shown
     ]
     counts = ", ".join(
-        f"{plain(what)} {count:,}" for what, count in story.event_counts.most_common(12)
+        f"{plain_markdown(what)} {count:,}" for what, count in story.event_counts.most_common(12)
     )
     return Table(
         title="What happened",
@@ -242,7 +245,7 @@ def _ends(run: Run) -> list[Happening]:
 
 def settings_table(run: Run) -> Table | None:
     """The run's settings, flat."""
-    rows = [[plain(name), plain(value)] for name, value in _flat(run.config)]
+    rows = [[plain_markdown(name), plain_markdown(value)] for name, value in _flat(run.config)]
     if not rows:
         return None
     left = len(rows) - MOST_SETTINGS
@@ -281,8 +284,8 @@ def environment_table(run: Run) -> Table | None:
     if not places:
         return None
     rows = [
-        [plain(host), _numbers(nodes), plain(threads), plain(software)]
-        for (host, threads, software), nodes in list(places.items())[:MOST_NODES]
+        [plain_markdown(host), _numbers(nodes), plain_markdown(threads), plain_markdown(software)]
+        for (host, threads, software), nodes in list(places.items())[:_MOST_NODES]
     ]
     heads = ["host", "nodes", "threads of torch", "software"]
     return Table(title="Where it ran", columns=heads, rows=rows, folded=True)
@@ -311,12 +314,14 @@ def words_of_node(run: Run, node: NodeStory, about: Sequence[Happening]) -> list
     if slow is not None and slow[1].mean_s:
         peer = sum(slow[0]) - node.node
         found["slowest peer"] = f"{peer}: {digits(1000 * slow[1].mean_s)} ms from offer to reply"
-    lines = [(plain(name), plain(_figure(value))) for name, value in found.items()]
+    lines = [
+        (plain_markdown(name), plain_markdown(_figure(value))) for name, value in found.items()
+    ]
     for event in sorted(about, key=lambda event: event.t)[-20:]:
         who = "" if event.node == node.node else f" (told by {event.node})" * (event.node >= 0)
         whom = "" if event.peer in (None, node.node) else f" {event.peer}"
         words = f"{event.what}{whom}{who}: {event.text}"
-        lines.append((f"at {duration(event.t)}", plain(words)))
+        lines.append((f"at {duration(event.t)}", plain_markdown(words)))
     return lines
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html import escape
 
-MOST = 400
+_MOST = 400
 """Letters of one text that are shown."""
 
 
@@ -16,11 +16,11 @@ def shown(text: object) -> str:
     return escape(_clean(text)).replace("%{", "%\u200b{")
 
 
-def plain(text: object) -> str:
+def plain_markdown(text: object) -> str:
     """For Markdown: no word of it is markup."""
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>&~:])", r"\\\1", _clean(text))
 
 
 def _clean(text: object) -> str:
-    kept = "".join(c if c.isprintable() else " " for c in str(text)[: MOST + 1])
-    return f"{kept[:MOST]}…" if len(kept) > MOST else kept
+    kept = "".join(c if c.isprintable() else " " for c in str(text)[: _MOST + 1])
+    return f"{kept[:_MOST]}…" if len(kept) > _MOST else kept

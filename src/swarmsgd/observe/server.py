@@ -30,8 +30,8 @@ from swarmsgd.observe.sources import Following, Replaying
 PORT = 8417
 MOST_VIEWERS = 16
 """Open pages; more are told to wait."""
-SPEEDS = (1, 10, 60, 600)
-LAST_S = 3
+_SPEEDS = (1, 10, 60, 600)
+_LAST_S = 3
 """Looks at a replay after its end, before it is said to be over."""
 
 
@@ -96,7 +96,7 @@ class Dashboard:
             news = [piece for piece in pieces if sent.get(piece.key) != piece.text]
             sent.update((piece.key, piece.text) for piece in news)
             after += replay is not None and replay.over
-            over = after > LAST_S
+            over = after > _LAST_S
             yield {
                 "t": feed.t,
                 "order": [piece.key for piece in pieces],
@@ -211,7 +211,7 @@ def serve(folder: Path, host: str, port: int) -> None:
             dashboard.wait()
 
 
-_OPTIONS = "".join(f'<option value="{speed}">replay × {speed}</option>' for speed in SPEEDS)
+_OPTIONS = "".join(f'<option value="{speed}">replay × {speed}</option>' for speed in _SPEEDS)
 _BODY = f"""\
 <nav class="legend live" aria-label="What is shown">
 <span id="state" role="status">connecting</span>

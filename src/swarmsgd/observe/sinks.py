@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from swarmsgd.checks import one_of
 from swarmsgd.errors import ConfigError
 
-Figures = Mapping[str, float]
+_Figures = Mapping[str, float]
 
 
 @runtime_checkable
@@ -28,7 +28,7 @@ class Sink(Protocol):
         """
         ...
 
-    def log(self, figures: Figures, step: int) -> None:
+    def log(self, figures: _Figures, step: int) -> None:
         """Finite figures by name, at that step. `step` never falls."""
         ...
 
@@ -51,7 +51,7 @@ class TensorBoard:
         rows = (f"    {key}: {value}" for key, value in settings.items())
         self._writer.add_text("settings", "\n".join(rows))
 
-    def log(self, figures: Figures, step: int) -> None:
+    def log(self, figures: _Figures, step: int) -> None:
         for name, value in figures.items():
             self._writer.add_scalar(name, value, step)
         self._writer.flush()
@@ -72,7 +72,7 @@ class WandbLike:
     def begin(self, name: str, settings: Mapping[str, Any], folder: Path | None) -> None:
         self._tool.init(project=self._where, name=name, config=dict(settings))
 
-    def log(self, figures: Figures, step: int) -> None:
+    def log(self, figures: _Figures, step: int) -> None:
         self._tool.log(dict(figures), step=step)
 
     def end(self) -> None:
@@ -91,7 +91,7 @@ class MLflow:
         self._tool.start_run(run_name=name)
         self._tool.log_params({key: str(value)[:500] for key, value in settings.items()})
 
-    def log(self, figures: Figures, step: int) -> None:
+    def log(self, figures: _Figures, step: int) -> None:
         self._tool.log_metrics(dict(figures), step=step)
 
     def end(self) -> None:
@@ -127,7 +127,7 @@ class Prometheus:
                 f"{error.strerror}; choose another port"
             ) from None
 
-    def log(self, figures: Figures, step: int) -> None:
+    def log(self, figures: _Figures, step: int) -> None:
         for name, value in {**figures, "step": step}.items():
             head, _, last = name.rpartition("/")  # node/3/loss: a label, not another name
             node = head.removeprefix("node/") if head.startswith("node/") else ""

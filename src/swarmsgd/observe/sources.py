@@ -15,7 +15,7 @@ from typing import Any
 from swarmsgd.errors import DataError
 from swarmsgd.observe.folder import CONFIG, CURVE, SUMMARY
 from swarmsgd.observe.records import Record, Tail, each_record
-from swarmsgd.observe.story import Story, number
+from swarmsgd.observe.story import Story, finite
 
 HEAD = 8
 """Among so many first records of a file is what tells when its clock began."""
@@ -101,7 +101,7 @@ class Clock:
     def learn(self, path: Path, records: Iterator[Record] | list[Record]) -> None:
         """From the first records of a file; later ones change nothing."""
         for record in records:
-            unix_s, t = number(record.get("unix_s")), number(record["t"])
+            unix_s, t = finite(record.get("unix_s")), finite(record["t"])
             if path not in self._began and unix_s is not None and t is not None:
                 self._began[path] = unix_s - t
 
@@ -110,7 +110,7 @@ class Clock:
         What has no time is left out.
         """
         for record in records:
-            unix_s, t = number(record.get("unix_s")), number(record["t"])
+            unix_s, t = finite(record.get("unix_s")), finite(record["t"])
             if record["kind"] == "file" and unix_s is not None and t is not None:
                 self._begun_again[path] = unix_s - t
             if t is not None:

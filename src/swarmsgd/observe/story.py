@@ -14,16 +14,16 @@ from swarmsgd.observe.view import NodeView
 
 NODE_BINS = 120
 LATELY_S = 10.0
-MOST_EVENTS = 300
+_MOST_EVENTS = 300
 MOST_EDGES = 200_000
 FIRST_EXCHANGES = 240
 """So many exchanges are kept one by one, to be drawn as lines."""
-WORDS = 400
+_WORDS = 400
 """Letters of an event's text that are kept."""
 
 
 @dataclass(slots=True)
-class Edge:
+class EdgeStory:
     """What the exchanges of one pair of nodes came to, as both ends saw it."""
 
     mixes: float = 0.0
@@ -89,9 +89,9 @@ class NodeStory(NodeView):
     def step_times(self) -> StepMs | None:
         """If it has told: `train` does in its result, a script's node when it leaves."""
         result, end = self.last.get("result", {}), self.last.get("end", {})
-        found = [number(result.get(f"step_ms_{which}")) for which in StepMs._fields]
+        found = [finite(result.get(f"step_ms_{which}")) for which in StepMs._fields]
         if None in found:
-            told = [number(end.get(f"step_s_{which}")) for which in StepMs._fields]
+            told = [finite(end.get(f"step_s_{which}")) for which in StepMs._fields]
             found = [None if seconds is None else 1000 * seconds for seconds in told]
         times = [time for time in found if time]
         return StepMs(*times) if len(times) == len(found) else None
@@ -99,7 +99,7 @@ class NodeStory(NodeView):
     @property
     def steps_a_second(self) -> float | None:
         """Local steps a second: of the whole run if it is over, else lately."""
-        wall_s = number(self.last.get("result", {}).get("wall_s"))
+        wall_s = finite(self.last.get("result", {}).get("wall_s"))
         if wall_s and self.steps:
             return self.steps / wall_s
         bins = list(self.stepping)
@@ -122,7 +122,7 @@ class Story:
     """All nodes of a run together. `add` takes in records, in any order of nodes."""
 
     nodes: dict[int, NodeStory] = field(default_factory=dict)
-    edges: dict[tuple[int, int], Edge] = field(default_factory=dict)
+    edges: dict[tuple[int, int], EdgeStory] = field(default_factory=dict)
     events: list[Happening] = field(default_factory=list)
     """The first and the last of them."""
     event_counts: Counter[str] = field(default_factory=Counter)
@@ -171,26 +171,26 @@ class Story:
         if kind in ("progress", "result", "end"):
             self._progress(node, record, t)
 
-    def node(self, number: Any) -> NodeStory | None:
+    def node(self, finite: Any) -> NodeStory | None:
         """The story of a node, begun if there is none yet; None if that names no node."""
-        if type(number) is not int or number < 0:
+        if type(finite) is not int or finite < 0:
             return None
-        found = self.nodes.get(number)
+        found = self.nodes.get(finite)
         if found is None:
-            found = self.nodes[number] = NodeStory(number)
+            found = self.nodes[finite] = NodeStory(finite)
         return found
 
     def _exchange(self, node: NodeStory, record: Record, t: float) -> None:
-        every = number(record.get("every")) or 1.0
-        seconds, left_out = number(record.get("seconds")), number(record.get("left_out"))
+        every = finite(record.get("every")) or 1.0
+        seconds, left_out = finite(record.get("seconds")), finite(record.get("left_out"))
         node.mixing.add(t, 1.0, every)
         self.mixing.add(t, 0.5, every)
-        if (distance := number(record.get("distance"))) is not None:
+        if (distance := finite(record.get("distance"))) is not None:
             self.distances.add(t, distance, every)
         if left_out:
             node.left_out += every * left_out
             self.left_out.add(t, left_out, every)
-        node.coded_off += every * (number(record.get("float32_blocks")) or 0.0)
+        node.coded_off += every * (finite(record.get("float32_blocks")) or 0.0)
         peer = record.get("peer")
         if type(peer) is not int or peer < 0:
             return
@@ -199,9 +199,9 @@ class Story:
         if edge is None:
             if len(self.edges) >= MOST_EDGES:
                 return
-            edge = self.edges[pair] = Edge()
+            edge = self.edges[pair] = EdgeStory()
         edge.mixes += every / 2
-        edge.bytes += every * (number(record.get("bytes_out")) or 0.0)
+        edge.bytes += every * (finite(record.get("bytes_out")) or 0.0)
         if record.get("role") == "initiator" and seconds is not None:
             edge.seconds += every * seconds
             edge.timed += every
@@ -216,15 +216,15 @@ class Story:
         for name, bins in (("samples", self.samples), ("bytes_sent", self.traffic)):
             if (grown := self._grown(node, record, name)) is not None:
                 bins.add(t, grown)
-        if (loss := number(record.get("loss"))) is not None:
+        if (loss := finite(record.get("loss"))) is not None:
             node.losses.add(t, loss)
             self.losses.add(t, loss)
-        if (gamma := number(record.get("gamma_estimate"))) is not None:
+        if (gamma := finite(record.get("gamma_estimate"))) is not None:
             self.estimates.add(t, gamma)
 
     def _grown(self, node: NodeStory, record: Record, name: str) -> float | None:
         """By how much a count has grown since the node's last record; it may have begun anew."""
-        now = number(record.get(name))
+        now = finite(record.get(name))
         if now is None:
             return None
         before = node.counted.get(name, 0.0)
@@ -235,9 +235,9 @@ class Story:
         what, peer = str(record.get("what"))[:40], record.get("peer")
         node = record["node"] if type(record["node"]) is int else -1
         self.event_counts[what] += 1
-        if len(self.events) >= MOST_EVENTS:
-            del self.events[MOST_EVENTS // 2]  # the first and the last are what one looks for
-        text = str(record.get("text"))[:WORDS]
+        if len(self.events) >= _MOST_EVENTS:
+            del self.events[_MOST_EVENTS // 2]  # the first and the last are what one looks for
+        text = str(record.get("text"))[:_WORDS]
         self.events.append(Happening(t, node, what, peer if type(peer) is int else None, text))
 
 
@@ -256,10 +256,10 @@ _TYPES = {"text": str, "flag": bool, "list": list, "object": dict}
 def _as(unit: str, value: Any) -> Any:
     if unit in _TYPES:
         return value if isinstance(value, _TYPES[unit]) else None
-    return number(value)
+    return finite(value)
 
 
-def number(value: Any) -> float | None:
+def finite(value: Any) -> float | None:
     """A finite number, or None."""
     if type(value) is float or type(value) is int:
         return value if math.isfinite(value) else None

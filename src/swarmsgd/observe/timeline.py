@@ -16,9 +16,9 @@ from swarmsgd.observe.story import Happening, NodeStory, Story
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-MOST_ROWS = 64
+_MOST_ROWS = 64
 COLUMNS = 120
-COLOUR = "#3B6EA8"
+_COLOUR = "#3B6EA8"
 MARKS = {
     "lost": ("x", "#B3261E"),
     "died": ("x", "#B3261E"),
@@ -57,7 +57,7 @@ def timeline_figure(story: Story, unit: str) -> Figure | None:
         x=[(k + 0.5) * width for k in range(columns)],
         y=names,
         z=[[round(value, 3) for value in row] for row in counts],
-        colorscale=[[0, pale(COLOUR, 0.0)], [1, COLOUR]],
+        colorscale=[[0, pale(_COLOUR, 0.0)], [1, _COLOUR]],
         zmin=0,
         showscale=False,
         hovertemplate="node %{y}<br>at %{x:,.4~r} s<br>%{z:,.3~r} exchanges<extra></extra>",
@@ -80,7 +80,7 @@ def timeline_figure(story: Story, unit: str) -> Figure | None:
 
 
 def _groups(nodes: Sequence[NodeStory]) -> list[list[NodeStory]]:
-    size = -(-len(nodes) // MOST_ROWS)
+    size = -(-len(nodes) // _MOST_ROWS)
     return [list(nodes[i : i + size]) for i in range(0, len(nodes), size)]
 
 
@@ -129,7 +129,7 @@ def meetings_figure(story: Story, unit: str) -> Figure | None:
     there are none, or too many nodes to tell apart.
     """
     found = sorted(story.first)
-    if not found or len(story.nodes) > MOST_ROWS:
+    if not found or len(story.nodes) > _MOST_ROWS:
         return None
     begin = max(0.0, found[0].t)
     end = max(m.t + m.seconds for m in found[: len(found)])
@@ -144,13 +144,13 @@ def meetings_figure(story: Story, unit: str) -> Figure | None:
     for meeting in found:
         x += [meeting.t, meeting.t + meeting.seconds, None]
         y += [meeting.node, meeting.peer, None]
-    line = {"color": pale(COLOUR, 0.8), "width": 1.4}
+    line = {"color": pale(_COLOUR, 0.8), "width": 1.4}
     figure.add_scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False)
     figure.add_scatter(
         x=[m.t for m in found],
         y=[m.node for m in found],
         mode="markers",
-        marker={"size": 5, "color": COLOUR},
+        marker={"size": 5, "color": _COLOUR},
         text=[f"{m.node} asked {m.peer}, {1000 * m.seconds:,.3g} ms" for m in found],
         hovertemplate="%{text}<extra></extra>",
         showlegend=False,

@@ -48,7 +48,7 @@ OPTIMIZERS: Mapping[str, _Kind] = {
     ),
     "schedulefree-adamw": _Kind(
         ScheduleFreeAdamW,
-        ("betas", "eps", "weight_decay"),
+        ("betas", "eps", "weight_decay", "least_share"),
         (OFFSET, "exp_avg_sq"),
         "AdamW that reports an average of its iterates (Defazio 2024)",
         reports=OFFSET,
@@ -131,6 +131,10 @@ class OptimizerSettings:
     eps: float = 1e-8
     """Added to the root of the running mean of squares (not sgd)."""
 
+    least_share: float = 0.0
+    """Least weight of the newest iterate in the average that is reported (schedulefree-adamw); 0:
+    all iterates count alike. Above 0 the nodes exchange the model alone."""
+
     clip_norm: float | None = None
     """Scale a gradient down to this 2-norm before the step where it is longer; none: never."""
 
@@ -144,7 +148,7 @@ class OptimizerSettings:
                 "schedule is inverse-sqrt, which falls from the end of the warm-up on, but warmup "
                 "is 0: give a share of the run, for instance 0.1"
             )
-        for name in ("momentum", "beta1", "beta2"):
+        for name in ("momentum", "beta1", "beta2", "least_share"):
             number(name, getattr(self, name), least=0, below=1)
         number("weight_decay", self.weight_decay, least=0)
         number("eps", self.eps, above=0)

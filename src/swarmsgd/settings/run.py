@@ -99,7 +99,11 @@ class RunConfig:
         self._check_states()
 
     def _exchange_what_is_reported(self) -> None:
-        """Nodes that average what they step on and not what they report would drift apart in it."""
+        """Nodes that average what they step on and not what they report would drift apart in it,
+        unless that forgets what was long ago.
+        """
+        if self.optimizer.least_share:
+            return
         name, asked = self.optimizer.reports, [name for name, _ in self.swarm.states()]
         if name is not None and name not in asked and self.algorithm == "swarm":
             states = (*self.swarm.exchange_state, name)

@@ -109,7 +109,7 @@ class Full(Exception):
     """A connection's queue is full."""
 
 
-class Gone(Exception):
+class NotConnected(Exception):
     """There is no such connection."""
 
 
@@ -230,7 +230,7 @@ class Port:
         except zmq.ZMQError as error:
             if error.errno != errno.EHOSTUNREACH:
                 raise
-            raise Gone from None
+            raise NotConnected from None
 
     def receive(self) -> Received | None:
         """The next message, if there is one; what is none of ours is let fall, and hung up on."""

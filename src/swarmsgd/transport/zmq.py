@@ -25,7 +25,7 @@ from swarmsgd.transport.base import IN_ORDER, Arrived, Buffer, LinkBackedUp, Los
 from swarmsgd.transport.keys import SwarmKey
 from swarmsgd.transport.link import Link, check_message
 from swarmsgd.transport.pool import BufferPool
-from swarmsgd.transport.port import Full, Gone, Port, Received, close_connections, port_of
+from swarmsgd.transport.port import Full, NotConnected, Port, Received, close_connections, port_of
 
 LINK_VERSION = 2
 """Of how a link is opened and closed. Both ends must speak the same."""
@@ -172,7 +172,9 @@ class ZmqTransport:
             del self._links[link.peer]
 
     def _say(self, to: bytes, kind: bytes, body: bytes = b"") -> None:
-        with contextlib.suppress(Full, Gone):  # it ended, which is seen later; or it never reads
+        with contextlib.suppress(
+            Full, NotConnected
+        ):  # it ended, which is seen later; or it never reads
             self._port.send(to, kind, body)
 
     def _greeted(self, got: Received) -> None:
@@ -184,12 +186,8 @@ class ZmqTransport:
         except (ValueError, KeyError, TypeError):
             self._port.hang_up(got.fd)
             return
-        for what, wanted, has in zip(
-            ("link version", "run", "node"),
-            [LINK_VERSION, self.run, self.rank],
-            theirs,
-            strict=True,
-        ):
+        ours = [LINK_VERSION, self.run, self.rank]
+        for what, wanted, has in zip(("link version", "run", "node"), ours, theirs, strict=True):
             if wanted != has:
                 why = f"refuses this node: it is {what} {wanted}, wanted was {has}"
                 self._say(got.id, _REFUSED, why.encode())
@@ -233,7 +231,7 @@ class ZmqTransport:
                 f"node {peer} takes nothing in: {waiting} bytes and more wait for it. Send to "
                 "others until it does, or drop it"
             ) from None
-        except Gone:
+        except NotConnected:
             raise LinkClosed(f"the link to node {peer} has ended; other links go on") from None
         if tracker.done:
             self.give(message)
@@ -251,12 +249,13 @@ class ZmqTransport:
         with self._turn:
             while True:
                 self._refuse_if_closed()
-                event = self._next()
-                if event is not None:
-                    return event
-                left_s = None if give_up is None else max(0.0, give_up - time.monotonic())
-                if self._port.wait(left_s) or left_s == 0.0:
+                if self._happened or self._ended:
                     return self._next()
+                left_s = None if give_up is None else max(0.0, give_up - time.monotonic())
+                woken = self._port.wait(left_s)
+                event = self._next()
+                if event is not None or woken or left_s == 0.0:
+                    return event
 
     def _refuse_if_closed(self) -> None:
         if self._closed:

@@ -19,13 +19,7 @@ from swarmsgd.codec.kernels.payloads import (
     mix,
     offer,
 )
-from swarmsgd.codec.kernels.publishing import (
-    apply_and_publish,
-    apply_and_publish_held,
-    apply_pending,
-    apply_pending_held,
-    land,
-)
+from swarmsgd.codec.kernels.publishing import apply_and_publish, apply_pending, land
 from swarmsgd.codec.kernels.tallies import possible, tally
 
 __all__ = [
@@ -38,9 +32,7 @@ __all__ = [
     "WRONG",
     "answer",
     "apply_and_publish",
-    "apply_and_publish_held",
     "apply_pending",
-    "apply_pending_held",
     "land",
     "mix",
     "offer",

@@ -48,18 +48,18 @@ def _version() -> str:
     return version.hexdigest()[:12]
 
 
-def cache_place() -> places.Cache:
+def cache_place() -> places.CachePlace:
     """Where compiled kernels are kept: where NUMBA_CACHE_DIR says, beside their source, or where
     this package keeps what can be made again.
     """
     usual = Path(config.CACHE_DIR or Path(__file__).parent / "__pycache__")
     if places.can_write(usual):
-        return places.Cache(usual, "")
+        return places.CachePlace(usual, "")
     kept, why = places.cache()
     if not places.can_write(kept):
         kept, why = places.private_temporary(), f"{kept} cannot be written to"
     reasons = [f"{usual} cannot be written to", *([why] if why else [])]
-    return places.Cache(kept / "kernels", " and ".join(reasons))
+    return places.CachePlace(kept / "kernels", " and ".join(reasons))
 
 
 @contextlib.contextmanager
@@ -74,20 +74,18 @@ def _kept_in(folder: Path | None) -> Iterator[None]:
 
 
 class Kernel:
-    """A compiled function of one signature, cached on disk where that is possible. It gives up the
-    interpreter's lock (GIL) while it runs, unless it `holds` it.
-    """
+    """A compiled function of one signature, cached on disk where that is possible."""
 
-    def __init__(self, function: Callable[..., Any], signature: Any, holds: bool = False) -> None:
+    def __init__(self, function: Callable[..., Any], signature: Any) -> None:
         self.__doc__ = function.__doc__
         self._signature = signature
         self._lock = threading.Lock()
         function.__qualname__ = f"{function.__name__}-{_VERSION}"
         try:
             with _kept_in(_PLACE.folder if _PLACE.instead_of else None):
-                self._dispatcher: Any = nb.njit(function, nogil=not holds, cache=True)
+                self._dispatcher: Any = nb.njit(function, nogil=True, cache=True)
         except RuntimeError:  # no directory that a cache could be written to
-            self._dispatcher = nb.njit(function, nogil=not holds)
+            self._dispatcher = nb.njit(function, nogil=True)
 
     @cached_property
     def compiled(self) -> Callable[..., Any]:
@@ -117,11 +115,11 @@ _PLACE = cache_place()
 KERNELS: list[Kernel] = []
 
 
-def kernel(signature: Any, *, holds: bool = False) -> Callable[[Callable[..., Any]], Kernel]:
+def kernel(signature: Any) -> Callable[[Callable[..., Any]], Kernel]:
     """Decorator: the function as a `Kernel` of this signature."""
 
     def wrap(function: Callable[..., Any]) -> Kernel:
-        KERNELS.append(Kernel(function, signature, holds))
+        KERNELS.append(Kernel(function, signature))
         return KERNELS[-1]
 
     return wrap
@@ -141,7 +139,7 @@ def prepare() -> None:
             _log.warning("%s", what_takes_long(_PLACE))
 
 
-def what_takes_long(place: places.Cache) -> str:
+def what_takes_long(place: places.CachePlace) -> str:
     """One line."""
     text = "compiling for this machine, once: it is kept in"
     if not place.instead_of:

@@ -69,8 +69,9 @@ def _add_and_clear(live, pending):
         pending[t] = np.float32(0)
 
 
-@nb.njit
-def _apply_pending(addresses, starts, pending):
+@kernel(types.void(PLACES_IN, PLACES_IN, VECTOR))
+def apply_pending(addresses, starts, pending):
+    """x += pending; pending = 0. Segment k of x, from place starts[k], lies at addresses[k]."""
     for k in range(addresses.size):
         start = starts[k]
         while start < starts[k + 1]:
@@ -82,8 +83,15 @@ def _apply_pending(addresses, starts, pending):
             start = stop
 
 
-@nb.njit
-def _apply_and_publish(addresses, starts, pending, copy, burst_max):
+@kernel(types.boolean(PLACES_IN, PLACES_IN, VECTOR, VECTOR, VECTOR))
+def apply_and_publish(addresses, starts, pending, copy, burst_max):
+    """x += pending; pending = 0; burst_max[block] = max|x - copy|; copy = x; True. x lies as for
+    `apply_pending`.
+
+    False if any value of x is then NaN or Inf, with copy left as it was: all blocks are checked
+    before the first byte of copy is written, which costs a second pass over x. Blocks in which
+    nothing is pending, the usual case, are only read in the first pass.
+    """
     bad = False
     burst_max[:] = np.float32(0)
     for k in range(addresses.size):
@@ -106,42 +114,6 @@ def _apply_and_publish(addresses, starts, pending, copy, burst_max):
         size = starts[k + 1] - starts[k]
         move(copy, 4 * starts[k], lying_at(addresses[k], size), 0, 4 * size)
     return True
-
-
-_APPLY = types.void(PLACES_IN, PLACES_IN, VECTOR)
-_PUBLISH = types.boolean(PLACES_IN, PLACES_IN, VECTOR, VECTOR, VECTOR)
-
-
-@kernel(_APPLY)
-def apply_pending(addresses, starts, pending):
-    """x += pending; pending = 0. Segment k of x, from place starts[k], lies at addresses[k]."""
-    _apply_pending(addresses, starts, pending)
-
-
-@kernel(_APPLY, holds=True)
-def apply_pending_held(addresses, starts, pending):
-    """`apply_pending` of a short vector: the training thread would wait longer to get the
-    interpreter's lock back from the exchange thread than this takes.
-    """
-    _apply_pending(addresses, starts, pending)
-
-
-@kernel(_PUBLISH)
-def apply_and_publish(addresses, starts, pending, copy, burst_max):
-    """x += pending; pending = 0; burst_max[block] = max|x - copy|; copy = x; True. x lies as for
-    `apply_pending`.
-
-    False if any value of x is then NaN or Inf, with copy left as it was: all blocks are checked
-    before the first byte of copy is written, which costs a second pass over x. Blocks in which
-    nothing is pending, the usual case, are only read in the first pass.
-    """
-    return _apply_and_publish(addresses, starts, pending, copy, burst_max)
-
-
-@kernel(_PUBLISH, holds=True)
-def apply_and_publish_held(addresses, starts, pending, copy, burst_max):
-    """`apply_and_publish` of a short vector, as `apply_pending_held`."""
-    return _apply_and_publish(addresses, starts, pending, copy, burst_max)
 
 
 @kernel(types.boolean(VECTOR, VECTOR, VECTOR, VECTOR))

@@ -20,7 +20,7 @@ Nodes = npt.NDArray[np.int64]
 FLOAT_BYTES = 4
 
 
-class Links:
+class TransferTimes:
     """Times of transfers; capacities change only at the moments that the world names."""
 
     def __init__(self, world: World, num_nodes: int) -> None:
@@ -118,7 +118,7 @@ class Collective:
     """All nodes wait for the slowest, then for an all-reduce of one vector [D]."""
 
     def __init__(self, world: World, num_nodes: int, dim: int, *, overlap: bool = False) -> None:
-        self._links = Links(world, num_nodes)
+        self._links = TransferTimes(world, num_nodes)
         self._nbytes = FLOAT_BYTES * dim
         self._overlap = overlap
         self.sent_bytes = allreduce_bytes(num_nodes, self._nbytes)

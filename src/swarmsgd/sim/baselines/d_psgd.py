@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from swarmsgd.sim.baselines.costs import FLOAT_BYTES, Links, Times
+from swarmsgd.sim.baselines.costs import FLOAT_BYTES, Times, TransferTimes
 from swarmsgd.sim.baselines.lockstep import LockStep, mean_row
 from swarmsgd.sim.engine.fleet import Fleet, Vector
 from swarmsgd.sim.engine.ledger import Ledger
@@ -37,7 +37,7 @@ class DPsgd:
         config = fleet.config
         self._fleet = fleet
         self._graph = config.swarm.graph_of(config.nodes)
-        self._links = Links(config.world, config.nodes)
+        self._links = TransferTimes(config.world, config.nodes)
         pairs = self._graph.edge_array
         both = np.concatenate([pairs, pairs[:, ::-1]])
         self._sources_E, self._targets_E = both[:, 0].copy(), both[:, 1].copy()

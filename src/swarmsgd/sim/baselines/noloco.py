@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 
 from swarmsgd import graphs
-from swarmsgd.sim.baselines.costs import FLOAT_BYTES, Links, Nodes, Times
+from swarmsgd.sim.baselines.costs import FLOAT_BYTES, Nodes, Times, TransferTimes
 from swarmsgd.sim.baselines.lockstep import LockStep
 from swarmsgd.sim.engine.fleet import Fleet, Vector
 from swarmsgd.sim.engine.ledger import Ledger
@@ -49,7 +49,7 @@ class NoLoCo:
         self._seed = config.seed
         self._a, self._b, self._c = (np.float32(v) for v in (outer_momentum, outer_lr, pull))
         self._graph = config.swarm.graph_of(config.nodes)
-        self._links = Links(config.world, config.nodes)
+        self._links = TransferTimes(config.world, config.nodes)
         self._slow_ND = fleet.x_ND.copy()
         self._momentum_ND = np.zeros_like(self._slow_ND)
         self._rounds_timed = self._rounds = 0

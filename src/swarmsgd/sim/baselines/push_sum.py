@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from swarmsgd.sim.baselines.costs import FLOAT_BYTES, Links, Nodes, Times
+from swarmsgd.sim.baselines.costs import FLOAT_BYTES, Nodes, Times, TransferTimes
 from swarmsgd.sim.baselines.lockstep import LockStep
 from swarmsgd.sim.engine.fleet import Fleet, Vector
 from swarmsgd.sim.engine.ledger import Ledger
@@ -49,7 +49,7 @@ class PushSum:
         self.inbox_ND = np.zeros_like(fleet.x_ND)
         """Pushed, not yet added, in the rows of those who will get it."""
         self.inbox_w_N = np.zeros(n)
-        self._links = Links(fleet.config.world, n)
+        self._links = TransferTimes(fleet.config.world, n)
         self._arrived_N = np.zeros(n)
         self._sender_free_N = np.zeros(n)
         self._receiver_free_N = np.zeros(n)

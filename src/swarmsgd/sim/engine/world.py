@@ -53,7 +53,7 @@ class Slowness:
         return math.prod(f.factor for f in factors if f.at(now)) if factors else 1.0
 
 
-class Happening(NamedTuple):
+class WorldEvent(NamedTuple):
     """`what` (a key of EVENTS) happens to `nodes` at `start_s`; a cut lasts until `end_s`."""
 
     what: str
@@ -113,7 +113,7 @@ class World:
         return tuple(_factor("slow_links", text) for text in self.slow_links)
 
     @property
-    def happenings(self) -> tuple[Happening, ...]:
+    def happenings(self) -> tuple[WorldEvent, ...]:
         """`events`, read."""
         return tuple(_happening(text) for text in self.events)
 
@@ -177,7 +177,7 @@ def _factor(option: str, text: str) -> Factor:
     return Factor(nodes_of(option, match["nodes"]), factor, start, end)
 
 
-def _happening(text: str) -> Happening:
+def _happening(text: str) -> WorldEvent:
     match = _EVENT.match(text.strip())
     if match is None or match["what"] not in EVENTS:
         raise ConfigError(
@@ -188,4 +188,4 @@ def _happening(text: str) -> Happening:
     if (match["what"] == "cut") != (match["end"] is not None):
         move = "give START-END" if match["what"] == "cut" else "give one second"
         raise ConfigError(f"events: {text!r} has the wrong kind of time: {move}")
-    return Happening(match["what"], nodes_of("events", match["nodes"]), start, end)
+    return WorldEvent(match["what"], nodes_of("events", match["nodes"]), start, end)

@@ -13,14 +13,14 @@ from typing import NamedTuple
 import numpy as np
 
 from swarmsgd.core import messages
-from swarmsgd.core.healing import SILENT_S, Healing, in_turn, message_of
+from swarmsgd.core.healing import GIVER_SILENT_S, Healing, in_turn, message_of
 from swarmsgd.core.traffic import Traffic
 from swarmsgd.core.wire_code import Bytes, Vector
 from swarmsgd.sim.engine.agenda import Agenda
 from swarmsgd.sim.engine.network import Network
 
 
-class Place(NamedTuple):
+class InSchedule(NamedTuple):
     """Where a node is in its schedule, which a real node works out from the swarm's progress."""
 
     steps: int
@@ -31,7 +31,7 @@ class Place(NamedTuple):
 _PLACE_BYTES = 16
 
 
-def others_of(buffers: Vector, place: Place) -> Bytes:
+def others_of(buffers: Vector, place: InSchedule) -> Bytes:
     """The block OTHERS of a virtual node."""
     return np.concatenate([np.array(place, "<i8").view(np.uint8), buffers.view(np.uint8)])
 
@@ -70,9 +70,9 @@ class Arrival:
         self._over = False
 
     @property
-    def place(self) -> Place:
+    def place(self) -> InSchedule:
         """That of the neighbour which gave it."""
-        return Place(*(int(n) for n in self._others[:_PLACE_BYTES].view("<i8")))
+        return InSchedule(*(int(n) for n in self._others[:_PLACE_BYTES].view("<i8")))
 
     @property
     def buffers(self) -> Vector:
@@ -95,7 +95,7 @@ class Arrival:
         self._turn += 1
         self._heard = self._ways.agenda.now
         self._send_wants()
-        self._ways.agenda.at(self._heard + SILENT_S, self._look, self._turn)
+        self._ways.agenda.at(self._heard + GIVER_SILENT_S, self._look, self._turn)
 
     def stop(self) -> None:
         """It died, or the run is over."""
@@ -133,8 +133,8 @@ class Arrival:
         """The neighbour of this turn may have been silent for too long."""
         if self._over or turn != self._turn:
             return
-        if self._heard + SILENT_S > self._ways.agenda.now:
-            self._ways.agenda.at(self._heard + SILENT_S, self._look, turn)
+        if self._heard + GIVER_SILENT_S > self._ways.agenda.now:
+            self._ways.agenda.at(self._heard + GIVER_SILENT_S, self._look, turn)
             return
         self._ways.network.close(self.rank, self.asked)
         self.lost(self.asked)

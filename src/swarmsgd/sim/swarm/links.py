@@ -27,7 +27,7 @@ Notice = Callable[[tuple[int, int]], None]
 
 
 @dataclass(slots=True)
-class Links:
+class VirtualLinks:
     """`graph` is over a fixed list, `Cycles` over those that live. `nodes` is the engine's."""
 
     graph: Graph | Cycles

@@ -20,8 +20,8 @@ from swarmsgd.settings.swarm import lengths_of
 from swarmsgd.sim.engine.agenda import Agenda
 from swarmsgd.sim.engine.network import Network
 from swarmsgd.sim.engine.speeds import Speeds
-from swarmsgd.sim.swarm.arrival import Arrival, Place, Ways
-from swarmsgd.sim.swarm.links import Links, graph_of
+from swarmsgd.sim.swarm.arrival import Arrival, InSchedule, Ways
+from swarmsgd.sim.swarm.links import VirtualLinks, graph_of
 from swarmsgd.sim.swarm.rounds import Rounds
 from swarmsgd.sim.swarm.rows import Rows
 from swarmsgd.sim.swarm.virtual_node import Census, Stage, VirtualNode
@@ -94,7 +94,7 @@ class SwarmEngine:
         self.nodes = [self._make(rank, 0, absent=late) for rank in range(config.nodes)]
         for node in self.nodes:
             node.alive = node.rank not in late
-        self._links = Links(
+        self._links = VirtualLinks(
             self._graph, self.nodes, self._agenda, self._network, census, census.live
         )
 
@@ -275,7 +275,7 @@ class SwarmEngine:
         node.begin()
         self._links.came(rank)
 
-    def _take_over(self, arrival: Arrival, before: VirtualNode) -> tuple[Place, Total]:
+    def _take_over(self, arrival: Arrival, before: VirtualNode) -> tuple[InSchedule, Total]:
         """Begin with what was given; without a live neighbour as the node was."""
         fleet, rank = self._fleet, arrival.rank
         fleet.states.reset(rank)

@@ -28,7 +28,7 @@ from swarmsgd.sim.engine.agenda import Agenda
 from swarmsgd.sim.engine.fleet import Fleet
 from swarmsgd.sim.engine.network import Network
 from swarmsgd.sim.engine.speeds import Speeds
-from swarmsgd.sim.swarm.arrival import Place, others_of
+from swarmsgd.sim.swarm.arrival import InSchedule, others_of
 
 
 @dataclass(slots=True)
@@ -126,11 +126,11 @@ class VirtualNode:
         return self._stage.fleet.steps_N[self.rank] >= self._stage.budget
 
     @property
-    def place(self) -> Place:
+    def place(self) -> InSchedule:
         """Where it is in its schedule."""
         machine = self.endpoint.machine
         round = machine.next_round if isinstance(machine, Matching) else 0
-        return Place(int(self._stage.fleet.steps_N[self.rank]), round)
+        return InSchedule(int(self._stage.fleet.steps_N[self.rank]), round)
 
     def begin(self) -> None:
         """Start to compute now."""

@@ -13,7 +13,7 @@ from swarmsgd.errors import ConfigError, DataError
 from swarmsgd.tasks.stream import index_batches, node_generator
 from swarmsgd.tasks.vision.images import normalise
 from swarmsgd.tasks.vision.listing import Listing, list_folder
-from swarmsgd.tasks.vision.loading import Key, Samples, load
+from swarmsgd.tasks.vision.loading import Key, Samples, load_named
 
 FOLDER = "folder"
 MEANS, DEVIATIONS = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -68,7 +68,7 @@ class FolderImages:
         """Always cut out at random: `augment` is not asked."""
         # Loaders are handed the names of the node's own images and no others.
         samples = Samples(self.train.part(shard), self._size, (seed, node))
-        return load(samples, _keys(len(shard), batch_size, seed, node), self._loaders)
+        return load_named(samples, _keys(len(shard), batch_size, seed, node), self._loaders)
 
     def scored(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self._plain(self.test)
@@ -80,7 +80,7 @@ class FolderImages:
         count = max(1, SCORE_PIXELS // self._size**2)
         keys = [(row, 0) for row in range(len(listing))]
         parts = [keys[i : i + count] for i in range(0, len(keys), count)]
-        return load(Samples(listing, self._size), parts, self._loaders)
+        return load_named(Samples(listing, self._size), parts, self._loaders)
 
     def normalised(self, images: Tensor) -> Tensor:
         return normalise(images, MEANS, DEVIATIONS)

@@ -51,7 +51,7 @@ class Samples(Dataset[Sample]):
         return image, int(self.listing.labels[row])
 
 
-def load(
+def load_named(
     samples: Samples, batches: Iterable[list[Key]], loaders: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches asked for, in this order: images uint8 ``[B, 3, size, size]``, labels ``[B]``.

@@ -31,7 +31,7 @@ from swarmsgd.train.launch.hosts import use_address
 from swarmsgd.train.launch.kept import record_death
 from swarmsgd.train.launch.launch import describe, prefix
 from swarmsgd.train.launch.launcher import Launcher
-from swarmsgd.train.launch.processes import Interrupts, Line, NodeEnd, Note, Outcome
+from swarmsgd.train.launch.processes import Interrupts, NodeEnd, Note, Outcome, OutputLine
 from swarmsgd.train.meet.key import use_key
 
 END_S = 5.0
@@ -99,7 +99,7 @@ def _train(
             console.print(f"live page: {address}")
         for event in launcher.events(interrupts):
             match event:
-                case Line(node, _, text):
+                case OutputLine(node, _, text):
                     console.print(prefix(node, colour=console.is_terminal) + text)
                 case NodeEnd() if event.failed and not launcher.stopping:
                     view.read()

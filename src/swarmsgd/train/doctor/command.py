@@ -12,7 +12,7 @@ from swarmsgd.errors import ConfigError
 from swarmsgd.observe.console import bytes_text
 from swarmsgd.train.doctor import machine, network
 from swarmsgd.train.doctor.finding import Check, Finding, findings
-from swarmsgd.train.doctor.links import LISTENER, End, Link, any_number, listen, measure
+from swarmsgd.train.doctor.links import LISTENER, End, LinkQuality, any_number, listen, measure
 from swarmsgd.train.launch.variables import KEY
 from swarmsgd.train.meet.key import find_key
 from swarmsgd.transport import addresses
@@ -70,8 +70,8 @@ class Doctor:
         yield "disk", lambda: machine.disks(Path.cwd())
         yield "kernels", machine.kernels
         yield "own name", network.own_name
-        yield "variables", network.environment
-        yield "address", lambda: network.own_address(self._meeting())
+        yield "variables", network.place_variables
+        yield "address", lambda: network.address_finding(self._meeting())
         yield "ports", lambda: network.ports(self._address())
         given = self.key or os.environ.get(KEY)
         yield "key", lambda: network.key_file(find_key(self.key), given)
@@ -105,7 +105,7 @@ class Doctor:
             back.transport.close()
         yield from self._of_link(found, address)
 
-    def _of_link(self, link: Link, address: str) -> Iterator[Finding]:
+    def _of_link(self, link: LinkQuality, address: str) -> Iterator[Finding]:
         mine = machine.own_version()
         if link.peer != mine:
             text = f"{link.peer} there, {mine} here"

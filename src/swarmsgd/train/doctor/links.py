@@ -20,17 +20,17 @@ from swarmsgd.transport.base import Arrived, LinkBackedUp, Lost
 from swarmsgd.transport.keys import SwarmKey
 from swarmsgd.transport.zmq import ZmqTransport
 
-RUN = "swarmsgd doctor"
+_RUN = "swarmsgd doctor"
 LISTENER = 0
-WAIT_S = 20.0
+_WAIT_S = 20.0
 PINGS = 20
-PIECE = 1 << 20
+_PIECE = 1 << 20
 LEAST_S = 0.3
 """What is sent takes so long, or it is too little to tell."""
 MOST_PIECES = 128
 
 
-class Link(NamedTuple):
+class LinkQuality(NamedTuple):
     """What was measured."""
 
     peer: str
@@ -50,18 +50,18 @@ class End:
 
     def __init__(self, address: str, key: SwarmKey | None, number: int) -> None:
         self.transport = ZmqTransport(number, address=address, key=key)
-        self.transport.run = RUN
+        self.transport.run = _RUN
 
     def dial(self, peer: int, endpoint: str) -> str:
         """Open a link; why that did not work, empty if it did."""
         self.transport.dial(peer, endpoint)
-        give_up = time.monotonic() + WAIT_S
+        give_up = time.monotonic() + _WAIT_S
         while peer not in self.transport.peers:
             self.transport.poll(0.1)
             if (why := self.transport.refusal(peer)) is not None:
                 return why
             if time.monotonic() > give_up:
-                return f"{endpoint} did not answer within {WAIT_S:.0f} s"
+                return f"{endpoint} did not answer within {_WAIT_S:.0f} s"
         return ""
 
     def say(self, peer: int, **fields: Any) -> None:
@@ -70,7 +70,7 @@ class End:
 
     def pour(self, peer: int, pieces: int) -> None:
         """Send so many pieces of bulk."""
-        piece = bytes(PIECE)
+        piece = bytes(_PIECE)
         for _ in range(pieces):
             self._send(peer, piece)
 
@@ -86,18 +86,18 @@ class End:
 
     def hear(self, peer: int | None = None) -> tuple[int, dict[str, Any] | None]:
         """Who said what next; None for bulk. Raises PeerError if `peer` is lost or says nothing."""
-        give_up = time.monotonic() + WAIT_S
+        give_up = time.monotonic() + _WAIT_S
         while True:
             event = self.transport.poll(0.5)
             if isinstance(event, Arrived):
-                data = event.message.tobytes() if len(event.message) < PIECE else None
+                data = event.message.tobytes() if len(event.message) < _PIECE else None
                 self.transport.give(event.message)
                 return event.peer, None if data is None else json.loads(data)
             if peer is not None and isinstance(event, Lost) and event.peer == peer:
                 raise PeerError(f"the link was lost: {event.reason}. Start both ends again")
             if peer is not None and time.monotonic() > give_up:
                 raise PeerError(
-                    f"the other end said nothing for {WAIT_S:.0f} s. Is something on the way that "
+                    f"the other end said nothing for {_WAIT_S:.0f} s. Is something on the way that "
                     "swallows large packets (the MTU of a tunnel)?"
                 )
 
@@ -130,7 +130,7 @@ def _answer(end: End, peer: int, message: dict[str, Any]) -> None:
             pass
 
 
-def measure(end: End, endpoint: str, back: End) -> Link:
+def measure(end: End, endpoint: str, back: End) -> LinkQuality:
     """All that can be told of the way to the end that listens there. Raises PeerError."""
     if why := end.dial(LISTENER, endpoint):
         raise PeerError(f"no link: {why}. Is `swarmsgd doctor --listen` running there, and the way "
@@ -145,7 +145,7 @@ def measure(end: End, endpoint: str, back: End) -> Link:
         trips.append((seconds, answer["unix_s"] - (unix_s + seconds / 2)))
         version = answer["version"]
     round_trip_s = statistics.median(seconds for seconds, _ in trips)
-    return Link(
+    return LinkQuality(
         version,
         round_trip_s,
         _rate(end, take=True),
@@ -168,13 +168,13 @@ def _rate(end: End, *, take: bool) -> float:
                 end.hear(LISTENER)
         seconds = time.perf_counter() - begin
         if seconds > LEAST_S or pieces >= MOST_PIECES:
-            return pieces * PIECE / seconds
+            return pieces * _PIECE / seconds
         pieces = min(MOST_PIECES, pieces * 4)
 
 
 def _dialled_back(end: End, back: End) -> str:
     end.say(LISTENER, ask="dial", number=back.transport.rank, endpoint=back.transport.endpoint)
-    give_up = time.monotonic() + 2 * WAIT_S
+    give_up = time.monotonic() + 2 * _WAIT_S
     while time.monotonic() < give_up:
         back.transport.poll(0.02)  # lets it in
         event = end.transport.poll(0.02)

@@ -46,7 +46,7 @@ def own_name() -> Finding:
     return Finding("own name", f"{name} is {found}")
 
 
-def own_address(meeting: tuple[str, int] | None) -> Finding:
+def address_finding(meeting: tuple[str, int] | None) -> Finding:
     """Where others reach this machine, and why there."""
     machine = addresses_of_machine()
     has = ", ".join(
@@ -71,7 +71,7 @@ def meeting_place() -> tuple[str, int] | None:
     return None if place is None else (place.host, place.port)
 
 
-def environment() -> Iterator[Finding]:
+def place_variables() -> Iterator[Finding]:
     """What tells a node its place, and whether somebody answers there."""
     names = [*variables.OWN, *variables.OWN.values()]
     ours = [n for n in os.environ if n.startswith("SWARMSGD_") and n != "SWARMSGD_DATA"]

@@ -14,7 +14,7 @@ from swarmsgd.train.launch import hosts as other_hosts
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
 
-EVERYWHERE = "*"
+ALL_ADDRESSES = "*"
 """At all addresses of this machine."""
 
 

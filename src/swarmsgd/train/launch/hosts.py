@@ -123,7 +123,7 @@ def introduce(store: Store, host_index: int, shape: str) -> str | None:
     return None
 
 
-class Register:
+class LauncherRegister:
     """On host 0: who of the others is done, and who has fallen silent."""
 
     def __init__(

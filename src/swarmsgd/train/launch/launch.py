@@ -12,10 +12,10 @@ from swarmsgd.train.launch.launcher import GRACE_S, Launcher
 from swarmsgd.train.launch.processes import (
     Interrupts,
     LauncherEvent,
-    Line,
     NodeEnd,
     Note,
     Outcome,
+    OutputLine,
 )
 
 
@@ -75,7 +75,7 @@ def _pass_on(
             if event is not None and not launcher.stopping:
                 on_event(event)
             match event:
-                case Line(node, stream, text):
+                case OutputLine(node, stream, text):
                     on_line(node, stream, text)
                 case NodeEnd() if event.failed and not launcher.stopping:
                     others = len(launcher.pids)

@@ -31,15 +31,15 @@ from swarmsgd.limits import explain, need_nodes
 from swarmsgd.train.launch import hosts as other_hosts
 from swarmsgd.train.launch import variables
 from swarmsgd.train.launch.again import CHAOS_SIGNALS, Acts, Restarts
-from swarmsgd.train.launch.beside import EVERYWHERE, host_store, start_guard
+from swarmsgd.train.launch.beside import ALL_ADDRESSES, host_store, start_guard
 from swarmsgd.train.launch.chaos import Chaos
 from swarmsgd.train.launch.processes import (
     Interrupts,
     LauncherEvent,
-    Line,
     NodeEnd,
     Note,
     Outcome,
+    OutputLine,
     Process,
 )
 from swarmsgd.transport.addresses import listener as listening_at
@@ -102,7 +102,7 @@ class Launcher:
         self._selector = selectors.DefaultSelector()
         self._store: TCPStore | None = None
         self._tracker: Tracker | None = None
-        self._register: other_hosts.Register | None = None
+        self._register: other_hosts.LauncherRegister | None = None
         self._beat: other_hosts.LauncherBeat | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._swarm = swarm
@@ -134,7 +134,7 @@ class Launcher:
             for local in range(self.nodes):
                 self._start_node(local)
             if listener is not None:  # torch is loaded while the nodes load it: they wait meanwhile
-                here = listener.getsockname()[0] if self.hosts == 1 else EVERYWHERE
+                here = listener.getsockname()[0] if self.hosts == 1 else ALL_ADDRESSES
                 self._store = host_store(listener, self.master_addr)
                 self._host_tracker(self._store, here)
             self._meet_other_hosts()
@@ -290,7 +290,7 @@ class Launcher:
             return
         shape = f"{self.hosts} hosts with {self.nodes} nodes each"
         if self._store is not None:
-            self._register = other_hosts.Register(self._store, shape, self.hosts)
+            self._register = other_hosts.LauncherRegister(self._store, shape, self.hosts)
         else:
             address = (self.master_addr, self.master_port)
             self._beat = other_hosts.LauncherBeat(address, shape, self.host_index)
@@ -313,11 +313,11 @@ class Launcher:
             if process.popen.poll() is not None:
                 yield from self._reap(process)
 
-    def _printed(self, process: Process, name: str, lines: list[str]) -> Iterator[Line]:
+    def _printed(self, process: Process, name: str, lines: list[str]) -> Iterator[OutputLine]:
         for text in lines:
             if name == "stderr":
                 process.tail.append(text)
-            yield Line(process.node, name, text)
+            yield OutputLine(process.node, name, text)
 
     def _reap(self, process: Process) -> list[LauncherEvent]:
         """The last events of a node that has ended; ends what it left behind in its group."""

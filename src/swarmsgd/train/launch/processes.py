@@ -24,7 +24,7 @@ LONGEST_LINE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class OutputLine:
     """A node printed a line; `text` has no line end."""
 
     node: int
@@ -72,7 +72,7 @@ class Note:
     text: str
 
 
-LauncherEvent = Line | NodeEnd | Note
+LauncherEvent = OutputLine | NodeEnd | Note
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,13 +25,13 @@ SWARM = "SWARMSGD_SWARM"
 """HOST:PORT of the store of an open swarm."""
 TRACKER = "SWARMSGD_TRACKER"
 """Set if that one hosts the nodes' meeting place too, and its store tells where."""
-RUN = "TORCHELASTIC_RUN_ID"
+RUN_VARIABLE = "TORCHELASTIC_RUN_ID"
 """Keeps runs apart that share one store. Not the count of restarts: each of torchrun's agents keeps
 its own."""
 
 OWN: Mapping[str, str] = {
     **{name: f"SWARMSGD_{name}" for name in (*PLACE, "LOCAL_RANK", "LOCAL_WORLD_SIZE")},
-    **{name: name.replace("TORCHELASTIC", "SWARMSGD") for name in (HOSTED, RUN)},
+    **{name: name.replace("TORCHELASTIC", "SWARMSGD") for name in (HOSTED, RUN_VARIABLE)},
 }
 """Standard name -> our own. A process with none of the standard ones is no part of anything to a
 framework, which then starts no process group.

@@ -6,7 +6,7 @@ import torch
 
 from swarmsgd.errors import ModelError, PeerError
 from swarmsgd.train.meet.rendezvous import Rendezvous
-from swarmsgd.train.meet.tree import MESSAGE_BYTES, Tree, TreeBroken
+from swarmsgd.train.meet.tree import TREE_MESSAGE_BYTES, Tree, TreeBroken
 
 
 def broadcast(
@@ -35,7 +35,7 @@ def broadcast(
         tree = Tree.open(
             f"{rendezvous.token}/start",
             order,
-            rendezvous.listen(MESSAGE_BYTES),
+            rendezvous.listen(TREE_MESSAGE_BYTES),
             meet=meet,
             gone=rendezvous.gone,
             timeout_s=timeout_s,

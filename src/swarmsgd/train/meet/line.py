@@ -23,7 +23,7 @@ from zmq.utils.monitor import recv_monitor_message
 from swarmsgd.errors import PeerError
 from swarmsgd.train.meet.dealer import WATCHED, dealer, endpoint_of
 from swarmsgd.train.meet.news import LineLost, News, RunHasBegun
-from swarmsgd.train.meet.session import Message
+from swarmsgd.train.meet.session import SessionMessage
 from swarmsgd.train.meet.tracker import KIND
 from swarmsgd.transport import lifetime
 from swarmsgd.transport.keys import SwarmKey
@@ -52,7 +52,7 @@ class Line:
         self,
         address: str,
         port: int,
-        hello: Message,
+        hello: SessionMessage,
         key: SwarmKey | None = None,
         find: Callable[[], tuple[str, int] | None] = lambda: None,
     ) -> None:
@@ -68,15 +68,15 @@ class Line:
         """The nodes that live, of which this line knows: incarnation and endpoint."""
         self.gone: dict[int, str] = {}
         """Those that have gone since, and how."""
-        self.welcome: Message | None = None
+        self.welcome: SessionMessage | None = None
         self._hello = hello
-        self._back: Message | None = None
+        self._back: SessionMessage | None = None
         self._left = False
         self._on_news: Callable[[list[News]], None] | None = None
         self._welcomed = threading.Event()
         self._numbers = 0
-        self._pending: dict[int, queue.SimpleQueue[Message | None]] = {}
-        self._outbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._pending: dict[int, queue.SimpleQueue[SessionMessage | None]] = {}
+        self._outbox: queue.SimpleQueue[SessionMessage] = queue.SimpleQueue()
         self._closed = False
         self._process = os.getpid()
         self._fds: dict[int, int] = {}
@@ -104,7 +104,7 @@ class Line:
 
     # What a node says.
 
-    def meet(self, timeout_s: float) -> Message:
+    def meet(self, timeout_s: float) -> SessionMessage:
         """The welcome. Raises PeerError if this node is refused, or TimeoutError."""
         give_up = time.monotonic() + timeout_s
         while not self._welcomed.wait(_LATEST_S):
@@ -130,7 +130,7 @@ class Line:
         self._outbox.put({"do": what, **fields})
         self._wake()
 
-    def ask(self, what: str, timeout_s: float, **fields: Any) -> Message:
+    def ask(self, what: str, timeout_s: float, **fields: Any) -> SessionMessage:
         """The answer. Raises LineLost if the meeting place is gone, TimeoutError after `timeout_s`
         with the question still standing, RunHasBegun if that is the answer.
         """
@@ -156,7 +156,7 @@ class Line:
         timeout_s: float,
         tell_s: float | None = None,
         tell: Callable[[list[int]], None] = lambda _: None,
-    ) -> Message:
+    ) -> SessionMessage:
         """Meet others in a room: what all of them say. See `register`.
 
         `tell` is given the absent once `tell_s` have passed. Raises as `ask`.
@@ -197,16 +197,18 @@ class Line:
         return self.ask("absent", 5.0, room=room).get("absent", [])
 
     def _question(
-        self, what: str, fields: Message
-    ) -> tuple[int, queue.SimpleQueue[Message | None]]:
-        answers: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self, what: str, fields: SessionMessage
+    ) -> tuple[int, queue.SimpleQueue[SessionMessage | None]]:
+        answers: queue.SimpleQueue[SessionMessage | None] = queue.SimpleQueue()
         self._numbers += 1
         number = self._numbers
         self._pending[number] = answers
         self.say(what, n=number, **fields)
         return number, answers
 
-    def _answer(self, answers: queue.SimpleQueue[Message | None], timeout_s: float) -> Message:
+    def _answer(
+        self, answers: queue.SimpleQueue[SessionMessage | None], timeout_s: float
+    ) -> SessionMessage:
         give_up = time.monotonic() + timeout_s
         while True:
             try:
@@ -304,7 +306,7 @@ class Line:
                 return
             self._send(message)
 
-    def _send(self, message: Message) -> bool:
+    def _send(self, message: SessionMessage) -> bool:
         """Whether it left. If there is no connection who waits for an answer is told."""
         try:
             self._socket.send_multipart([KIND, json.dumps(message).encode()], zmq.NOBLOCK)
@@ -328,7 +330,7 @@ class Line:
             for answers in list(self._pending.values()):
                 answers.put(None)
 
-    def _who_i_am(self) -> Message:
+    def _who_i_am(self) -> SessionMessage:
         hello = {"do": "hello", **self._hello}
         if self._back is not None and self.welcome is not None:
             welcome = self.welcome
@@ -340,7 +342,7 @@ class Line:
 
     def _heard(self, parts: list[bytes]) -> None:
         try:
-            message: Message = json.loads(parts[-1])
+            message: SessionMessage = json.loads(parts[-1])
         except ValueError:
             return
         if "welcome" in message:
@@ -369,7 +371,7 @@ class Line:
                 self.welcome["means"] = message.get("means", self.welcome["means"])
             answers.put(message)
 
-    def _be_welcome(self, message: Message) -> None:
+    def _be_welcome(self, message: SessionMessage) -> None:
         first = self.welcome is None
         self.welcome = message
         self.lost = False

@@ -12,7 +12,7 @@ import torch
 from swarmsgd.errors import PeerError
 from swarmsgd.train.meet.news import LineLost
 from swarmsgd.train.meet.rendezvous import Rendezvous
-from swarmsgd.train.meet.tree import MESSAGE_BYTES, Tree, none_listens
+from swarmsgd.train.meet.tree import TREE_MESSAGE_BYTES, Tree, none_listens
 
 TREE_TIMEOUT_S = 60.0
 TRIES = 3
@@ -155,7 +155,7 @@ class Mean:
         self, buffers: Mapping[str, Float], again: bool
     ) -> tuple[int, dict[int, tuple[str, dict[str, str]]]]:
         """Wait until every live node is here. The number of this attempt, and what each says."""
-        self._transport = self._rendezvous.listen(MESSAGE_BYTES)
+        self._transport = self._rendezvous.listen(TREE_MESSAGE_BYTES)
         try:
             mine = [self._transport.endpoint, {n: b.kind for n, b in buffers.items()}]
             answer = self._rendezvous.line.gather(

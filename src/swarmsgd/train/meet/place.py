@@ -84,7 +84,7 @@ class Place:
             _address(values["MASTER_ADDR"]),
             _port(values["MASTER_PORT"]),
             hosted=_is_hosted(environment, values["MASTER_ADDR"], values["MASTER_PORT"]),
-            run_name=variables.found(environment, variables.RUN) or "run",
+            run_name=variables.found(environment, variables.RUN_VARIABLE) or "run",
         )
 
     @classmethod

@@ -22,7 +22,7 @@ from swarmsgd.train.meet.finding import AgentStore, Finder, host_at, hosted, no_
 from swarmsgd.train.meet.line import HUNG_UP, Line
 from swarmsgd.train.meet.news import LineLost
 from swarmsgd.train.meet.place import Place
-from swarmsgd.train.meet.session import Message
+from swarmsgd.train.meet.session import SessionMessage
 from swarmsgd.train.meet.tracker import Tracker
 from swarmsgd.transport.addresses import is_loopback, route_address
 from swarmsgd.transport.keys import SwarmKey
@@ -114,7 +114,7 @@ class Rendezvous:
                 "--hosts` or `swarmsgd store` keep it"
             )
 
-    def _meet(self) -> Message:
+    def _meet(self) -> SessionMessage:
         begin, said = time.monotonic(), ""
         timeout_s = min(self._timeout_s, _CALL_S)
         while True:
@@ -226,7 +226,7 @@ class Rendezvous:
             )
         return answer["values"]
 
-    def _gather_all(self, name: str, mine: Any, begins: bool, timeout_s: float) -> Message:
+    def _gather_all(self, name: str, mine: Any, begins: bool, timeout_s: float) -> SessionMessage:
         """Where all begin to meet, a meeting place of the run before may just have ended."""
         try:
             return self.line.gather(name, mine, "all", begins=begins, timeout_s=timeout_s)
@@ -244,7 +244,7 @@ class Rendezvous:
         everyone = self.get_all(FIRST, settings, timeout_s)
         differing: dict[str, list[int]] = {}
         for rank, theirs in enumerate(everyone):
-            difference = explain_difference(plain(settings), theirs)
+            difference = explain_difference(through_json(settings), theirs)
             if difference:
                 differing.setdefault(difference, []).append(rank)
         if differing:
@@ -257,7 +257,7 @@ class Rendezvous:
 
     def agree_late(self, settings: Mapping[str, Any]) -> None:
         """Make sure that this node has the settings of the run that goes on. Raises PeerError."""
-        difference = explain_difference(plain(settings), self.welcome["facts"]["settings"])
+        difference = explain_difference(through_json(settings), self.welcome["facts"]["settings"])
         if difference:
             raise PeerError(
                 f"the swarm at {self.line.at} has other settings than this node: {difference}. "
@@ -298,6 +298,6 @@ class Rendezvous:
             self._host = None
 
 
-def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+def through_json(settings: Mapping[str, Any]) -> dict[str, Any]:
     """As it comes back from others."""
     return json.loads(json.dumps(settings))

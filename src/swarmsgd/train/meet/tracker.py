@@ -17,7 +17,7 @@ from swarmsgd.train.meet.register import Out, Register
 from swarmsgd.train.meet.session import Client
 from swarmsgd.transport import lifetime
 from swarmsgd.transport.keys import SwarmKey
-from swarmsgd.transport.port import FOREIGN, Full, Gone, Port, close_connections, port_of
+from swarmsgd.transport.port import FOREIGN, Full, NotConnected, Port, close_connections, port_of
 
 _log = logging.getLogger("swarmsgd")
 
@@ -170,7 +170,7 @@ class Tracker:
         for client, message in out:
             try:
                 self._port.send(client, KIND, json.dumps(message).encode())
-            except Gone:
+            except NotConnected:
                 self._end(client)
             except Full:
                 pass  # it reads nothing, and is left out once it has been silent for long

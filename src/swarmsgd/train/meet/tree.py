@@ -27,7 +27,7 @@ from swarmsgd.transport.zmq import ZmqTransport
 CHUNK_BYTES = 1 << 23
 _TAIL = struct.Struct("<QI")
 """Number of the chunk, and CRC-32 of it."""
-MESSAGE_BYTES = CHUNK_BYTES + _TAIL.size
+TREE_MESSAGE_BYTES = CHUNK_BYTES + _TAIL.size
 _AGAIN_S = 0.01
 
 Meet = Callable[[str], Sequence[str]]

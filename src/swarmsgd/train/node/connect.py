@@ -33,7 +33,7 @@ from swarmsgd.train.checkpoint.resumed import FRESH, ITS_OWN, Resumed, SwarmStre
 from swarmsgd.train.meet import collective
 from swarmsgd.train.meet.key import warn_if_open
 from swarmsgd.train.meet.news import News, RunHasBegun
-from swarmsgd.train.meet.rendezvous import Rendezvous, plain
+from swarmsgd.train.meet.rendezvous import Rendezvous, through_json
 from swarmsgd.train.node.connection import Connection
 from swarmsgd.train.node.heal import heal
 from swarmsgd.train.node.linker import Linker, Neighbours
@@ -216,7 +216,7 @@ class Connecting:
 
     def _go_live(self, worker: Worker, parts: Parts) -> None:
         rendezvous, endpoint = self.rendezvous, parts.transport.endpoint
-        facts = {"settings": plain(self.settings), "strides": parts.strides}
+        facts = {"settings": through_json(self.settings), "strides": parts.strides}
         worker.start()
         if parts.late:
             rendezvous.go_live(endpoint, facts)

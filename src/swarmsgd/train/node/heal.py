@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from swarmsgd.core import messages
-from swarmsgd.core.healing import SILENT_S, Healing, in_turn, message_of
+from swarmsgd.core.healing import GIVER_SILENT_S, Healing, in_turn, message_of
 from swarmsgd.core.progress import Total
 from swarmsgd.core.wire_code import Bytes
 from swarmsgd.errors import LinkClosed, PeerError, ProtocolError
@@ -108,8 +108,8 @@ class _Healer:
                     and self._take_in(peer, event.message)
                 ):
                     heard = time.monotonic()
-                if time.monotonic() - heard > SILENT_S:
-                    raise LinkClosed(f"it sent nothing for {SILENT_S:.0f} s")
+                if time.monotonic() - heard > GIVER_SILENT_S:
+                    raise LinkClosed(f"it sent nothing for {GIVER_SILENT_S:.0f} s")
         except (PeerError, ProtocolError) as error:
             self._healing.leave()
             self.why = f"node {peer}: {error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from swarmsgd.core.layout import Layout
 from swarmsgd.errors import ConfigError
 from swarmsgd.graphs import Graph, LiveGraph
 from swarmsgd.observe.environment import environment
-from swarmsgd.observe.records import Recorder
+from swarmsgd.observe.records import WRITTEN_HERE, Recorder
 from swarmsgd.observe.sinks import LogTo, make_sinks
 from swarmsgd.observe.view import record_path
 from swarmsgd.settings.swarm import SwarmSettings, with_settings
@@ -170,12 +171,16 @@ join.__signature__ = with_settings(join)
 
 def _record_file(record: str | os.PathLike[str] | None, node: int) -> Path | None:
     """Where this node's records go: as asked for, else its file in the folder of the run, if
-    whoever started it names one.
+    whoever started it names one. A second swarm of this process has a folder in that one.
     """
     if record is not None:
         return Path(record)
     folder = os.environ.get(variables.RECORDS)
-    return record_path(Path(folder), node) if folder else None
+    if not folder:
+        return None
+    folders = (Path(folder) / f"swarm-{number}" for number in itertools.count(2))
+    paths = (record_path(each, node) for each in itertools.chain([Path(folder)], folders))
+    return next(path for path in paths if path.absolute() not in WRITTEN_HERE)
 
 
 def _check_free(optimizers: list[Optimizer]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 from swarmsgd.core.endpoint import Endpoint
-from swarmsgd.core.links import Links
+from swarmsgd.core.links import WantedLinks
 from swarmsgd.errors import ConfigError
 
 Neighbours = Callable[[Iterable[int], Collection[int]], Iterable[int]]
@@ -50,7 +50,7 @@ class Linker:
         self.live: dict[int, tuple[int, str]] = {}
         """The other nodes that live: incarnation, and where they listen ("": nowhere)."""
         self._rank = rank
-        self._links = Links(rank, listens=bool(transport.endpoint))
+        self._links = WantedLinks(rank, listens=bool(transport.endpoint))
         self._transport = transport
         self._neighbours = neighbours
         transport.tells_opened = True

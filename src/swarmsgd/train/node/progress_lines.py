@@ -9,7 +9,7 @@ from typing import Any
 from swarmsgd.observe.records import Recorder
 from swarmsgd.observe.schema import filled
 
-EVERY_S = 0.5
+_EVERY_S = 0.5
 FIELDS = ("steps", "bytes_sent", "bytes_received", "blocked_s", "gamma_estimate")
 """Of `Swarm.stats`, in a progress line under the same name."""
 
@@ -35,7 +35,7 @@ class ProgressLines:
         """A step was made at `now`; a line is written if it is time."""
         if now < self._due:
             return
-        self._due = now + EVERY_S
+        self._due = now + _EVERY_S
         found = figures()
         loss = self._loss_sum / self._losses if self._losses else None
         self._losses, self._loss_sum = 0, 0.0

@@ -97,8 +97,10 @@ def state_names(optimizers: Iterable[Optimizer]) -> list[str]:
 
 def warn_of_iterates(optimizers: Iterable[Optimizer], exchanged: set[str]) -> None:
     """Log a warning if optimizers, which have made a step, keep weights of their own that are not
-    among the `exchanged` state: on each node these would go their own way.
+    among the `exchanged` state: on each node these would go their own way. Not so if they forget
+    what was long ago (`swarmsgd.optim`).
     """
+    optimizers = [o for o in optimizers if not any(g.get("least_share") for g in o.param_groups)]
     alone = [n for n in state_names(optimizers) if n in ITERATES and n not in exchanged]
     if alone:
         names = ", ".join(repr(name) for name in [*sorted(exchanged), *alone])

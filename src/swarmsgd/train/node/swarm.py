@@ -37,7 +37,7 @@ from swarmsgd.train.node.recalibrate import Batches
 from swarmsgd.train.node.result import mean_state
 from swarmsgd.train.node.state import OptimizerState, warn_of_iterates
 from swarmsgd.train.node.step_times import StepTimes
-from swarmsgd.train.node.until import Batch, Goal, set_epoch
+from swarmsgd.train.node.until import AnyBatch, Goal, set_epoch
 from swarmsgd.train.node.watch import Others, Watch
 
 _log = logging.getLogger("swarmsgd")
@@ -119,8 +119,8 @@ class Swarm:
         return self._goal.share
 
     def until(
-        self, loader: Iterable[Batch], *, samples: int | None = None, steps: int | None = None
-    ) -> Iterator[Batch]:
+        self, loader: Iterable[AnyBatch], *, samples: int | None = None, steps: int | None = None
+    ) -> Iterator[AnyBatch]:
         """The batches of `loader`, again and again, until all nodes together have trained on so
         many samples, or made so many local steps: all stop together, and fast nodes make more of
         it. A sampler's `set_epoch` is called before each pass. Raises ConfigError.

@@ -11,7 +11,7 @@ from swarmsgd.checks import whole
 from swarmsgd.core.progress import Progress
 from swarmsgd.errors import ConfigError
 
-Batch = TypeVar("Batch")
+AnyBatch = TypeVar("AnyBatch")
 
 
 class Goal:
@@ -44,7 +44,9 @@ class Goal:
                 whole(name, value, 1)
         self._samples, self._steps = samples, steps
 
-    def batches(self, loader: Iterable[Batch], on_pass: Callable[[int], object]) -> Iterator[Batch]:
+    def batches(
+        self, loader: Iterable[AnyBatch], on_pass: Callable[[int], object]
+    ) -> Iterator[AnyBatch]:
         """Those of `loader`, again and again, until the total is reached."""
         passes = 0
         while self.share < 1.0:

@@ -31,7 +31,7 @@ from swarmsgd.train.node.uncounted import Uncounted
 
 _log = logging.getLogger("swarmsgd")
 
-AGAIN = "leave() and join() again, on all nodes, to go on with the model and optimizer as they are"
+_AGAIN = "leave() and join() again, on all nodes, to go on with the model and optimizer as they are"
 
 _trained = attrgetter("requires_grad")
 _values = methodcaller("values")
@@ -146,7 +146,7 @@ class Watch:
             if tied.data_ptr() != first.data_ptr():
                 raise ModelError(
                     f"parameter {name} shared its memory with another one when it joined, and has "
-                    f"its own now: each node would train it alone. {AGAIN}"
+                    f"its own now: each node would train it alone. {_AGAIN}"
                 )
 
     def _look_through(self) -> None:
@@ -160,7 +160,7 @@ class Watch:
             if parameter not in self._exchanged and parameter.requires_grad:
                 raise ModelError(
                     f"parameter {name} is trained, but was not when this model joined (it is new "
-                    f"or was frozen): each node would train it alone. {AGAIN}"
+                    f"or was frozen): each node would train it alone. {_AGAIN}"
                 )
         mine = set(named.values())
         for slot, parameter in zip(self.layout.slots, self.layout.parameters, strict=True):
@@ -168,7 +168,7 @@ class Watch:
                 raise ModelError(
                     f"parameter {slot.name} is no part of the model any more, which joined with it "
                     f"(it was replaced or removed): the swarm would average what nobody uses. "
-                    f"{AGAIN}"
+                    f"{_AGAIN}"
                 )
         tables: list[dict[str, Any]] = []
         for module in modules:
@@ -282,5 +282,5 @@ class Others:
                 f"{type(optimizer).__name__} steps parameters that joined the swarm with another "
                 f"optimizer ({names or 'one that is gone'}): its steps are not counted and end no "
                 "burst. Join with the optimizer whose step() is called; or, for a new one, "
-                f"{AGAIN}"
+                f"{_AGAIN}"
             )

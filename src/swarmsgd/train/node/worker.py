@@ -80,6 +80,8 @@ class Worker:
         self._landing = False
         """A burst ended, and what it published is still on its way."""
         self._closing = False
+        self._due = math.inf
+        """When a deadline is over, as the last wait began."""
         self._strangers = 0
         self._thread = threading.Thread(target=self._loop, name="swarmsgd-exchange", daemon=True)
 
@@ -149,14 +151,13 @@ class Worker:
     # The thread.
 
     def _loop(self) -> None:
-        wait_s: float | None = 0.0
         try:
             while not self._ended:
-                event = self.transport.poll(wait_s)
+                event = self.transport.poll(self._wait_s())
                 begin = time.perf_counter()
                 self._handle(event)
                 self._do_jobs()
-                wait_s = self._wait_s()
+                self._look()
                 self.busy_s += time.perf_counter() - begin
         except BaseException as error:  # handed to the training thread, which raises it
             self.error = error
@@ -167,6 +168,7 @@ class Worker:
         """Do all that there is to do now, on the caller's thread: for a driver that steps a worker
         not started.
         """
+        self._wait_s()
         self._look()
         self._do_jobs()
         while (event := self.transport.poll(0.0)) is not None:
@@ -176,7 +178,6 @@ class Worker:
     def _do_jobs(self) -> None:
         while self._jobs:
             self._jobs.popleft()()
-            self._look()
 
     def _handle(self, event: Arrived | Opened | Lost | None) -> None:
         now = self._clock()
@@ -192,23 +193,25 @@ class Worker:
                 self.linker.opened(event.peer, self.endpoint, now)
         elif event is not None:
             self.endpoint.received(event.peer, event.message, now)
-        self._look()
 
     def _wait_s(self) -> float | None:
-        deadline = self.endpoint.deadline
+        """Until there is something to do that no event tells of; None: for ever."""
+        due = self.endpoint.deadline
+        self._due = math.inf if due is None else due
         if self.linker is not None:
-            deadline = min(self.linker.deadline, math.inf if deadline is None else deadline)
-            deadline = None if deadline == math.inf else deadline
-        wait_s = None if deadline is None else max(0.0, deadline - self._clock())
+            self._due = min(self._due, self.linker.deadline)
+        wait_s = None if self._due == math.inf else max(0.0, self._due - self._clock())
         return _LOOK_S if self._landing and (wait_s is None or wait_s > _LOOK_S) else wait_s
 
     def _look(self) -> None:
-        """After every job: whether a deadline is over, or a published model has arrived."""
-        deadline = self.endpoint.deadline
-        if deadline is not None and deadline <= self._clock():
+        """Whether a deadline is over, or a published model has arrived."""
+        if self._due <= self._clock():
             self.endpoint.tick(self._clock())
-        if self.linker is not None and self.linker.deadline <= self._clock():
-            self.linker.tick(self.endpoint, self._clock())
+            if self.linker is not None:
+                self.linker.tick(self.endpoint, self._clock())
+        self._land()
+
+    def _land(self) -> None:
         if self._landing and self.replica.land():
             self._landing = False
             self.endpoint.burst_ended(self._clock())
@@ -247,6 +250,7 @@ class Worker:
 
     def _burst_ended(self) -> None:
         self._landing = True
+        self._land()
 
     def _end(self) -> None:
         self.endpoint.say_goodbye()
