@@ -21,7 +21,7 @@ from swarmsgd.settings.swarm import SwarmSettings
 from swarmsgd.testing.memory import MemoryNetwork
 from swarmsgd.train.checkpoint.resumed import SwarmStreams
 from swarmsgd.train.node.connection import Connection
-from swarmsgd.train.node.others import NotExchanged
+from swarmsgd.train.node.not_exchanged import NotExchanged
 from swarmsgd.train.node.swarm import Swarm
 from swarmsgd.train.node.watch import Watch
 from swarmsgd.train.node.worker import Worker

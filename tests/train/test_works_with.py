@@ -39,7 +39,7 @@ import swarmsgd
 from swarmsgd.errors import ModelError
 from swarmsgd.train.launch.variables import HOSTED, OWN
 from swarmsgd.train.meet import rendezvous
-from swarmsgd.train.node.fit import untraced
+from swarmsgd.train.node.join_checks import untraced
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile's own
 

@@ -23,7 +23,7 @@ from swarmsgd.train.checkpoint.resumed import ITS_OWN, LOADED, OF_ALL, Resumed
 from swarmsgd.train.checkpoint.save import Stateful, given, tensors_of
 from swarmsgd.train.checkpoint.tree import unpack
 from swarmsgd.train.meet.place import own_place
-from swarmsgd.train.node.fit import optimizers_of
+from swarmsgd.train.node.join_checks import optimizers_of
 from swarmsgd.train.node.swarm import JOINED
 
 _log = logging.getLogger("swarmsgd")

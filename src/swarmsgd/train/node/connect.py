@@ -37,7 +37,7 @@ from swarmsgd.train.meet.rendezvous import Rendezvous, through_json
 from swarmsgd.train.node.connection import Connection
 from swarmsgd.train.node.heal import heal
 from swarmsgd.train.node.linker import Linker, Neighbours
-from swarmsgd.train.node.others import NotExchanged, bytes_of, not_exchanged, taken_in
+from swarmsgd.train.node.not_exchanged import NotExchanged, bytes_of, not_exchanged, taken_in
 from swarmsgd.train.node.staging import exchanged_vector
 from swarmsgd.train.node.state import OptimizerState
 from swarmsgd.train.node.watch import Watch

@@ -11,7 +11,7 @@ from swarmsgd.core.replica import Replica
 from swarmsgd.core.traffic import Traffic
 from swarmsgd.errors import SwarmError
 from swarmsgd.train.meet.rendezvous import Rendezvous
-from swarmsgd.train.node.others import NotExchanged
+from swarmsgd.train.node.not_exchanged import NotExchanged
 from swarmsgd.train.node.worker import Worker
 
 

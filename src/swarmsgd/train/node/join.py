@@ -26,7 +26,7 @@ from swarmsgd.train.meet.key import find_key
 from swarmsgd.train.meet.place import Place, shall_listen
 from swarmsgd.train.meet.rendezvous import Rendezvous
 from swarmsgd.train.node.connect import Connecting
-from swarmsgd.train.node.fit import check_averaged_once, check_steps_on, optimizers_of
+from swarmsgd.train.node.join_checks import check_averaged_once, check_steps_on, optimizers_of
 from swarmsgd.train.node.sigterm import exit_on_sigterm
 from swarmsgd.train.node.state import OptimizerState
 from swarmsgd.train.node.swarm import JOINED, Swarm

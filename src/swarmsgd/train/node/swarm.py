@@ -31,7 +31,7 @@ from swarmsgd.train.checkpoint.save import Standing, Stateful, save
 from swarmsgd.train.meet.mean import Alone, Mean
 from swarmsgd.train.node.connection import Connection, figures_of
 from swarmsgd.train.node.diverged import restore
-from swarmsgd.train.node.fit import check_averaged_once, untraced
+from swarmsgd.train.node.join_checks import check_averaged_once, untraced
 from swarmsgd.train.node.progress_lines import ProgressLines
 from swarmsgd.train.node.recalibrate import Batches
 from swarmsgd.train.node.result import mean_state

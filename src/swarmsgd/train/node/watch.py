@@ -26,7 +26,7 @@ from torch.utils.hooks import RemovableHandle
 from swarmsgd.core.layout import Layout
 from swarmsgd.core.segments import Segments
 from swarmsgd.errors import ModelError
-from swarmsgd.train.node.fit import untraced
+from swarmsgd.train.node.join_checks import untraced
 from swarmsgd.train.node.uncounted import Uncounted
 
 _log = logging.getLogger("swarmsgd")
