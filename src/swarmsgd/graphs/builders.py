@@ -1,4 +1,4 @@
-"""The kinds of graph, one function each."""
+"""The kinds of graph, one function each; `kinds` has the table of their names."""
 
 # networkx has no types:
 # pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false

@@ -24,6 +24,17 @@ PLAIN_S = 5.0
 PLAIN_WIDTH = 120
 _MOST_ROWS = 16
 
+COLUMNS: Mapping[str, Callable[[NodeView], str]] = {
+    "node": lambda view: str(view.node),
+    "steps": lambda view: f"{view.steps:,} / {view.total_steps:,}",
+    "loss": lambda view: "-" if view.loss is None else f"{view.loss:.4f}",
+    "samples/s": lambda view: f"{view.samples_per_s:,.0f}",
+    "exchanges": lambda view: f"{view.exchanges:,}",
+    "sent": lambda view: bytes_text(view.bytes_sent),
+    "blocked": lambda view: "-" if view.blocked_s is None else f"{view.blocked_s:.1f} s",
+}
+"""Those of the table while a run goes on; its state stands behind them."""
+
 
 class Console:
     """Shows a RunView while it grows. Call `tick` often: it reads and draws when it is time.
@@ -135,27 +146,22 @@ class Console:
 
     def _rows(self) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for name in ("node", "steps", "loss", "samples/s", "exchanges", "sent", "blocked"):
+        for name in COLUMNS:
             table.add_column(name, justify="right")
         table.add_column("state")
         room = min(_MOST_ROWS, max(1, self._rich.size.height - 8))
         for view in self._view.nodes[:room]:
-            table.add_row(*_cells(view))
+            table.add_row(*(cell(view) for cell in COLUMNS.values()), _state(view))
         if len(self._view.nodes) > room:
-            table.add_row("...", *[""] * 6, f"and {len(self._view.nodes) - room} more")
+            table.add_row(
+                "...", *[""] * (len(COLUMNS) - 1), f"and {len(self._view.nodes) - room} more"
+            )
         return table
 
 
-def _cells(view: NodeView) -> Iterable[str]:
-    yield str(view.node)
-    yield f"{view.steps:,} / {view.total_steps:,}"
-    yield "-" if view.loss is None else f"{view.loss:.4f}"
-    yield f"{view.samples_per_s:,.0f}"
-    yield f"{view.exchanges:,}"
-    yield bytes_text(view.bytes_sent)
-    yield "-" if view.blocked_s is None else f"{view.blocked_s:.1f} s"
+def _state(view: NodeView) -> str:
     style = {"training": "green", "failed": "red", "left": "dim"}.get(view.state, "default")
-    yield f"[{style}]{view.state}[/]"
+    return f"[{style}]{view.state}[/]"
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:

@@ -11,12 +11,7 @@ from swarmsgd.errors import ConfigError
 from swarmsgd.observe.axes import Axis
 from swarmsgd.observe.bars import Bar, bars
 from swarmsgd.observe.bins import Bins
-from swarmsgd.observe.curves import RunCurve
-from swarmsgd.observe.finals import digits, seeds_table
-from swarmsgd.observe.lines import Series, line_plot
-from swarmsgd.observe.network import network_figure
-from swarmsgd.observe.page import PagePart, Row, page, write_page
-from swarmsgd.observe.report import (
+from swarmsgd.observe.comparison_page import (
     EPOCHS,
     GAMMA,
     View,
@@ -27,6 +22,11 @@ from swarmsgd.observe.report import (
     score_of,
     view_figure,
 )
+from swarmsgd.observe.curves import RunCurve
+from swarmsgd.observe.finals import digits, seeds_table
+from swarmsgd.observe.lines import Series, line_plot
+from swarmsgd.observe.network import network_figure
+from swarmsgd.observe.page import PagePart, Row, page, write_page
 from swarmsgd.observe.run_curve import run_curves, safe_label
 from swarmsgd.observe.run_tables import (
     environment_table,

@@ -1,4 +1,6 @@
-"""The algorithms: SwarmSGD and what it is compared with. The drivers have what makes them."""
+"""The algorithms: SwarmSGD and what it is compared with. What makes them is in
+`train.command.makers` (real) and `sim.command.makers` (virtual).
+"""
 
 from __future__ import annotations
 

@@ -22,10 +22,10 @@ from swarmsgd.checks import whole
 from swarmsgd.cores import usable_cores
 from swarmsgd.errors import ConfigError, ModelError, SwarmError
 from swarmsgd.observe import output
+from swarmsgd.observe.comparison_page import compare_page
 from swarmsgd.observe.curves import read_run
 from swarmsgd.observe.ending import Ending
 from swarmsgd.observe.folder import MODEL, OWN_FILES, REPORT, RunFolder, make_folder
-from swarmsgd.observe.report import compare_page
 from swarmsgd.observe.words import notice, reached, stopped
 from swarmsgd.scores import metric_of
 from swarmsgd.settings.options import plain

@@ -30,7 +30,6 @@ from swarmsgd.errors import ConfigError
 from swarmsgd.limits import explain, need_nodes
 from swarmsgd.train.launch import hosts as other_hosts
 from swarmsgd.train.launch import variables
-from swarmsgd.train.launch.again import CHAOS_SIGNALS, Acts, Restarts
 from swarmsgd.train.launch.beside import ALL_ADDRESSES, host_store, start_guard
 from swarmsgd.train.launch.chaos import Chaos
 from swarmsgd.train.launch.processes import (
@@ -42,6 +41,7 @@ from swarmsgd.train.launch.processes import (
     OutputLine,
     Process,
 )
+from swarmsgd.train.launch.restarts import CHAOS_SIGNALS, Acts, Restarts
 from swarmsgd.transport.addresses import listener as listening_at
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from made_up import made_up_run, seed_points
 
 from swarmsgd.errors import ConfigError
 from swarmsgd.observe.axes import Axis
+from swarmsgd.observe.comparison_page import compare_page, score_of, score_panels, time_axis
 from swarmsgd.observe.curves import RunCurve
 from swarmsgd.observe.finals import digits, duration, final_table, step_split, trimmed
 from swarmsgd.observe.lines import Series, line_plot
 from swarmsgd.observe.page import Row, Table, page, write_page
-from swarmsgd.observe.report import compare_page, score_of, score_panels, time_axis
 from swarmsgd.observe.run_page import overview
 
 X, Y = Axis(title="virtual time (s)"), Axis(title="loss")
@@ -208,7 +208,7 @@ def test_a_report_that_cannot_be_written_is_an_error_that_names_the_path(tmp_pat
 
 
 def test_plotly_is_not_imported_before_a_plot_is_made():
-    code = "import sys, swarmsgd.observe.report; print('plotly' in sys.modules)"
+    code = "import sys, swarmsgd.observe.comparison_page; print('plotly' in sys.modules)"
     got = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert got.stdout.strip() == "False"
 
