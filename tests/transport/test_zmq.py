@@ -4,6 +4,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -21,7 +22,7 @@ from swarmsgd.testing import (
     threads_and_descriptors,
 )
 from swarmsgd.transport.base import Arrived, LinkBackedUp, Lost, Opened
-from swarmsgd.transport.port import Port, port_of
+from swarmsgd.transport.port import DATA, NotConnected, Port, packed, port_of, unpacked
 from swarmsgd.transport.zmq import ZmqTransport
 
 LOOPBACK = "127.0.0.1"
@@ -356,14 +357,16 @@ def test_a_stranger_who_speaks_our_language_changes_nothing():
             stranger.setsockopt(zmq.LINGER, 0)
             stranger.connect(nodes[0].endpoint)
             for parts in (
-                [b"M", b"a message before a greeting"],
-                [b"W", b""],
-                [b"R", b"\xff"],
-                [b"G", b""],
-                [b"A", b""],
-                [b"?", b""],
-                [b"H", b"[1, 2]"],
-                [b"M"],
+                [b"a message before a greeting"],
+                [packed(b"W", b"")],
+                [packed(b"R", b"\xff")],
+                [packed(b"G", b"")],
+                [packed(b"A", b"")],
+                [packed(b"?", b"")],
+                [packed(b"H", b"[1, 2]")],
+                [packed(b"H", b"")[:-1]],
+                [b""],
+                [b"two", b"parts"],
                 [b"M", b"", b"", b""],
             ):
                 stranger.send_multipart(parts)
@@ -409,3 +412,49 @@ def test_who_leaves_does_not_wait_for_a_peer_that_had_sent_something_and_died() 
         closing.start()
         closing.join(60.0)
         assert not closing.is_alive()
+
+
+def port_here() -> Port:
+    return Port("127.0.0.1", message_bytes=1 << 20, queued_messages=16)
+
+
+def next_of(port: Port):
+    give_up = time.monotonic() + 20
+    while (got := port.receive()) is None:
+        assert time.monotonic() < give_up
+        port.wait(0.1)
+    return got
+
+
+def test_a_peer_that_ends_while_its_message_is_half_read_harms_nobody() -> None:
+    """ZeroMQ aborts the process where such a message has parts that have not come."""
+    node, peer, other = port_here(), port_here(), port_here()
+    try:
+        way = node.dial(peer.endpoint)
+        node.send(way, b"T", b"hello")
+        peer.send(next_of(peer).id, b"T", b"x" * 5000)
+        while not int(node._router.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            pass  # asked so ZeroMQ begins to read what has come
+        peer.close()
+        while not node.ended():
+            node.wait(0.1)
+        with pytest.raises(NotConnected):
+            node.send(way, b"T", b"are you there?")
+        assert bytes(next_of(node).body) == b"x" * 5000
+        other.send(other.dial(node.endpoint), b"T", b"from another")
+        assert bytes(next_of(node).body) == b"from another"
+    finally:
+        node.close()
+        other.close()
+
+
+@pytest.mark.parametrize("kind", [DATA, b"T"])
+@pytest.mark.parametrize("body", [b"", b"\0", b"SWRM", packed(b"T", b"in another"), b"\xf5swarm"])
+def test_any_body_of_any_kind_comes_out_as_it_went_in(kind: bytes, body: bytes) -> None:
+    got = unpacked(memoryview(bytes(packed(kind, body))))
+    assert (got[0], bytes(got[1])) == (kind, body)
+
+
+def test_numbers_travel_without_a_copy() -> None:
+    numbers = np.arange(100, dtype=np.uint8)
+    assert packed(DATA, numbers) is numbers

@@ -7,6 +7,9 @@ const asked = (path, values) => {
 };
 const nodes = new Map();
 let source, paused = false, now = 0, waiting = null;
+const SHARE = 1 / 50;  // of the time goes into drawing at most: a live run may be on this machine
+const undrawn = new Map();
+let rests = 0;
 
 function place(piece) {
   let part = nodes.get(piece.key);
@@ -27,9 +30,8 @@ function place(piece) {
   part.innerHTML = piece.text;
   if (open) part.querySelector('details').open = true;
 }
-function fill(piece) {
-  if (piece.kind !== 'figure') return;
-  const plot = nodes.get(piece.key).firstChild, figure = JSON.parse(piece.text);
+function drawn(part, text) {
+  const plot = part.firstChild, figure = JSON.parse(text);
   plot.style.height = `${figure.layout.height}px`;
   const first = !plot.figure;
   draw(plot, figure).then(() => {
@@ -38,6 +40,21 @@ function fill(piece) {
       if (data) detail(data[0]);
     });
   });
+}
+function inSight(part) {
+  const box = part.getBoundingClientRect();
+  return box.bottom > 0 && box.top < innerHeight;
+}
+function drawSome(all) {
+  const begin = performance.now(), resting = begin < rests;
+  for (const [key, text] of undrawn) {
+    const part = nodes.get(key), known = part?.firstChild.figure;
+    if (part && known && !all && (resting || !inSight(part))) continue;
+    undrawn.delete(key);
+    if (part) drawn(part, text);
+  }
+  const share = find('speed').value ? 1 / 2 : SHARE;
+  if (!resting) rests = performance.now() + (performance.now() - begin) / share;
 }
 function apply(state) {
   now = state.t;
@@ -57,7 +74,8 @@ function apply(state) {
     const there = kinds[kind].children[next[kind]++] ?? null;
     if (there !== part) kinds[kind].insertBefore(part, there);
   }
-  state.pieces.forEach(fill);
+  for (const piece of state.pieces) if (piece.kind === 'figure') undrawn.set(piece.key, piece.text);
+  drawSome(state.over);
   const clock = `${now.toFixed(now < 100 ? 1 : 0)} s of the run`;
   find('state').textContent = state.over ? `${clock}, the end` : clock;
 }
@@ -65,6 +83,8 @@ function connect(from = 0) {
   source?.close();
   nodes.forEach(part => part.remove());
   nodes.clear();
+  undrawn.clear();
+  rests = 0;
   const speed = find('speed').value;
   source = new EventSource(asked('/events', speed ? {speed, from} : {}));
   source.onmessage = message => {
@@ -101,6 +121,7 @@ async function detail(node) {
   inner.querySelectorAll('.plot').forEach(plot =>
     draw(plot, JSON.parse(plot.nextElementSibling.textContent)));
 }
+addEventListener('scroll', () => drawSome(false), {passive: true});
 find('close').addEventListener('click', () => find('detail').close());
 find('tables').addEventListener('click', event => {
   const row = event.target.closest('tbody tr');

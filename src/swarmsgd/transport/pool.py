@@ -14,6 +14,8 @@ import numpy as np
 from swarmsgd.transport.base import Buffer
 
 _SMALLEST = 4096
+_LARGE = 1 << 16
+"""What came in and is so long stays where it was received; what is shorter is copied, aligned."""
 _STEPS = 8
 """Allocation sizes between two powers of two: at most an eighth of a buffer is unused."""
 
@@ -60,6 +62,15 @@ class BufferPool:
         # Called before the memory is freed, so the id cannot be another allocation's yet.
         self._out[key] = weakref.ref(allocation, lambda _: self._out.pop(key, None))
         return allocation[:nbytes]
+
+    def received(self, body: memoryview) -> Buffer:
+        """A buffer that holds what came in, without a copy if it is long."""
+        whole = np.frombuffer(body, np.uint8)
+        if len(whole) >= _LARGE:
+            return whole
+        buffer = self.take(len(whole))
+        buffer[:] = whole
+        return buffer
 
     def give(self, buffer: Buffer) -> None:
         """Hand back a buffer, or any view into it. Nobody may read or write it afterwards."""

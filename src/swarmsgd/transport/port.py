@@ -6,7 +6,8 @@ Learned about ZeroMQ 4.3, and relied on:
   and ZeroMQ sees it end, as if the peer had.
 * Two connections may not have one routing id, or the process aborts. So ours are random.
 * A dialled connection that ends takes what had come in and was not read with it. So who leaves in
-  order waits until the others have read all (`transport/zmq.py`).
+  order waits until the others have read all (`transport/zmq.py`). If a message of several parts was
+  half read, the process aborts later. So a message is one part (`packed`).
 * The options that a socket has when it binds or connects are those of that connection for good. So
   one socket is a CURVE server to those who dial it, and a client to those it dials.
 * It aborts when it finds no descriptor where it needs one. So there must be some to spare.
@@ -92,7 +93,7 @@ class Received(NamedTuple):
     fd: int
     """Its descriptor."""
     kind: bytes
-    body: zmq.Frame
+    body: memoryview
 
 
 class Ended(NamedTuple):
@@ -103,6 +104,29 @@ class Ended(NamedTuple):
     endpoint: str
     """Whom we dialled, if we did, else where we listen."""
     reason: str
+
+
+DATA = b"M"
+"""The kind whose body travels as it is, without a copy."""
+_OURS = b"\xf5swarm\0\1"
+"""Begins what is of another kind."""
+
+
+def packed(kind: bytes, body: bytes | Buffer) -> bytes | Buffer:
+    """One part that tells its kind, a byte. A body of DATA that begins like another kind's, which
+    none does, is marked as well.
+    """
+    if kind == DATA and bytes(body[: len(_OURS)]) != _OURS:
+        return body
+    return _OURS + kind + bytes(body)
+
+
+def unpacked(part: memoryview) -> tuple[bytes, memoryview]:
+    """Kind and body of what `packed` made."""
+    if part[: len(_OURS)] != _OURS:
+        return DATA, part
+    kind, body = bytes(part[len(_OURS) : len(_OURS) + 1]), part[len(_OURS) + 1 :]
+    return kind, memoryview(bytes(body)) if kind == DATA else body  # numbers want to be aligned
 
 
 class Full(Exception):
@@ -221,10 +245,8 @@ class Port:
         """
         try:
             self._router.send(to, zmq.SNDMORE | zmq.NOBLOCK)
-            self._router.send(kind, zmq.SNDMORE | zmq.NOBLOCK)
-            return self._router.send(
-                zmq.Frame(body, track=True, copy=False), zmq.NOBLOCK, track=True
-            )
+            part = zmq.Frame(packed(kind, body), track=True, copy=False)
+            return self._router.send(part, zmq.NOBLOCK, track=True)
         except zmq.Again:
             raise Full from None
         except zmq.ZMQError as error:
@@ -244,8 +266,8 @@ class Port:
                 fd = int(parts[-1].get(zmq.SRCFD))
             except zmq.ZMQError:
                 continue  # who speaks the first version of the protocol has none
-            if len(parts) == 3:
-                return Received(parts[0].bytes, fd, parts[1].bytes, parts[2])
+            if len(parts) == 2:
+                return Received(parts[0].bytes, fd, *unpacked(parts[1].buffer))
             self.hang_up(fd)
 
     def ended(self) -> list[Ended]:

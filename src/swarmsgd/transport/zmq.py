@@ -16,24 +16,27 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
-import numpy as np
-import zmq
-
 from swarmsgd.errors import ConfigError, LinkClosed, PeerError
 from swarmsgd.transport import lifetime
 from swarmsgd.transport.base import IN_ORDER, Arrived, Buffer, LinkBackedUp, Lost, Opened
 from swarmsgd.transport.keys import SwarmKey
 from swarmsgd.transport.link import Link, check_message
 from swarmsgd.transport.pool import BufferPool
-from swarmsgd.transport.port import Full, NotConnected, Port, Received, close_connections, port_of
+from swarmsgd.transport.port import (
+    DATA,
+    Full,
+    NotConnected,
+    Port,
+    Received,
+    close_connections,
+    port_of,
+)
 
-LINK_VERSION = 2
+LINK_VERSION = 3
 """Of how a link is opened and closed. Both ends must speak the same."""
-_MESSAGE, _HELLO, _WELCOME, _REFUSED, _GOODBYE, _HEARD = b"M", b"H", b"W", b"R", b"G", b"A"
+_HELLO, _WELCOME, _REFUSED, _GOODBYE, _HEARD = b"H", b"W", b"R", b"G", b"A"
 _SHORT = 4096
 """Bytes of a message that may wait behind others however long those are."""
-_LARGE = 1 << 16
-"""A message of so many bytes stays where ZeroMQ received it; a shorter one is copied, aligned."""
 _LOOK_S = 0.2
 
 
@@ -180,7 +183,7 @@ class ZmqTransport:
     def _greeted(self, got: Received) -> None:
         """Somebody dialled us."""
         try:
-            hello = json.loads(got.body.bytes[:_SHORT])
+            hello = json.loads(bytes(got.body[:_SHORT]))
             theirs = [hello[name] for name in ("version", "run", "to")]
             sender = int(hello["from"])
         except (ValueError, KeyError, TypeError):
@@ -225,7 +228,7 @@ class ZmqTransport:
         try:
             if waiting and len(message) > _SHORT and waiting + len(message) > self._max_queued:
                 raise Full
-            tracker = self._port.send(link.id, _MESSAGE, message)
+            tracker = self._port.send(link.id, DATA, message)
         except Full:
             raise LinkBackedUp(
                 f"node {peer} takes nothing in: {waiting} bytes and more wait for it. Send to "
@@ -308,14 +311,14 @@ class ZmqTransport:
         link = self._by_id.get(got.id)
         match got.kind:
             case b"M" if link is not None and link.is_open:
-                self._happened.append(Arrived(link.peer, self._buffer_of(got.body)))
+                self._happened.append(Arrived(link.peer, self._pool.received(got.body)))
             case b"H" if link is None:
                 self._greeted(got)
             case b"W" if link is not None and not link.is_open:
                 link.is_open, link.fd = True, got.fd
                 self._tell(Opened(link.peer, "dialled"))
             case b"R" if link is not None and not link.is_open:
-                self._refuse(link.peer, got.body.bytes[:_SHORT].decode(errors="replace"))
+                self._refuse(link.peer, bytes(got.body[:_SHORT]).decode(errors="replace"))
                 self._close(link)
             case b"G" if link is not None and link.is_open:
                 self._say(link.id, _HEARD)
@@ -327,14 +330,6 @@ class ZmqTransport:
                     self._close(link)
             case _:
                 pass  # a stranger, or what a peer still sent that was dropped
-
-    def _buffer_of(self, body: zmq.Frame) -> Buffer:
-        whole = np.frombuffer(body.buffer, np.uint8)
-        if len(whole) >= _LARGE:
-            return whole
-        message = self.take(len(whole))
-        message[:] = whole
-        return message
 
     # Ending links.
 

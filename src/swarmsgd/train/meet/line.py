@@ -27,7 +27,7 @@ from swarmsgd.train.meet.session import SessionMessage
 from swarmsgd.train.meet.tracker import KIND
 from swarmsgd.transport import lifetime
 from swarmsgd.transport.keys import SwarmKey
-from swarmsgd.transport.port import close_connections
+from swarmsgd.transport.port import close_connections, packed, unpacked
 
 _log = logging.getLogger("swarmsgd")
 
@@ -271,14 +271,11 @@ class Line:
                 event = recv_monitor_message(self._monitor)
                 self._changed(event["event"], int(event["value"]))
             while int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-                self._heard(self._socket.recv_multipart())
+                self._heard(self._socket.recv())
             if self._greets:
                 self._greets = not self._send(self._who_i_am())
-            if (
-                self._welcomed.is_set()
-                and not self._left
-                and (now := time.monotonic()) >= next_beat
-            ):
+            beats = self._welcomed.is_set() and not self._left
+            if beats and (now := time.monotonic()) >= next_beat:
                 next_beat = now + _BEAT_S * 0.9
                 self._send({"do": "beat"})
             self._send_all()
@@ -309,7 +306,7 @@ class Line:
     def _send(self, message: SessionMessage) -> bool:
         """Whether it left. If there is no connection who waits for an answer is told."""
         try:
-            self._socket.send_multipart([KIND, json.dumps(message).encode()], zmq.NOBLOCK)
+            self._socket.send(packed(KIND, json.dumps(message).encode()), zmq.NOBLOCK)
         except zmq.Again:
             return False
         return True
@@ -340,9 +337,9 @@ class Line:
             hello["next_id"] = max([welcome["next_id"], *(1 + n for n in self.members)])
         return hello
 
-    def _heard(self, parts: list[bytes]) -> None:
+    def _heard(self, part: bytes) -> None:
         try:
-            message: SessionMessage = json.loads(parts[-1])
+            message: SessionMessage = json.loads(bytes(unpacked(memoryview(part))[1]))
         except ValueError:
             return
         if "welcome" in message:

@@ -134,7 +134,7 @@ class Tracker:
             try:
                 if got.kind != KIND:
                     raise ValueError("of no kind that a node sends")
-                message = json.loads(got.body.bytes)
+                message = json.loads(bytes(got.body))
                 self._fds[got.fd] = got.id
                 with self._lock:
                     out = self.register.said(got.id, message, time.monotonic())
