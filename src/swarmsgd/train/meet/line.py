@@ -306,7 +306,7 @@ class Line:
     def _send(self, message: SessionMessage) -> bool:
         """Whether it left. If there is no connection who waits for an answer is told."""
         try:
-            self._socket.send(packed(KIND, json.dumps(message).encode()), zmq.NOBLOCK)
+            self._socket.send(bytes(packed(KIND, json.dumps(message).encode())), zmq.NOBLOCK)
         except zmq.Again:
             return False
         return True
