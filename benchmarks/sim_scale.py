@@ -22,6 +22,7 @@ import numpy as np
 from bench import keep, said, table
 
 EXCHANGES = 20
+"""Of each node, by default; half of them it starts."""
 
 
 def main() -> None:
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--bits", default="none")
     parser.add_argument("--graph", default="random-regular:4")
     parser.add_argument("--churn", type=float, default=0.0, help="share of the nodes that dies")
+    parser.add_argument("--exchanges", type=int, default=EXCHANGES, help="of each node")
     parser.add_argument("--one", type=int, help="run one size here and say its figures")
     parser.add_argument("--keep", action="store_true", help="write the record")
     options = parser.parse_args()
@@ -43,6 +45,7 @@ def main() -> None:
     for nodes in options.nodes:
         command = [sys.executable, __file__, "--one", str(nodes), "--bits", options.bits]
         command += ["--graph", options.graph, "--churn", str(options.churn)]
+        command += ["--exchanges", str(options.exchanges)]
         f = said(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         figures[str(nodes)] = f
         rows.append([
@@ -59,14 +62,15 @@ def main() -> None:
     if options.keep:
         usual = options.graph == "random-regular:4" and not options.churn
         name = f"{options.graph} churn {options.churn:g}"
+        name += f", {options.exchanges} exchanges" * (options.exchanges != EXCHANGES)
         keep("sim-scale", figures if usual else {f"{n} {name}": f for n, f in figures.items()})
 
 
-def churn(nodes: int, share: float) -> tuple[str, ...]:
-    """Deaths and returns; a run lasts 0.4 s."""
+def churn(nodes: int, share: float, run_s: float) -> tuple[str, ...]:
+    """Deaths and returns within the first three quarters."""
     rng, events = np.random.default_rng(0), list[str]()
     for node in rng.choice(nodes, round(share * nodes), replace=False).tolist():
-        dies_s = rng.uniform(0.02, 0.3)
+        dies_s = rng.uniform(0.05 * run_s, 0.75 * run_s)
         events += [f"kill:{node}@{dies_s:.6f}", f"join:{node}@{dies_s + 0.05:.6f}"]
     return tuple(events)
 
@@ -84,19 +88,20 @@ def one(nodes: int, options: argparse.Namespace) -> dict[str, float]:
     torch.set_num_threads(1)
     kernels.prepare()
     config = SimConfig.of(
-        task=SyntheticOptions(), nodes=nodes, exchanges_per_node=EXCHANGES, lr=0.02,
+        task=SyntheticOptions(), nodes=nodes, exchanges_per_node=options.exchanges, lr=0.02,
         bits=None if options.bits == "none" else int(options.bits), graph=options.graph, evals=4,
-        world=World(step_jitter=0.2, events=churn(nodes, options.churn)),
+        world=World(step_jitter=0.2, events=churn(nodes, options.churn, 0.02 * options.exchanges)),
     )  # fmt: skip
     before = memory()
     points: list[float] = []
-    begin = time.perf_counter()
+    begin, used = time.perf_counter(), time.process_time()
     result = simulate(config, watch=lambda _: points.append(time.perf_counter()))
     all_s = time.perf_counter() - begin
     summary = result.summary
     return {
         "all_s": all_s,
         "run_s": points[-1] - points[0],  # from the first point of the curve to the last
+        "cpu_s": time.process_time() - used,
         "events": summary["events"],
         "exchanges": summary["exchanges"],
         "gamma": summary["gamma"],
