@@ -54,6 +54,11 @@ class ScheduleFreeAdamW(Optimizer):
         super().__init__(params, defaults)
         self._reports = False
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("least_share", 0.0)
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step. Raises RuntimeError between `eval()` and `train()`."""

@@ -65,3 +65,18 @@ def test_who_arrives_begins_where_its_neighbour_is_and_counts_its_own_from_there
     newcomer.live(4)
     newcomer.made(1, 2)
     assert newcomer.total() == Total(5004, 88) and newcomer.own == Total(1, 2)
+
+
+def test_what_is_told_is_never_below_zero_and_both_ends_reckon_with_it():
+    fast = Progress(4)
+    fast.made(100, 0)
+    assert fast.offered() == Total(400, 0)
+    fast.answered(Total(4, 0))
+    fast.answered(Total(4, 0))  # two slow ones, while the offer was on its way
+    slow = Progress(4)
+    slow.answered(Total(400, 0))
+    fast.mixed(Total(0, 0))
+    assert fast.now() == Total(0, 0)
+    before = fast._state.total.steps + slow._state.total.steps
+    slow.mixed(fast.answered(slow.offered()))
+    assert fast._state.total.steps + slow._state.total.steps == before

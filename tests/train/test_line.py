@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,13 +10,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import zmq
 from nodes import free_port
 
 from swarmsgd.train.meet import line as line_module
 from swarmsgd.train.meet import tracker as tracker_module
-from swarmsgd.train.meet.line import Line
+from swarmsgd.train.meet.line import Line, LineLost
 from swarmsgd.train.meet.register import SILENT_S
 from swarmsgd.train.meet.tracker import Tracker
+from swarmsgd.transport.port import packed
 
 WAIT_S = 60.0
 
@@ -146,3 +149,30 @@ def test_who_begins_to_meet_where_another_run_just_ended_meets_at_the_next_place
     leaving.start()
     quick.leave()
     leaving.join()
+
+
+def test_a_question_that_could_not_leave_is_answered_at_once(place: Place) -> None:
+    line = place.arrive()
+    place.tracker.close()
+    until(lambda: line.lost)
+    line._find = lambda: None
+    with pytest.raises(LineLost, match="cannot be reached any more"):
+        line.gather("mean", 1, "live", timeout_s=WAIT_S)
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    line._pending[77] = answers  # asked before the loss was seen
+    line._outbox.put({"do": "members", "n": 77})
+    line._wake()
+    assert answers.get(timeout=WAIT_S) is None
+
+
+def test_a_message_that_no_node_sends_leaves_the_meeting_place_to_the_others(place: Place) -> None:
+    line = place.arrive()
+    context = zmq.Context()
+    with context.socket(zmq.DEALER) as stranger:
+        stranger.setsockopt(zmq.LINGER, 0)
+        stranger.connect(f"tcp://127.0.0.1:{place.port}")
+        for body in (b"[" * 4096, b"[]", b"\xff", b'{"do": "hello"}'):
+            stranger.send(packed(tracker_module.KIND, body))
+        assert line.gather("mean", 1, "live", timeout_s=WAIT_S)["values"] == {"0": 1}
+    context.term()
+    assert place.tracker.error is None and place.tracker._thread.is_alive()

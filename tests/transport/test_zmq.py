@@ -458,3 +458,46 @@ def test_any_body_of_any_kind_comes_out_as_it_went_in(kind: bytes, body: bytes) 
 def test_numbers_travel_without_a_copy() -> None:
     numbers = np.arange(100, dtype=np.uint8)
     assert packed(DATA, numbers) is numbers
+
+
+def test_two_that_part_at_once_close_their_link() -> None:
+    with linked([(0, 1)]) as nodes:
+        nodes[0].part(1)
+        nodes[1].part(0)
+        give_up = time.monotonic() + 20
+        while (nodes[0]._by_id or nodes[1]._by_id) and time.monotonic() < give_up:
+            nodes[0].poll(0.01)
+            nodes[1].poll(0.01)
+        assert not nodes[0]._by_id and not nodes[1]._by_id
+
+
+@pytest.mark.parametrize(
+    "hello", [b'{"version":3,"run":"?","to":0,"from":Infinity}', b"[" * 4000, b"\xff"]
+)
+def test_a_greeting_that_no_node_sends_ends_no_thread(hello: bytes) -> None:
+    context = zmq.Context()
+    with linked([(0, 1)]) as nodes, context.socket(zmq.DEALER) as stranger:
+        stranger.setsockopt(zmq.LINGER, 0)
+        stranger.connect(nodes[0].endpoint)
+        stranger.send(packed(b"H", hello))
+        for _ in range(20):
+            assert nodes[0].poll(0.01) is None
+        exchange(nodes, 0, 1)
+    context.term()
+
+
+def test_to_hang_up_on_a_descriptor_that_is_another_s_by_now_touches_nothing() -> None:
+    port = port_here()
+    here, there = socket.socketpair()
+    try:
+        with open(os.devnull) as file:  # noqa: PTH123
+            before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+            port.hang_up(here.fileno())
+            port.hang_up(file.fileno())
+            assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+        here.send(b"still open")
+        assert there.recv(100) == b"still open"
+    finally:
+        port.close()
+        here.close()
+        there.close()

@@ -170,9 +170,11 @@ class Endpoint:
             self._ports.note("back", peer, "there is a link to it again")
 
     def waits_for(self, peer: int) -> bool:
-        """Whether an exchange with `peer` is under way that this node began."""
+        """Whether an exchange with `peer` is under way that this node began, or one whose reply
+        could not leave: a goodbye would say of both that they were not mixed.
+        """
         held = self.machine.held
-        return held is not None and peer == self.machine.asked
+        return peer in self._owing or (held is not None and peer == self.machine.asked)
 
     def others_ready(self) -> None:
         """`Ports.others` has them now."""

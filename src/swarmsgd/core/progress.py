@@ -90,9 +90,12 @@ class Progress:
         self._offered = total
 
     def now(self) -> Total:
-        """This node's T."""
+        """This node's T, as it is told: what others brought since an offer may put it below 0 for
+        a while, where nodes are of very different speed.
+        """
         self._state = _folded(self._state, self._made)
-        return self._state.total
+        total = self._state.total
+        return Total(max(0, total.steps), max(0, total.samples))
 
     def _move(self, theirs: Total, mine: Total) -> None:
         """Half the difference; towards zero at both ends, so that the sum stays as it is."""

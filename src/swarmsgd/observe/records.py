@@ -68,6 +68,7 @@ class Recorder:
         start: float | None = None,
     ) -> None:
         self.path = None if path is None else Path(path)
+        self._written_here = None if path is None else Path(path).absolute()
         self.node = node
         self.trouble: str | None = None
         """Why lines were lost, if any were."""
@@ -83,8 +84,8 @@ class Recorder:
         self._lock = threading.Lock()
         self._file_lock = threading.Lock()
         self._descriptor = None if self.path is None else _open(self.path)
-        if self.path is not None:
-            WRITTEN_HERE.add(self.path.absolute())
+        if self._written_here is not None:
+            WRITTEN_HERE.add(self._written_here)
 
     def write(self, kind: str, /, **fields: Any) -> None:
         """Add one line. Fields may be numbers (numpy's and one-element tensors too), texts, lists,
@@ -140,9 +141,9 @@ class Recorder:
         with self._file_lock:
             self._flush(self._clock())
             descriptor, self._descriptor = self._descriptor, None
-            if descriptor is not None and self.path is not None:
+            if descriptor is not None and self._written_here is not None:
                 os.close(descriptor)
-                WRITTEN_HERE.discard(self.path.absolute())
+                WRITTEN_HERE.discard(self._written_here)
                 if self.lost_lines:
                     _log.warning(
                         "node %d: %d lines are missing from %s: %s",

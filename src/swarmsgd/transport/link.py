@@ -10,6 +10,9 @@ import zmq
 from swarmsgd.errors import ProtocolError
 from swarmsgd.transport.base import Buffer
 
+QUEUED_BYTES = 1 << 28
+"""More than so much does not wait for a peer that takes nothing in, by default."""
+
 
 class Link:
     """One end of a link: open, or dialled and not answered yet."""

@@ -313,7 +313,9 @@ class Port:
             _LIBC.send(self._waker.fileno(), b"\0", 1, 0)
 
     def close(self) -> None:
-        """Close all at once; no thread is left."""
+        """Close all at once; no thread is left. May be called twice."""
+        if self._router.closed:
+            return
         self._router.disable_monitor()
         if self._gate is not None:
             self._gate.close(0)
@@ -359,12 +361,20 @@ def speaks_ipv6() -> bool:
 @contextlib.contextmanager
 def _borrowed(fd: int) -> Iterator[socket.socket | None]:
     """A socket object on a descriptor of ZeroMQ's; None if it has closed it meanwhile."""
-    try:
-        sock = socket.socket(fileno=os.dup(fd))
-    except OSError:
+    sock = None
+    with contextlib.suppress(OSError):
+        copy = os.dup(fd)
+        try:
+            sock = socket.socket(fileno=copy)
+        except OSError:
+            os.close(copy)
+    if sock is None:
         yield None
         return
     with sock:
+        if sock.family not in (socket.AF_INET, socket.AF_INET6):
+            yield None
+            return
         try:
             yield sock
         except OSError:

@@ -20,7 +20,7 @@ from swarmsgd.errors import ConfigError, LinkClosed, PeerError
 from swarmsgd.transport import lifetime
 from swarmsgd.transport.base import IN_ORDER, Arrived, Buffer, LinkBackedUp, Lost, Opened
 from swarmsgd.transport.keys import SwarmKey
-from swarmsgd.transport.link import Link, check_message
+from swarmsgd.transport.link import QUEUED_BYTES, Link, check_message
 from swarmsgd.transport.pool import BufferPool
 from swarmsgd.transport.port import (
     DATA,
@@ -55,7 +55,7 @@ class ZmqTransport:
         address: str | None,
         key: SwarmKey | None = None,
         max_message_bytes: int = 1 << 32,
-        max_queued_bytes: int = 1 << 28,
+        max_queued_bytes: int = QUEUED_BYTES,
         max_queued_messages: int = 1000,
     ) -> None:
         self.rank = rank
@@ -186,7 +186,7 @@ class ZmqTransport:
             hello = json.loads(bytes(got.body[:_SHORT]))
             theirs = [hello[name] for name in ("version", "run", "to")]
             sender = int(hello["from"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             self._port.hang_up(got.fd)
             return
         ours = [LINK_VERSION, self.run, self.rank]
@@ -207,6 +207,8 @@ class ZmqTransport:
             self._say(got.id, _REFUSED, why.encode())
             return
         elif before is not None:
+            if self.tells_opened:  # or if they cannot: then they shall ask again
+                self._say(got.id, _REFUSED, f"is dialled by node {self.rank} itself".encode())
             return  # ours stays: they will see it
         self._add(Link(sender, got.id, got.fd, None))
         self._say(got.id, _WELCOME)
@@ -287,6 +289,8 @@ class ZmqTransport:
             fd, endpoint, reason = ended
             for link in self._by_id.values():
                 if link.endpoint == endpoint or (link.endpoint is None and link.fd == fd):
+                    if link.endpoint is None:
+                        link.fd = None  # closed, and perhaps another's by now
                     self._ended.append((link, reason))
 
     def _lose(self, link: Link, reason: str) -> None:
@@ -324,6 +328,8 @@ class ZmqTransport:
                 self._say(link.id, _HEARD)
                 self._forget(link)  # the peer hangs up once it has that
                 self._happened.append(Lost(link.peer, IN_ORDER))
+            case b"G" if link is not None and link.parting:
+                self._close(link)  # both part at once, and neither reads on
             case b"A" if link is not None:
                 link.heard = True
                 if link.parting:

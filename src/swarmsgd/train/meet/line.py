@@ -301,7 +301,8 @@ class Line:
                 message = self._outbox.get_nowait()
             except queue.Empty:
                 return
-            self._send(message)
+            if not self._send(message) and (asks := self._pending.get(message.get("n", 0))):
+                asks.put(None)  # or it would wait for ever
 
     def _send(self, message: SessionMessage) -> bool:
         """Whether it left. If there is no connection who waits for an answer is told."""

@@ -26,6 +26,7 @@ from swarmsgd.train.meet.session import SessionMessage
 from swarmsgd.train.meet.tracker import Tracker
 from swarmsgd.transport.addresses import is_loopback, route_address
 from swarmsgd.transport.keys import SwarmKey
+from swarmsgd.transport.link import QUEUED_BYTES
 from swarmsgd.transport.port import EVERYWHERE
 from swarmsgd.transport.zmq import ZmqTransport
 
@@ -175,6 +176,7 @@ class Rendezvous:
             address=self.address if self.listens else None,
             key=self.swarm_key,
             max_message_bytes=max_message_bytes,
+            max_queued_bytes=max(QUEUED_BYTES, 4 * max_message_bytes),  # a reply behind an offer
         )
 
     def gone(self, rank: int) -> bool:
@@ -193,7 +195,7 @@ class Rendezvous:
         """The start is over for this node; returns when it is for all."""
         mine = {"endpoint": endpoint, "facts": facts, "incarnation": self.incarnation}
         for node, value in self._all("joined", mine, timeout_s, begins=True).items():
-            if int(node) != self.node:
+            if int(node) != self.node and int(node) not in self.line.gone:
                 self.line.members[int(node)] = (value["incarnation"], value["endpoint"])
         self.line.stand(endpoint=endpoint, facts=facts)
 
@@ -201,7 +203,7 @@ class Rendezvous:
         """This node has a model and can be reached: all hear of it."""
         answer = self.line.ask("live", _CALL_S, endpoint=endpoint, facts=facts)
         for node, incarnation, where in answer["members"]:
-            if node != self.node:
+            if node != self.node and node not in self.line.gone:
                 self.line.members[node] = (incarnation, where)
         self.line.stand(endpoint=endpoint, facts=facts)
 

@@ -124,6 +124,7 @@ class Tracker:
                     self._send(out)
         except BaseException as error:
             self.error = error
+            self._port.close()  # so that all see it
 
     def _hear(self) -> None:
         while not self._closed:
@@ -138,7 +139,7 @@ class Tracker:
                 self._fds[got.fd] = got.id
                 with self._lock:
                     out = self.register.said(got.id, message, time.monotonic())
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except Exception as error:  # whatever a stranger made up, the others go on
                 _log.warning(
                     "the store hung up on somebody whose message makes no sense (%s: %s)",
                     type(error).__name__,

@@ -13,7 +13,7 @@ from swarmsgd.core import messages
 from swarmsgd.core.healing import GIVER_SILENT_S, Healing, in_turn, message_of
 from swarmsgd.core.progress import Total
 from swarmsgd.core.wire_code import Bytes
-from swarmsgd.errors import LinkClosed, PeerError, ProtocolError
+from swarmsgd.errors import ConfigError, LinkClosed, PeerError, ProtocolError
 from swarmsgd.transport.base import Arrived, Lost, Opened
 from swarmsgd.transport.zmq import ZmqTransport
 
@@ -90,10 +90,10 @@ class _Healer:
 
     def ask(self, peer: int, endpoint: str) -> bool:
         """Ask one neighbour for all that is missing; whether it is there then."""
-        self._transport.dial(peer, endpoint)
         heard = time.monotonic()
-        is_open = peer in self._transport.peers
         try:
+            self._transport.dial(peer, endpoint)
+            is_open = peer in self._transport.peers
             while not self._healing.done:
                 if is_open:
                     self._send_wants(peer)
@@ -110,7 +110,7 @@ class _Healer:
                     heard = time.monotonic()
                 if time.monotonic() - heard > GIVER_SILENT_S:
                     raise LinkClosed(f"it sent nothing for {GIVER_SILENT_S:.0f} s")
-        except (PeerError, ProtocolError) as error:
+        except (PeerError, ProtocolError, ConfigError) as error:  # a hidden one cannot be dialled
             self._healing.leave()
             self.why = f"node {peer}: {error}"
             _log.warning("this node takes its model elsewhere: %s", self.why)
