@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from run_folders import Clock, real_run, simulated_run
-from test_report import Page
+from test_comparison_page import Page
 
 from swarmsgd.cli import main
 from swarmsgd.errors import ConfigError, DataError
