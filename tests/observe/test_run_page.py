@@ -9,6 +9,7 @@ from test_comparison_page import Page
 
 from swarmsgd.cli import main
 from swarmsgd.errors import ConfigError, DataError
+from swarmsgd.observe.run_curve import run_curves
 from swarmsgd.observe.run_page import labels, report_of
 from swarmsgd.observe.sources import Following, Replaying, read_whole
 
@@ -31,6 +32,18 @@ def test_a_real_run_shows_its_graph_its_timeline_its_steps_and_who_died(tmp_path
     assert "SIGKILL; last words: oops" in found.text and "its process ended" in found.text
     assert "50.0 (node 0)" in found.text, "the longest step is named"
     assert "torch 2" in found.text and "swarm bits" in found.text
+
+
+def test_a_loss_that_ends_before_the_run_does_is_not_drawn_as_one_that_diverged(tmp_path: Path):
+    folder = real_run(tmp_path / "run")
+    late = json.loads((folder / "node-0.jsonl").read_text().splitlines()[3])
+    assert late["kind"] == "progress"
+    late |= {"t": 26.0, "loss": None, "gamma_estimate": 4.0}
+    with (folder / "node-0.jsonl").open("a") as file:
+        file.write(json.dumps(late) + "\n")
+    (curve,) = run_curves([read_whole(folder)])
+    assert "train_loss" not in curve.seeds[0][-1] and curve.seeds[0][-1]["gamma"] == 4.0
+    assert curve.broken("train_loss") == curve.broken("gamma") == 0
 
 
 def test_a_simulated_run_shows_its_scores_and_who_is_slow(tmp_path: Path):

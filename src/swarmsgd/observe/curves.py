@@ -155,7 +155,8 @@ def _pairs(
 
 
 def _breaks_off(points: Sequence[Record], y: str) -> bool:
-    has = [_finite(point.get(y)) for point in points]
+    """A point that does not tell y says nothing of it; one that has it as null does."""
+    has = [_finite(point[y]) for point in points if y in point]
     return any(has) and not has[-1]
 
 

@@ -69,7 +69,7 @@ def _points(story: Story, samples: float | None, epochs: Any) -> list[Record]:
         {
             "time_s": (at + 0.5) * width,
             **{name: totals[at] for name, totals in sums.items()},
-            **{name: found.get(at) for name, found in by_time.items()},
+            **{name: found[at] for name, found in by_time.items() if at in found},
             "epoch": scale * sums["samples"][at] if scale else None,
         }
         for at in kept
