@@ -240,6 +240,7 @@ def test_who_could_not_send_a_reply_does_not_say_that_nothing_was_mixed():
     two.deaf = True
     two.endpoint.received(0, one.last(), 1.0)
     assert len(two.exchanges) == 1 and two.sent == []
+    assert two.endpoint.owes(0) and not two.endpoint.owes(2)
     two.deaf = False
     two.endpoint.say_goodbye()
     assert two.dropped == [0] and two.kinds() == [(2, Kind.BYE)]

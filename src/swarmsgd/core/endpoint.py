@@ -170,11 +170,13 @@ class Endpoint:
             self._ports.note("back", peer, "there is a link to it again")
 
     def waits_for(self, peer: int) -> bool:
-        """Whether an exchange with `peer` is under way that this node began, or one whose reply
-        could not leave: a goodbye would say of both that they were not mixed.
-        """
+        """Whether an exchange with `peer` is under way that this node began."""
         held = self.machine.held
-        return peer in self._owing or (held is not None and peer == self.machine.asked)
+        return held is not None and peer == self.machine.asked
+
+    def owes(self, peer: int) -> bool:
+        """Whether a reply to `peer` could not leave: what a goodbye would say of it is untrue."""
+        return peer in self._owing
 
     def others_ready(self) -> None:
         """`Ports.others` has them now."""
@@ -380,11 +382,8 @@ class Endpoint:
         return nbytes
 
     def _tell(self, peer: int, kind: Kind, exchange: ExchangeId, text: str = "") -> None:
-        machine = self.machine
-        self._send(
-            peer,
-            messages.control(kind, self._run, machine.rank, machine.incarnation, exchange, text),
-        )
+        sender = self._run, self.machine.rank, self.machine.incarnation
+        self._send(peer, messages.control(kind, *sender, exchange, text))
 
     def _bye(self, peer: int, text: str = "") -> None:
         """A goodbye says that what was not answered was not mixed. Where that would be untrue,

@@ -23,7 +23,7 @@ from zmq.utils.monitor import recv_monitor_message
 from swarmsgd.errors import PeerError
 from swarmsgd.train.meet.dealer import WATCHED, dealer, endpoint_of
 from swarmsgd.train.meet.news import LineLost, News, RunHasBegun
-from swarmsgd.train.meet.session import SessionMessage
+from swarmsgd.train.meet.session import Said
 from swarmsgd.train.meet.tracker import KIND
 from swarmsgd.transport import lifetime
 from swarmsgd.transport.keys import SwarmKey
@@ -52,7 +52,7 @@ class Line:
         self,
         address: str,
         port: int,
-        hello: SessionMessage,
+        hello: Said,
         key: SwarmKey | None = None,
         find: Callable[[], tuple[str, int] | None] = lambda: None,
     ) -> None:
@@ -68,15 +68,15 @@ class Line:
         """The nodes that live, of which this line knows: incarnation and endpoint."""
         self.gone: dict[int, str] = {}
         """Those that have gone since, and how."""
-        self.welcome: SessionMessage | None = None
+        self.welcome: Said | None = None
         self._hello = hello
-        self._back: SessionMessage | None = None
+        self._back: Said | None = None
         self._left = False
         self._on_news: Callable[[list[News]], None] | None = None
         self._welcomed = threading.Event()
         self._numbers = 0
-        self._pending: dict[int, queue.SimpleQueue[SessionMessage | None]] = {}
-        self._outbox: queue.SimpleQueue[SessionMessage] = queue.SimpleQueue()
+        self._pending: dict[int, queue.SimpleQueue[Said | None]] = {}
+        self._outbox: queue.SimpleQueue[Said] = queue.SimpleQueue()
         self._closed = False
         self._process = os.getpid()
         self._fds: dict[int, int] = {}
@@ -104,7 +104,7 @@ class Line:
 
     # What a node says.
 
-    def meet(self, timeout_s: float) -> SessionMessage:
+    def meet(self, timeout_s: float) -> Said:
         """The welcome. Raises PeerError if this node is refused, or TimeoutError."""
         give_up = time.monotonic() + timeout_s
         while not self._welcomed.wait(_LATEST_S):
@@ -130,7 +130,7 @@ class Line:
         self._outbox.put({"do": what, **fields})
         self._wake()
 
-    def ask(self, what: str, timeout_s: float, **fields: Any) -> SessionMessage:
+    def ask(self, what: str, timeout_s: float, **fields: Any) -> Said:
         """The answer. Raises LineLost if the meeting place is gone, TimeoutError after `timeout_s`
         with the question still standing, RunHasBegun if that is the answer.
         """
@@ -156,7 +156,7 @@ class Line:
         timeout_s: float,
         tell_s: float | None = None,
         tell: Callable[[list[int]], None] = lambda _: None,
-    ) -> SessionMessage:
+    ) -> Said:
         """Meet others in a room: what all of them say. See `register`.
 
         `tell` is given the absent once `tell_s` have passed. Raises as `ask`.
@@ -196,19 +196,15 @@ class Line:
         """Who is waited for in a room."""
         return self.ask("absent", 5.0, room=room).get("absent", [])
 
-    def _question(
-        self, what: str, fields: SessionMessage
-    ) -> tuple[int, queue.SimpleQueue[SessionMessage | None]]:
-        answers: queue.SimpleQueue[SessionMessage | None] = queue.SimpleQueue()
+    def _question(self, what: str, fields: Said) -> tuple[int, queue.SimpleQueue[Said | None]]:
+        answers: queue.SimpleQueue[Said | None] = queue.SimpleQueue()
         self._numbers += 1
         number = self._numbers
         self._pending[number] = answers
         self.say(what, n=number, **fields)
         return number, answers
 
-    def _answer(
-        self, answers: queue.SimpleQueue[SessionMessage | None], timeout_s: float
-    ) -> SessionMessage:
+    def _answer(self, answers: queue.SimpleQueue[Said | None], timeout_s: float) -> Said:
         give_up = time.monotonic() + timeout_s
         while True:
             try:
@@ -304,7 +300,7 @@ class Line:
             if not self._send(message) and (asks := self._pending.get(message.get("n", 0))):
                 asks.put(None)  # or it would wait for ever
 
-    def _send(self, message: SessionMessage) -> bool:
+    def _send(self, message: Said) -> bool:
         """Whether it left. If there is no connection who waits for an answer is told."""
         try:
             self._socket.send(bytes(packed(KIND, json.dumps(message).encode())), zmq.NOBLOCK)
@@ -328,7 +324,7 @@ class Line:
             for answers in list(self._pending.values()):
                 answers.put(None)
 
-    def _who_i_am(self) -> SessionMessage:
+    def _who_i_am(self) -> Said:
         hello = {"do": "hello", **self._hello}
         if self._back is not None and self.welcome is not None:
             welcome = self.welcome
@@ -340,7 +336,7 @@ class Line:
 
     def _heard(self, part: bytes) -> None:
         try:
-            message: SessionMessage = json.loads(bytes(unpacked(memoryview(part))[1]))
+            message: Said = json.loads(bytes(unpacked(memoryview(part))[1]))
         except ValueError:
             return
         if "welcome" in message:
@@ -369,7 +365,7 @@ class Line:
                 self.welcome["means"] = message.get("means", self.welcome["means"])
             answers.put(message)
 
-    def _be_welcome(self, message: SessionMessage) -> None:
+    def _be_welcome(self, message: Said) -> None:
         first = self.welcome is None
         self.welcome = message
         self.lost = False

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
-from swarmsgd.train.meet.session import Client, Member, Room, Session, SessionMessage
+from swarmsgd.train.meet.session import Client, Member, Room, Said, Session
 
-Out = list[tuple[Client, SessionMessage]]
+Out = list[tuple[Client, Said]]
 """Messages to send, and to whom."""
 
 AWAY_S = 1.0
@@ -44,7 +44,7 @@ class Register:
 
     # What happens.
 
-    def said(self, client: Client, message: SessionMessage, now: float) -> Out:
+    def said(self, client: Client, message: Said, now: float) -> Out:
         """A message of a node. What makes no sense is let fall."""
         self.calls += 1
         out: Out = []
@@ -136,7 +136,7 @@ class Register:
 
     # Coming.
 
-    def _hello(self, client: Client, hello: SessionMessage, now: float, out: Out) -> None:
+    def _hello(self, client: Client, hello: Said, now: float, out: Out) -> None:
         name, size = str(hello["session"]), hello["size"]
         session = self.sessions.get(name)
         if session is None:
@@ -169,13 +169,7 @@ class Register:
             self._arrive(session, name, client, hello, now, out)
 
     def _arrive(
-        self,
-        session: Session,
-        name: str,
-        client: Client,
-        hello: SessionMessage,
-        now: float,
-        out: Out,
+        self, session: Session, name: str, client: Client, hello: Said, now: float, out: Out
     ) -> None:
         """A process that was not in the run before."""
         id = hello["id"]
@@ -196,13 +190,7 @@ class Register:
         out.append((client, self._welcome(session, session.members[id])))
 
     def _back(
-        self,
-        session: Session,
-        name: str,
-        client: Client,
-        hello: SessionMessage,
-        now: float,
-        out: Out,
+        self, session: Session, name: str, client: Client, hello: Said, now: float, out: Out
     ) -> None:
         """A node that lives, whose connection or whose meeting place was lost."""
         id, incarnation = hello["id"], hello["incarnation"]
@@ -228,7 +216,7 @@ class Register:
             self._tell(session, "joined", [member], out)
         self._begun_without(session, now, out)
 
-    def _welcome(self, session: Session, member: Member) -> SessionMessage:
+    def _welcome(self, session: Session, member: Member) -> Said:
         return {
             "welcome": member.id,
             "incarnation": member.incarnation,
@@ -263,7 +251,7 @@ class Register:
             session.founder = session.next_id
             self._arrive(session, self._clients[client][0], client, hello, now, out)
 
-    def _live(self, session: Session, member: Member, message: SessionMessage, out: Out) -> None:
+    def _live(self, session: Session, member: Member, message: Said, out: Out) -> None:
         member.endpoint, member.live = message["endpoint"], True
         member.means = session.means
         if not session.begun:
@@ -275,7 +263,7 @@ class Register:
 
     # Meeting.
 
-    def _gather(self, session: Session, member: Member, message: SessionMessage, out: Out) -> None:
+    def _gather(self, session: Session, member: Member, message: Said, out: Out) -> None:
         name, n = message["room"], message["n"]
         if message["who"] == "live" and member.means < session.means:
             member.means += 1
@@ -387,7 +375,7 @@ class Register:
         )
 
 
-def _to_all(session: Session, message: SessionMessage, out: Out, but: Collection[int]) -> None:
+def _to_all(session: Session, message: Said, out: Out, but: Collection[int]) -> None:
     for member in session.members.values():
         if member.id not in but and member.away_since is None:
             out.append((member.client, message))

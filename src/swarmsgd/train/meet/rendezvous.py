@@ -22,7 +22,7 @@ from swarmsgd.train.meet.finding import AgentStore, Finder, host_at, hosted, no_
 from swarmsgd.train.meet.line import HUNG_UP, Line
 from swarmsgd.train.meet.news import LineLost
 from swarmsgd.train.meet.place import Place
-from swarmsgd.train.meet.session import SessionMessage
+from swarmsgd.train.meet.session import Said
 from swarmsgd.train.meet.tracker import Tracker
 from swarmsgd.transport.addresses import is_loopback, route_address
 from swarmsgd.transport.keys import SwarmKey
@@ -115,7 +115,7 @@ class Rendezvous:
                 "--hosts` or `swarmsgd store` keep it"
             )
 
-    def _meet(self) -> SessionMessage:
+    def _meet(self) -> Said:
         begin, said = time.monotonic(), ""
         timeout_s = min(self._timeout_s, _CALL_S)
         while True:
@@ -228,7 +228,7 @@ class Rendezvous:
             )
         return answer["values"]
 
-    def _gather_all(self, name: str, mine: Any, begins: bool, timeout_s: float) -> SessionMessage:
+    def _gather_all(self, name: str, mine: Any, begins: bool, timeout_s: float) -> Said:
         """Where all begin to meet, a meeting place of the run before may just have ended."""
         try:
             return self.line.gather(name, mine, "all", begins=begins, timeout_s=timeout_s)

@@ -7,7 +7,7 @@ from typing import Any
 
 Client = bytes
 """Names a connection."""
-SessionMessage = dict[str, Any]
+Said = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class Session:
     left: set[int] = field(default_factory=set)
     """Nodes of a fixed list that left in order, once all have gone."""
     founder: int | None = None
-    arrivals: list[tuple[Client, SessionMessage]] = field(default_factory=list)
+    arrivals: list[tuple[Client, Said]] = field(default_factory=list)
     """Who waits for an open swarm to begin."""
     serial: int = 0
     means: int = 0

@@ -38,6 +38,10 @@ class Dials(Protocol):
         """Close one in order."""
         ...
 
+    def drop(self, peer: int) -> None:
+        """Close one at once."""
+        ...
+
 
 class Linker:
     """Sees to it that there are links to `neighbours` of those that live.
@@ -123,8 +127,9 @@ class Linker:
             if visits or endpoint.waits_for(peer):
                 self._links.keep(peer, now)
             else:
+                end = self._transport.drop if endpoint.owes(peer) else self._transport.part
                 endpoint.unlinked(peer, now)
-                self._transport.part(peer)
+                end(peer)
                 self._links.lost(peer, now)
 
     def _want(self, now: float) -> None:
