@@ -276,12 +276,24 @@ LIES = """
 model = Vector(2000, seed=RANK)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
 with swarmsgd.join(model, optimizer, local_steps=1, refuse_beyond=50) as swarm:
-    for step in range(400):
+    def tries():
+        stats = swarm.stats()
+        return stats["started"] + stats["skipped"]
+
+    def over():
+        if RANK != 2:
+            return 2 in swarm.stats()["lost_peers"]
+        return lied is not None and tries() >= lied + 40
+
+    lied = None
+    while not over():
         optimizer.zero_grad()
         (model.x - 1.0 + 0.1 * torch.randn(2000)).square().sum().backward()
         optimizer.step()
         time.sleep(0.001)
-        if RANK == 2 and step == 200:
+        stats = swarm.stats()
+        if RANK == 2 and lied is None and stats["completed"] + stats["answered"] >= 60:
+            lied = tries()  # the others know by now what is usual
             with torch.no_grad():
                 model.x.mul_(1e6)
     say(largest=float(model.x.abs().max()), lost=swarm.stats()["lost_peers"])
