@@ -93,7 +93,7 @@ def launch_command(arguments: list[str]) -> int:
         os.environ[LISTEN] = "0"
     here = use_address(given.address)
     master = given.master_addr or (here if given.hosts == 1 else "127.0.0.1")
-    if given.hosts > 1 and given.master_addr:
+    if given.hosts > 1 and given.master_addr and 0 <= given.host_index < given.hosts:
         notice(where(given.hosts, given.host_index, master, given.master_port))
     if given.swarm is not None:
         Place.of_swarm(given.swarm, named=given.hosts > 1 or given.master_port != 0)
