@@ -32,6 +32,7 @@ MOST_VIEWERS = 16
 """Open pages; more are told to wait."""
 _SPEEDS = (1, 10, 60, 600)
 _LAST_S = 3
+_TICK_S = 0.2
 """Looks at a replay after its end, before it is said to be over."""
 
 
@@ -63,7 +64,8 @@ class Dashboard:
 
     def wait(self) -> None:
         """Until it is closed, or Ctrl-C."""
-        self.closing.wait()
+        while not self.closing.wait(_TICK_S):  # a signal as a wait begins is heeded after it
+            pass
 
     def close(self) -> None:
         """End it; pages that are open are told no more."""

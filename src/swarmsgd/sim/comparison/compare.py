@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import math
-import multiprocessing
-import os
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +17,6 @@ from typing import Any, TextIO
 from swarmsgd.checks import whole
 from swarmsgd.cores import usable_cores
 from swarmsgd.errors import ConfigError, ModelError, SwarmError
-from swarmsgd.observe import output
 from swarmsgd.observe.comparison_page import compare_page
 from swarmsgd.observe.curves import read_run
 from swarmsgd.observe.ending import Ending
@@ -32,6 +27,7 @@ from swarmsgd.settings.options import plain
 from swarmsgd.sim.command.command import INTERRUPTED
 from swarmsgd.sim.command.config import SimConfig
 from swarmsgd.sim.command.run import simulate, write_result
+from swarmsgd.sim.comparison.pool import Pool
 from swarmsgd.sim.comparison.recipe import Comparison, folder_of, read_comparison
 
 TABLE = "table.md"
@@ -107,7 +103,7 @@ class Comparing:
         """Tune, run, report; the exit code."""
         self._say(self._comparison.title)
         try:
-            with _Pool(min(self._jobs, self._most_at_once())) as pool:
+            with Pool(min(self._jobs, self._most_at_once())) as pool:
                 rates = self._tune(pool)
                 results = self._run(pool, rates)
         except KeyboardInterrupt:
@@ -128,7 +124,7 @@ class Comparing:
             tuned * len(comparison.rates), len(comparison.variants) * len(comparison.seeds), 1
         )
 
-    def _tune(self, pool: ProcessPoolExecutor) -> dict[str, float]:
+    def _tune(self, pool: Pool) -> dict[str, float]:
         """The best rate of each variant by the mean model's training loss on the tuning seed."""
         comparison = self._comparison
         rates = {label: o["lr"] for label, o in comparison.variants.items() if "lr" in o}
@@ -159,7 +155,7 @@ class Comparing:
         }
         self._ending.put(TUNING, json.dumps(finite, indent=1) + "\n")
 
-    def _run(self, pool: ProcessPoolExecutor, rates: dict[str, float]) -> Results:
+    def _run(self, pool: Pool, rates: dict[str, float]) -> Results:
         """Of the variants of which a run ended well."""
         jobs = [
             Job(label, self._comparison.config(label, seed, rates[label]), self._of(label, seed))
@@ -180,16 +176,13 @@ class Comparing:
         return self._folder / folder_of(label) / f"seed-{seed}"
 
     def _each(
-        self, pool: ProcessPoolExecutor, jobs: Sequence[Job], what: str
+        self, pool: Pool, jobs: Sequence[Job], what: str
     ) -> Iterator[tuple[Job, dict[str, Any] | None]]:
         """Run them; summaries as they come, None for one that diverged."""
         if not jobs:
             return
         self._say(f"{what}: {len(jobs)}, {min(self._jobs, len(jobs))} at a time")
-        with _import_nothing_from_here():
-            futures = {pool.submit(run_job, job): job for job in jobs}
-        for number, future in enumerate(as_completed(futures), 1):
-            job = futures[future]
+        for number, (job, future) in enumerate(pool.each(run_job, jobs), 1):
             summary = self._outcome(future, job)
             self._say(f"  {number}/{len(jobs)} {_line(job, summary)}")
             yield job, summary
@@ -236,57 +229,6 @@ class Comparing:
 
     def _say(self, text: str) -> None:
         print(text, file=self._out, flush=True)
-
-
-class _Pool(ProcessPoolExecutor):
-    """Processes for runs: those that go on when the `with` block ends in an error end with it."""
-
-    def __init__(self, count: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        with _import_nothing_from_here():  # Python's tracker of semaphores is a process, too
-            super().__init__(count, context, initializer=_begin_worker)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            for process in multiprocessing.active_children():
-                process.terminate()
-        self.shutdown(wait=True, cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _import_nothing_from_here() -> Iterator[None]:
-    """What is started inside takes no token.py in the working folder for Python's own."""
-    name = "PYTHONSAFEPATH"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-def _begin_worker() -> None:
-    import signal
-
-    import torch
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    threading.Thread(target=_end_with_parent, name="swarmsgd-parent", daemon=True).start()
-    output.shield()
-    torch.set_num_threads(1)
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent has ended, even if that was killed: nobody is left who
-    could take the result.
-    """
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def run_job(job: Job) -> dict[str, Any]:
