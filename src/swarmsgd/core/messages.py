@@ -208,7 +208,7 @@ class Draft:
             min(progress.samples, MOST).to_bytes(6, "little"),
         )
         table = b"".join([_SECTION.pack(*row) for row in self._table])
-        head += _crc(head, table).to_bytes(4, "little") + table
+        head += zlib.crc32(table, zlib.crc32(head)).to_bytes(4, "little") + table
         buffer.data[: self._start] = head + bytes(self._start - len(head))
         return buffer if len(buffer) == self._end else buffer[: self._end]
 
@@ -261,7 +261,7 @@ def parse_message(buffer: Bytes) -> Message:
         raise ProtocolError(
             f"message of {len(buffer)} bytes, its header announces {start + body}: torn"
         )
-    if crc != _crc(data[: _COVERED.size], data[_HEADER.size : table_end]):
+    if crc != zlib.crc32(data[_HEADER.size : table_end], zlib.crc32(data[: _COVERED.size])):
         raise ProtocolError("message header fails its checksum: damaged on the way")
     if kind not in _KINDS:
         raise ProtocolError(f"message of unknown kind {kind}, wanted 1 to {max(Kind)}")
@@ -278,10 +278,6 @@ def parse_message(buffer: Bytes) -> Message:
     return Message(
         _KINDS[kind], run, sender, incarnation, ExchangeId(*exchange), progress, tuple(sections)
     )
-
-
-def _crc(head: bytes | memoryview, table: bytes | memoryview) -> int:
-    return zlib.crc32(table, zlib.crc32(head))
 
 
 def offset_seed(exchange: ExchangeId, kind: Kind) -> int:

@@ -85,13 +85,15 @@ def _figures(summary: Mapping[str, Any], run: Run) -> dict[str, str]:
     score = summary.get("score")
     found: dict[str, str | None] = {}
     nodes = run.story.nodes.values()
+    time = "time in the training loop"
     if not summary.get("parameters"):  # a script's run, of which nobody summed up the nodes
+        time = "time, starting included"
         told = [node.step_times for node in nodes if node.step_times is not None]
         summary = {
             "exchanges": round(sum(node.exchanges for node in nodes) / 2),
             "bytes_sent": sum(int(node.bytes_sent) for node in nodes),
-            **({"step_ms_p50": median(time.p50 for time in told)} if told else {}),
-            **({"step_ms_max": max(time.max for time in told)} if told else {}),
+            **({"step_ms_p50": median(times.p50 for times in told)} if told else {}),
+            **({"step_ms_max": max(times.max for times in told)} if told else {}),
             **summary,
         }
     if score and "mean_score" in summary:
@@ -104,10 +106,10 @@ def _figures(summary: Mapping[str, Any], run: Run) -> dict[str, str]:
             found["of single nodes"] = " to ".join(write(end) for end in ends)
     found |= {
         "loss of the mean model": _number(summary, "mean_loss"),
-        "time": duration(summary["wall_s"]) if "wall_s" in summary else None,
+        time: duration(summary["wall_s"]) if "wall_s" in summary else None,
         "samples a second": _number(summary, "samples_per_s"),
         "step (ms)": _number(summary, "step_ms"),
-        "step, median (ms)": _number(summary, "step_ms_p50"),
+        "step, median of the nodes' medians (ms)": _number(summary, "step_ms_p50"),
         "step, 99th percentile (ms)": _number(summary, "step_ms_p99"),
         "step, longest (ms)": _longest(summary, run),
         "exchanges": _number(summary, "exchanges"),

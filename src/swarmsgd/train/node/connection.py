@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from swarmsgd.core.node import Counts
 from swarmsgd.core.replica import Replica
@@ -24,11 +24,8 @@ class Connection:
     worker: Worker
     others: NotExchanged
 
-    def check(self) -> None:
-        """Raise what ended the exchange side, if it has ended."""
-        error = self.worker.error
-        if error is None:
-            return
+    def raise_error(self, error: BaseException) -> NoReturn:
+        """Raise what ended the exchange side."""
         if isinstance(error, SwarmError):
             raise error
         raise SwarmError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from swarmsgd.observe.records import Recorder
@@ -19,28 +19,26 @@ class ProgressLines:
 
     def __init__(self, recorder: Recorder) -> None:
         self._write = recorder.write
-        self._due = math.inf if recorder.path is None else -math.inf
+        self.due = math.inf if recorder.path is None else -math.inf
+        """When a line is to be added, on the clock of `time.perf_counter`."""
         self._losses, self._loss_sum = 0, 0.0
 
     def stop(self) -> None:
         """Somebody else writes them."""
-        self._due = math.inf
+        self.due = math.inf
 
     def note(self, loss: float) -> None:
         """A loss; the next line has the mean of those since the last one."""
         self._losses += 1
         self._loss_sum += loss
 
-    def stepped(self, now: float, figures: Callable[[], Mapping[str, Any]]) -> None:
-        """A step was made at `now`; a line is written if it is time."""
-        if now < self._due:
-            return
-        self._due = now + _EVERY_S
-        found = figures()
+    def add(self, now: float, figures: Mapping[str, Any]) -> None:
+        """A line of these figures; the next is `due` a while later."""
+        self.due = now + _EVERY_S
         loss = self._loss_sum / self._losses if self._losses else None
         self._losses, self._loss_sum = 0, 0.0
         self._write(
             "progress",
-            **filled("progress", loss=loss, exchanges=found["completed"] + found["answered"])
-            | {name: found[name] for name in FIELDS},
+            **filled("progress", loss=loss, exchanges=figures["completed"] + figures["answered"])
+            | {name: figures[name] for name in FIELDS},
         )

@@ -135,7 +135,6 @@ class Swarm:
         found_inf = getattr(optimizer, "found_inf", None)  # set by a GradScaler around fused steps
         if found_inf is not None and found_inf.device.type == "cpu" and float(found_inf):
             return  # on a device the step counts: asking would wait for it
-        self._timing.stepped(begin)
         self.steps += 1
         self._burst.made += 1
         if self._watch.first_step():
@@ -147,11 +146,10 @@ class Swarm:
                 self._connection.others.stepped()
         self._watch.glance()
         self._goal.progress.made(1, 0)
-        waited_s = 0.0
-        if self._connection is not None:
-            waited_s = self._step_boundary(self._connection)
-        self.lines.stepped(begin, self._so_far)
-        self._timing.add(time.perf_counter() - begin - waited_s, waited_s)
+        waited_s = self._step_boundary(self._connection) if self._connection is not None else 0.0
+        if begin >= self.lines.due:
+            self.lines.add(begin, self._so_far())
+        self._timing.add(begin, time.perf_counter() - begin - waited_s, waited_s)
 
     def _step_boundary(self, connection: Connection) -> float:
         """x += p; and c = x if the burst is over. Returns the seconds it waited for an exchange,
@@ -202,7 +200,8 @@ class Swarm:
 
     def _check(self, connection: Connection) -> None:
         """Raise what ended the exchange side, or kept a model from being published."""
-        connection.check()
+        if connection.worker.error is not None:
+            connection.raise_error(connection.worker.error)
         if connection.replica.error is not None:
             self._diverged(connection, connection.replica.error)
 

@@ -18,19 +18,15 @@ class Goal:
     """How far the swarm is on its way to a total, if there is one."""
 
     def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress or Progress()
+        self.progress = progress or Progress()
+        """What this node knows of the swarm's."""
         self._samples: int | None = None
         self._steps: int | None = None
 
     @property
-    def progress(self) -> Progress:
-        """What this node knows of the swarm's."""
-        return self._progress
-
-    @property
     def share(self) -> float:
         """0 at the beginning, and as long as no total was given; 1 at the end."""
-        total = self._progress.total()
+        total = self.progress.total()
         if self._samples is not None:
             return min(1.0, total.samples / self._samples)
         return 0.0 if self._steps is None else min(1.0, total.steps / self._steps)
@@ -55,7 +51,7 @@ class Goal:
             for batch in loader:
                 any_batch = True
                 yield batch
-                self._progress.made(0, size_of(batch))
+                self.progress.made(0, size_of(batch))
                 if self.share >= 1.0:
                     return
             passes += 1

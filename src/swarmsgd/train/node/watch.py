@@ -7,7 +7,7 @@ import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from operator import attrgetter, methodcaller
+from operator import attrgetter, itemgetter, methodcaller
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ _AGAIN = "leave() and join() again, on all nodes, to go on with the model and op
 
 _trained = attrgetter("requires_grad")
 _values = methodcaller("values")
+_parameters_of = itemgetter("params")
 
 
 PART = 8
@@ -196,7 +197,7 @@ class Watch:
 
 
 def _parameters(optimizer: Optimizer) -> Iterator[torch.Tensor]:
-    return chain.from_iterable(group["params"] for group in optimizer.param_groups)
+    return chain.from_iterable(map(_parameters_of, optimizer.param_groups))
 
 
 def _lists(optimizer: Optimizer) -> list[tuple[int, int]]:
