@@ -53,6 +53,7 @@ def measure(graph: str, length: int, nodes: int, passes: float) -> dict[str, Any
     config = SimConfig.of(
         task="vision",
         dataset="digits",
+        recipe="sgd",
         nodes=nodes,
         epochs=passes,
         graph=graph,

@@ -69,9 +69,16 @@ class ScheduleFreeAdamW(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            alike: dict[tuple[int, float, float], list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    _step(parameter, parameter.grad, self.state[parameter], group)
+                    state = self.state[parameter]
+                    if not state:
+                        _begin(parameter, state)
+                    has = state["step"], state["weights"], state["largest_lr"]
+                    alike.setdefault(has, []).append(parameter)
+            for parameters in alike.values():
+                _step(parameters, [self.state[each] for each in parameters], group)
         return loss
 
     @property
@@ -119,25 +126,38 @@ def report_factor(beta1: float) -> float:
     return 1 - 1 / beta1
 
 
-def _step(y: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-    lr, (beta1, beta2) = group["lr"], group["betas"]
-    if not state:
-        state["step"] = 0
-        state["weights"], state["largest_lr"] = 0.0, 0.0
-        state[OFFSET] = torch.zeros_like(y, memory_format=torch.preserve_format)
-        state["exp_avg_sq"] = torch.zeros_like(y, memory_format=torch.preserve_format)
-    state["step"] += 1
-    state["largest_lr"] = max(state["largest_lr"], lr)
-    weight = state["largest_lr"] ** 2
-    state["weights"] += weight
-    share = weight / state["weights"] if state["weights"] else 0.0
-    share = max(share, group["least_share"])
-    squares, offset = state["exp_avg_sq"], state[OFFSET]
-    squares.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-    scale = math.sqrt(1 - beta2 ** state["step"])
-    direction = gradient / squares.sqrt().div_(scale).add_(group["eps"])
-    if group["weight_decay"]:
-        direction.add_(y, alpha=group["weight_decay"])
-    # z' = z - lr d,  y' = y + share (z - y) + lr (beta1 (1 - share) - 1) d
-    y.add_(offset, alpha=share).add_(direction, alpha=lr * (beta1 * (1 - share) - 1))
-    offset.mul_(1 - share).sub_(direction, alpha=lr * beta1 * (1 - share))
+def _begin(y: Tensor, state: dict[str, Any]) -> None:
+    state["step"] = 0
+    state["weights"], state["largest_lr"] = 0.0, 0.0
+    state[OFFSET] = torch.zeros_like(y, memory_format=torch.preserve_format)
+    state["exp_avg_sq"] = torch.zeros_like(y, memory_format=torch.preserve_format)
+
+
+def _step(y: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]) -> None:
+    """Of parameters that have stepped alike so far: z' = z - lr d, and
+    y' = y + share (z - y) + lr (beta1 (1 - share) - 1) d, where d = g / (sqrt(v / (1 - beta2^t))
+    + eps) + weight_decay y.
+    """
+    lr, decay, (beta1, beta2) = group["lr"], group["weight_decay"], group["betas"]
+    step, largest_lr = states[0]["step"] + 1, max(states[0]["largest_lr"], lr)
+    weights = states[0]["weights"] + largest_lr**2
+    share = max(largest_lr**2 / weights if weights else 0.0, group["least_share"])
+    for state in states:
+        state["step"], state["weights"], state["largest_lr"] = step, weights, largest_lr
+    gradients = [parameter.grad for parameter in y if parameter.grad is not None]
+    squares = [state["exp_avg_sq"] for state in states]
+    offsets = [state[OFFSET] for state in states]
+    torch._foreach_mul_(squares, beta2)
+    torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2)
+    roots = torch._foreach_sqrt(squares)
+    scale = math.sqrt(1 - beta2**step)  # taken out of the root, for it costs a pass there
+    torch._foreach_add_(roots, scale * group["eps"])
+    y_moves, offset_moves = lr * (beta1 * (1 - share) - 1), -lr * beta1 * (1 - share)
+    decayed = torch._foreach_mul(y, decay) if decay else ()
+    torch._foreach_add_(y, offsets, alpha=share)
+    torch._foreach_addcdiv_(y, gradients, roots, value=scale * y_moves)
+    torch._foreach_mul_(offsets, 1 - share)
+    torch._foreach_addcdiv_(offsets, gradients, roots, value=scale * offset_moves)
+    if decay:
+        torch._foreach_add_(y, decayed, alpha=y_moves)
+        torch._foreach_add_(offsets, decayed, alpha=offset_moves)

@@ -166,13 +166,14 @@ def test_a_taken_port_and_a_folder_that_is_no_run_are_one_line(
 
 
 def test_its_end_leaves_no_thread_and_no_port(tmp_path: Path):
-    before = threading.active_count()
+    before = set(threading.enumerate())
     dashboard = Dashboard(real_run(tmp_path), port=0)
     first_event(dashboard)
     dashboard.close()
-    for thread in threading.enumerate():
+    mine = set(threading.enumerate()) - before
+    for thread in mine:
         if thread.name.startswith("Thread-"):
             thread.join(timeout=20)
-    assert threading.active_count() == before
+    assert not [thread for thread in mine if thread.is_alive()]
     with socket.create_server(("127.0.0.1", dashboard.port)):
         pass

@@ -90,3 +90,10 @@ def test_gradients_are_clipped_as_one_vector_and_only_where_they_are_longer():
         both = torch.cat([long.grad, short.grad])
         assert float(both.norm()) == pytest.approx(norm, rel=1e-4)
         assert float(both[3] / both[0]) == pytest.approx(4 / 3)
+
+
+def test_a_rate_as_for_sgd_is_doubted_for_what_steps_by_the_rate_itself():
+    assert OptimizerSettings(lr=0.5).doubt() is None
+    assert OptimizerSettings(optimizer="adamw", lr=0.03).doubt() is None
+    told = OptimizerSettings(optimizer="adamw", lr=0.1).doubt()
+    assert told is not None and "lr is 0.1, a rate as for SGD, but the optimizer is adamw" in told

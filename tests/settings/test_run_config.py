@@ -32,9 +32,15 @@ def test_every_option_goes_to_the_part_that_has_it():
 
 
 def test_a_recipe_is_other_defaults_each_of_which_may_be_given_beside_it():
-    made = SimConfig.of(task="vision", lr=0.2, clip_norm="none")
+    made = SimConfig.of(task="vision", recipe="sgd", lr=0.2, clip_norm="none")
     assert (made.swarm.bits, made.task.batch_size) == (4, 16)
     assert made.optimizer == OptimizerSettings(lr=0.2, nesterov=True, schedule="wsd")
+    usual = SimConfig.of(task="vision", lr=0.02)
+    assert (usual.swarm.bits, usual.task.batch_size) == (4, 16)
+    assert usual.swarm.exchange_state == ()  # at the bytes of the model alone
+    assert usual.optimizer == OptimizerSettings(
+        optimizer="schedulefree-adamw", lr=0.02, schedule="wsd", clip_norm=1.0, least_share=0.02
+    )
     plain = SimConfig.of(task="vision", recipe="plain")
     assert (plain.swarm.bits, plain.optimizer) == (8, OptimizerSettings())
     assert plain.task == VisionOptions()
@@ -44,12 +50,15 @@ def test_a_recipe_is_other_defaults_each_of_which_may_be_given_beside_it():
 def test_what_is_given_wins_over_a_recipe_that_does_not_go_with_it():
     adam = SimConfig.of(task="vision", optimizer="adamw", lr=0.01)
     assert adam.optimizer == OptimizerSettings(optimizer="adamw", lr=0.01)
-    assert not SimConfig.of(task="vision", momentum=0).optimizer.nesterov
+    assert not SimConfig.of(task="vision", recipe="sgd", momentum=0).optimizer.nesterov
+    assert SimConfig.of(task="vision", optimizer="sgd").optimizer == OptimizerSettings()
     assert SimConfig.of(task=VisionOptions(batch_size=8)).task.batch_size == 8
 
 
 def test_a_recipe_that_there_is_not_is_refused():
-    with pytest.raises(ConfigError, match=r"recipe is 'plane', wanted one of default, plain; did"):
+    with pytest.raises(
+        ConfigError, match=r"recipe is 'plane', wanted one of default, sgd, plain; did"
+    ):
         SimConfig.of(task="vision", recipe="plane")
 
 
@@ -115,7 +124,7 @@ def test_every_option_has_a_help_and_a_value_that_a_text_can_hold(cls: type[RunC
 )
 def test_a_mistake_is_answered_with_what_was_meant(given, told):
     with pytest.raises(ConfigError) as raised:
-        RunConfig.of(task="vision", **given)
+        RunConfig.of(**{"task": "vision", "recipe": "sgd"} | given)
     assert told in str(raised.value)
 
 

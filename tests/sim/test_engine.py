@@ -239,8 +239,9 @@ def test_virtual_steps_are_torchs_sgd_and_those_by_autograd_to_the_bit(
     task: Any, momentum: float, weight_decay: float
 ):
     made = SimConfig.of(
-        task=task, nodes=1, epochs=1, lr=0.1, momentum=momentum, weight_decay=weight_decay,
-        nesterov=False, clip_norm=None, schedule="cosine", world=World(), evals=3, score_nodes=0,
+        task=task, nodes=1, epochs=1, optimizer="sgd", lr=0.1, momentum=momentum,
+        weight_decay=weight_decay, nesterov=False, clip_norm=None, schedule="cosine",
+        world=World(), evals=3, score_nodes=0,
     )  # fmt: skip
     result = simulate(made)
     plain = TASKS[made.task_name].make(made.task, 1, print)

@@ -70,6 +70,8 @@ class _Schedule(NamedTuple):
     help: str
 
 
+_LARGE_FOR_ADAM = 0.1
+
 DECAY = 0.2
 """Share of what follows the warm-up over which wsd goes to 0."""
 
@@ -182,6 +184,16 @@ class OptimizerSettings:
                     f"{field.name} is {got!r}, but {self.optimizer} has no {field.name}: leave it "
                     f"out, or take optimizer {' or '.join(whose)}"
                 )
+
+    def doubt(self) -> str | None:
+        """What is allowed, and hardly meant."""
+        if self.optimizer == "sgd" or self.lr < _LARGE_FOR_ADAM:
+            return None
+        return (
+            f"warning: lr is {self.lr:g}, a rate as for SGD, but the optimizer is "
+            f"{self.optimizer}, whose steps are about as long as lr itself: 0.001 to 0.03 are "
+            "usual. For SGD give --optimizer sgd, or --recipe sgd if the task has it"
+        )
 
     def in_effect(self) -> dict[str, Any]:
         """Every setting as summaries hold it; None for those that the optimizer has not."""
