@@ -379,7 +379,7 @@ def test_a_node_keeps_one_watch_for_its_patience():
 @pytest.mark.slow
 def test_batch_norm_is_each_nodes_own():
     task = VisionOptions(dataset="digits", model="resnet20")
-    result = simulate(config(task=task, nodes=3, epochs=0.5))
+    result = simulate(config(task=task, optimizer="sgd", nodes=3, epochs=0.5))
     buffers = result.fleet.buffers_NB
     assert buffers.shape[1] > 1000 and np.isfinite(buffers).all()
     assert not np.array_equal(buffers[0], buffers[1])

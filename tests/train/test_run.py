@@ -192,8 +192,7 @@ def test_a_run_trains_and_leaves_all_its_figures(
     assert keys == ([] if key is None else [read_key(key)])
     summary = finished(tmp_path / "run")
     nulls = {name for name, value in summary.items() if value is None}
-    adamws = {"beta1", "beta2", "eps", "least_share"}
-    not_set = {"interrupted", "score_about"} | adamws
+    not_set = {"interrupted", "score_about", "momentum", "nesterov"}
     not_real = {name for name, figure in FIGURES.items() if figure.runs == "simulated"}
     swarms = set(ALGORITHMS["swarm"].uses) - set(ALGORITHMS[algorithm].uses) - {"seed"}
     assert nulls == not_set | not_real | swarms

@@ -240,9 +240,9 @@ def test_a_message_beyond_the_limit_is_refused_here_and_costs_the_link_there():
         with pytest.raises(ProtocolError, match="1001 bytes, the limit is 1000"):
             send(small[1], 0, bytes(1001))
         send(large[0], 1, bytes(1000))
-        send(large[0], 1, bytes(1001))
         event = small[1].poll(600.0)
         assert event is not None and len(event[1]) == 1000
+        send(large[0], 1, bytes(1001))  # the end of a connection may overtake what was not read
         for node in nodes.values():
             assert isinstance(node.poll(600.0), Lost)
     finally:
