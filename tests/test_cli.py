@@ -124,7 +124,7 @@ def test_options_reach_the_run_as_one_checked_value(monkeypatch: pytest.MonkeyPa
         ("--local-steps 0", "local_steps is 0, wanted a whole number of at least 1"),
         ("--lr -1", "lr is -1.0, wanted a number above 0"),
         ("--lr nan", "lr is nan, wanted a number above 0"),
-        ("--momentum 1", "momentum is 1.0, wanted a number of at least 0 and below 1"),
+        ("--recipe sgd --momentum 1", "momentum is 1.0, wanted a number of at least 0 and below 1"),
         ("--weight-decay -0.1", "weight_decay is -0.1, wanted a number of at least 0"),
         ("--epochs 0", "epochs is 0.0, wanted a number above 0"),
         ("--seed -1", "seed is -1, wanted a whole number from 0"),

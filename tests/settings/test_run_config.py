@@ -55,6 +55,12 @@ def test_what_is_given_wins_over_a_recipe_that_does_not_go_with_it():
     assert SimConfig.of(task=VisionOptions(batch_size=8)).task.batch_size == 8
 
 
+def test_a_setting_that_the_recipes_optimizer_has_not_is_refused_even_at_its_default():
+    with pytest.raises(ConfigError, match=r"momentum is given, but the recipe's optimizer is sch"):
+        SimConfig.of(task="vision", momentum=0.9)
+    assert SimConfig.of(task="vision", momentum=0.9, optimizer="sgd").optimizer.momentum == 0.9
+
+
 def test_a_recipe_that_there_is_not_is_refused():
     with pytest.raises(
         ConfigError, match=r"recipe is 'plane', wanted one of default, sgd, plain; did"

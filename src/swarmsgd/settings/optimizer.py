@@ -238,6 +238,12 @@ class OptimizerSettings:
             nn.utils.clip_grad_norm_(parameters, self.clip_norm)
 
 
+def strange_to(optimizer: str, names: Iterable[str]) -> list[str]:
+    """Those of the names that are settings of optimizers, but not of this one."""
+    others = {field.name for field in fields(OptimizerSettings)}
+    return sorted(others.intersection(names) - _settings_of(optimizer) - _TAKES_ALL)
+
+
 def _settings_of(optimizer: str) -> frozenset[str]:
     """Names of fields that `optimizer` takes and not every other."""
     takes = OPTIMIZERS[optimizer].takes

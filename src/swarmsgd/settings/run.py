@@ -11,7 +11,7 @@ from typing import Any, Self
 from swarmsgd.checks import closest, known, number, one_of, whole
 from swarmsgd.errors import ConfigError
 from swarmsgd.settings.algorithms import ALGORITHMS
-from swarmsgd.settings.optimizer import OptimizerSettings
+from swarmsgd.settings.optimizer import OptimizerSettings, strange_to
 from swarmsgd.settings.options import Option, options_of, plain, setting
 from swarmsgd.settings.precision import PRECISIONS
 from swarmsgd.settings.swarm import LARGEST_SEED, SwarmSettings
@@ -228,6 +228,11 @@ def _fitting(
     """
     left_out = {name for part in whole.values() for name in part}
     its = recipe.get("optimizer", OptimizerSettings.optimizer)
+    if "optimizer" not in given and (strange := strange_to(its, given)):
+        raise ConfigError(
+            f"{strange[0]} is given, but the recipe's optimizer is {its}, which has no "
+            f"{strange[0]}: leave it out, or name another optimizer or recipe too"
+        )
     if given.get("optimizer", its) != its:
         left_out |= set(options_of(OptimizerSettings))
     if given.get("momentum") == 0:
