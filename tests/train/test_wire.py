@@ -167,7 +167,7 @@ def replayed(wire: Wire) -> int:
             socket.create_connection((LOOPBACK, wire.to), timeout=WAIT_S) as again,
             contextlib.suppress(ConnectionError),
         ):
-            again.sendall(said)
+            again.sendall(bytes(said))  # it may grow meanwhile
             while again.recv(1 << 16):
                 pass
         count += 1

@@ -32,7 +32,7 @@ class Wire:
     @property
     def seen(self) -> bytes:
         """All that has passed, both ways."""
-        return b"".join(self.there + self.back)
+        return b"".join([bytes(each) for each in self.there + self.back])
 
     def __enter__(self) -> Self:
         return self
