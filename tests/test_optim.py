@@ -116,3 +116,19 @@ def test_settings_that_cannot_be_meant_are_refused(wrong: dict):
 def test_a_share_that_leaves_nothing_of_what_was_is_refused():
     with pytest.raises(ValueError, match="least_share 1"):
         ScheduleFreeAdamW([nn.Parameter(torch.zeros(1))], least_share=1.0)
+
+
+def test_parameters_that_had_no_gradient_for_a_while_step_as_if_each_were_alone():
+    def run(names: str) -> list[torch.Tensor]:
+        weights = {name: torch.ones(3, requires_grad=True) for name in names}
+        optimizer = ScheduleFreeAdamW(list(weights.values()), lr=0.1, weight_decay=0.1)
+        for step in range(6):
+            for name, weight in weights.items():
+                here = name == "a" or step % 2
+                weight.grad = weight.detach() * (step + 1) if here else None
+            optimizer.step()
+        return [weight.detach() for weight in weights.values()]
+
+    together, apart = run("ab"), [*run("a"), *run("b")]
+    assert all(map(torch.equal, together, apart))
+    assert not torch.equal(*together)

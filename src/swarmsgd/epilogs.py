@@ -62,7 +62,7 @@ exit code:
 examples:
   swarmsgd train {task}
   swarmsgd train {task} --nodes 8 --graph ring --local-steps geometric:4 --out runs/ring
-  swarmsgd train {task} --algorithm allreduce --lr 0.008
+  swarmsgd train {task} --algorithm allreduce
   swarmsgd train {task} --checkpoint-every 500 --out runs/long
   swarmsgd train --resume runs/long          go on with it where it was interrupted
   swarmsgd train {task} --dashboard           with a live page; its address is told first

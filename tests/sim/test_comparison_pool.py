@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import threading
 import time
@@ -22,21 +23,20 @@ def python_handles_it():
 @pytest.mark.slow
 def test_ctrl_c_is_heeded_at_the_next_wait_and_ends_the_runs_that_go_on():
     after = False
-    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt), Pool(2) as pool:
-        for _, run in pool.each(time.sleep, [0, 600, 600, 600]):
+        for _, run in pool.each(time.sleep, [0, 10**6, 10**6, 10**6]):
             assert run.result() is None
             signal.raise_signal(signal.SIGINT)  # here a lock of the executor might be held
             after = True
     assert after
-    assert time.monotonic() - began < 500
+    assert not multiprocessing.active_children()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.slow
 def test_ctrl_c_in_the_middle_of_a_wait_ends_it():
     with pytest.raises(KeyboardInterrupt), Pool(1) as pool:
-        for _, run in pool.each(time.sleep, [0, 600]):
+        for _, run in pool.each(time.sleep, [0, 10**6]):
             assert run.result() is None
             main = threading.main_thread().ident
             assert main is not None

@@ -32,8 +32,8 @@ MOST_VIEWERS = 16
 """Open pages; more are told to wait."""
 _SPEEDS = (1, 10, 60, 600)
 _LAST_S = 3
-_TICK_S = 0.2
 """Looks at a replay after its end, before it is said to be over."""
+_TICK_S = 0.2
 
 
 class Dashboard:

@@ -228,7 +228,7 @@ def _fitting(
     """
     left_out = {name for part in whole.values() for name in part}
     its = recipe.get("optimizer", OptimizerSettings.optimizer)
-    if "optimizer" not in given and (strange := strange_to(its, given)):
+    if "optimizer" in recipe.keys() - given.keys() and (strange := strange_to(its, given)):
         raise ConfigError(
             f"{strange[0]} is given, but the recipe's optimizer is {its}, which has no "
             f"{strange[0]}: leave it out, or name another optimizer or recipe too"

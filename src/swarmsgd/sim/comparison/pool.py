@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from swarmsgd.observe import output
 
@@ -32,15 +32,19 @@ class Pool(ProcessPoolExecutor):
 
     def __init__(self, count: int) -> None:
         self._ended: queue.SimpleQueue[Future[Any] | None] = queue.SimpleQueue()
+        self._heeds = False
+        context = multiprocessing.get_context("spawn")
+        with _import_nothing_from_here():  # Python's tracker of semaphores is a process, too
+            super().__init__(count, context, initializer=_begin_worker)
+
+    def __enter__(self) -> Self:
         self._heeds = (
             threading.current_thread() is threading.main_thread()
             and signal.getsignal(signal.SIGINT) is signal.default_int_handler
         )
         if self._heeds:
             signal.signal(signal.SIGINT, lambda *_: self._ended.put(None))
-        context = multiprocessing.get_context("spawn")
-        with _import_nothing_from_here():  # Python's tracker of semaphores is a process, too
-            super().__init__(count, context, initializer=_begin_worker)
+        return self
 
     def each(
         self, run: Callable[[_Job], _Result], jobs: Sequence[_Job]

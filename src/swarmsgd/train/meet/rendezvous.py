@@ -121,6 +121,8 @@ class Rendezvous:
         while True:
             try:
                 return self.line.meet(0.5)
+            except LineLost as error:
+                raise _host_ended(error) from None
             except TimeoutError:
                 waited_s = time.monotonic() - begin
             waits = self.line.waits
@@ -214,7 +216,7 @@ class Rendezvous:
         try:
             answer = self._gather_all(name, mine, begins, timeout_s)
         except LineLost as error:
-            raise PeerError(f"{error}. Its host has ended; start all again") from None
+            raise _host_ended(error) from None
         except TimeoutError:
             absent = self.line.absent(name)
             raise PeerError(
@@ -298,6 +300,10 @@ class Rendezvous:
         if self._host is not None:
             self._host.release()
             self._host = None
+
+
+def _host_ended(error: LineLost) -> PeerError:
+    return PeerError(f"{error}. Its host has ended; start all again")
 
 
 def through_json(settings: Mapping[str, Any]) -> dict[str, Any]:
