@@ -151,6 +151,21 @@ def test_who_begins_to_meet_where_another_run_just_ended_meets_at_the_next_place
     leaving.join()
 
 
+def test_who_is_too_late_and_finds_no_place_to_ask_who_is_missing_says_both() -> None:
+    """The host gave up at the same moment, and its meeting place went with it."""
+    from swarmsgd.train.meet.place import Place as Where
+    from swarmsgd.train.meet.rendezvous import Rendezvous
+
+    ending = Tracker("127.0.0.1", port := free_port())
+    late = Rendezvous(Where(1, 3, "127.0.0.1", port, hosted=False), WAIT_S)
+    ending.close()
+    until(lambda: late.line.lost)
+    said = late._too_late("hello", 2.0)
+    assert said.startswith("not all 3 nodes appeared within 2 s, and the store of this run, at ")
+    assert said.endswith("what its host printed may say who is missing. Start all again")
+    late.close()
+
+
 def test_a_question_that_could_not_leave_is_answered_at_once(place: Place) -> None:
     line = place.arrive()
     place.tracker.close()

@@ -121,8 +121,6 @@ class Rendezvous:
         while True:
             try:
                 return self.line.meet(0.5)
-            except LineLost as error:
-                raise _host_ended(error) from None
             except TimeoutError:
                 waited_s = time.monotonic() - begin
             waits = self.line.waits
@@ -212,23 +210,33 @@ class Rendezvous:
     def _all(
         self, name: str, mine: Any, timeout_s: float, *, begins: bool = False
     ) -> dict[str, Any]:
-        count = self.place.num_nodes
         try:
             answer = self._gather_all(name, mine, begins, timeout_s)
         except LineLost as error:
-            raise _host_ended(error) from None
+            raise PeerError(f"{error}. Its host has ended; start all again") from None
         except TimeoutError:
-            absent = self.line.absent(name)
-            raise PeerError(
-                f"{len(absent)} of {count} nodes did not appear within {timeout_s:.0f} s: "
-                f"node {', '.join(map(str, absent[:10]))}. Start them, or join with fewer nodes"
-            ) from None
+            raise PeerError(self._too_late(name, timeout_s)) from None
         if "ended" in answer:
             raise PeerError(
                 f"node {', '.join(map(str, answer['ended']))} ended before it had joined: what it "
                 "printed may say why. Mend that and start all again"
             )
         return answer["values"]
+
+    def _too_late(self, name: str, timeout_s: float) -> str:
+        count = self.place.num_nodes
+        try:
+            absent = self.line.absent(name)
+        except (LineLost, TimeoutError) as error:  # its host gave up at the same moment, or hangs
+            why = str(error) or f"the store of this run, at {self.line.at}, does not answer"
+            return (
+                f"not all {count} nodes appeared within {timeout_s:.0f} s, and {why}: what its "
+                "host printed may say who is missing. Start all again"
+            )
+        return (
+            f"{len(absent)} of {count} nodes did not appear within {timeout_s:.0f} s: "
+            f"node {', '.join(map(str, absent[:10]))}. Start them, or join with fewer nodes"
+        )
 
     def _gather_all(self, name: str, mine: Any, begins: bool, timeout_s: float) -> Said:
         """Where all begin to meet, a meeting place of the run before may just have ended."""
@@ -300,10 +308,6 @@ class Rendezvous:
         if self._host is not None:
             self._host.release()
             self._host = None
-
-
-def _host_ended(error: LineLost) -> PeerError:
-    return PeerError(f"{error}. Its host has ended; start all again")
 
 
 def through_json(settings: Mapping[str, Any]) -> dict[str, Any]:
