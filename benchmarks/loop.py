@@ -22,14 +22,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 import swarmsgd
 
-DEPTH = 4
 
-
-def mlp(parameters: int) -> nn.Sequential:
-    """DEPTH square layers with about `parameters` parameters in all."""
-    width = round(math.sqrt(parameters / DEPTH))
+def mlp(parameters: int, depth: int) -> nn.Sequential:
+    """`depth` square layers with about `parameters` parameters in all."""
+    width = round(math.sqrt(parameters / depth))
     layers: list[nn.Module] = []
-    for _ in range(DEPTH):
+    for _ in range(depth):
         layers += [nn.Linear(width, width), nn.Tanh()]
     return nn.Sequential(*layers)
 
@@ -38,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--algorithm", choices=["none", "swarm", "ddp"], required=True)
     parser.add_argument("--parameters", type=int, default=11_700_000)
+    parser.add_argument("--depth", type=int, default=4, help="layers, two tensors each")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=0.0)
@@ -48,7 +47,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rank, nodes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     torch.manual_seed(rank)
-    model = mlp(options.parameters)
+    model = mlp(options.parameters, options.depth)
     width = model[0].in_features
     data = torch.randn(8, options.batch, width)
     swarm = None
