@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 import swarmsgd
 
 
-def mlp(parameters: int, depth: int) -> nn.Sequential:
+def mlp(parameters: int, depth: int = 4) -> nn.Sequential:
     """`depth` square layers with about `parameters` parameters in all."""
     width = round(math.sqrt(parameters / depth))
     layers: list[nn.Module] = []
