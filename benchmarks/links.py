@@ -67,15 +67,21 @@ def measure(checkout: Path, messages: int, seconds: float) -> dict[str, float]:
     found: dict[str, float] = {}
     said = run("messages", messages)
     found["12 MB messages: CPU ns a byte"] = 1e9 * sum(s["cpu_s"] for s in said) / said[0]["bytes"]
-    if (checkout / "src/swarmsgd/transport/keys.py").exists():  # links that know no key: as plain
+    knows_keys = (checkout / "src/swarmsgd/transport/keys.py").exists()  # if not, all is plain
+    if knows_keys:
         with tempfile.TemporaryDirectory() as folder:
             make_key(Path(folder) / "key")
             said = run("messages", messages, SWARMSGD_KEY=f"{folder}/key")
     found[KEYED] = 1e9 * sum(s["cpu_s"] for s in said) / said[0]["bytes"]
-    for parameters in SIZES:
-        said = run("exchanges", parameters, seconds)
+    for parameters, keyed in (*((size, False) for size in SIZES), (SIZES[-1], True)):
+        with tempfile.TemporaryDirectory() as folder:
+            if keyed and knows_keys:
+                make_key(Path(folder) / "key")
+                said = run("exchanges", parameters, seconds, SWARMSGD_KEY=f"{folder}/key")
+            else:
+                said = run("exchanges", parameters, seconds)
         count = sum(s["completed"] for s in said)
-        title = f"{parameters / 1e6:g} M parameters, 8 bits"
+        title = f"{parameters / 1e6:g} M parameters, 8 bits{', with a key' if keyed else ''}"
         found[f"{title}: exchanges a second"] = count / said[0]["seconds"]
         found[f"{title}: CPU ms an exchange"] = 1e3 * sum(s["cpu_s"] for s in said) / count
     for degree in DEGREES:

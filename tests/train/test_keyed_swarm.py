@@ -7,10 +7,12 @@ from swarmsgd.transport.keys import make_key
 
 pytestmark = pytest.mark.slow
 
+# The model is longer than what the common start and the mean send at once: so there is a message as
+# long as its limit, and what encryption adds to it must not break that.
 BODY = """
-model = Vector(20_000, seed=RANK)
+model = Vector(2_200_000, seed=RANK)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-model.x.grad = torch.zeros(20_000)
+model.x.grad = torch.zeros(2_200_000)
 with swarmsgd.join(model, optimizer, mode="blocking", local_steps=1,
                    key=os.environ["KEY"]) as swarm:
     for _ in range(5):

@@ -22,10 +22,12 @@ from swarmsgd.testing import (
     threads_and_descriptors,
 )
 from swarmsgd.transport.base import Arrived, LinkBackedUp, Lost, Opened
+from swarmsgd.transport.keys import SwarmKey
 from swarmsgd.transport.port import DATA, NotConnected, Port, packed, port_of, unpacked
 from swarmsgd.transport.zmq import ZmqTransport
 
 LOOPBACK = "127.0.0.1"
+KEY = SwarmKey(*zmq.curve_keypair())
 
 
 def make_nodes(edges: Iterable[Edge], **options) -> dict[int, ZmqTransport]:
@@ -76,6 +78,18 @@ def in_process(edges: Iterable[Edge], *, victim: int | None = None) -> Iterator[
 @pytest.mark.parametrize("check", TRANSPORT_CHECKS.values(), ids=TRANSPORT_CHECKS)
 def test_zmq_links_are_a_transport(check):
     check(in_process)
+
+
+@contextmanager
+def keyed(edges: Iterable[Edge], *, victim: int | None = None) -> Iterator[Cluster]:
+    with linked(edges, key=KEY) as nodes:
+        yield Cluster(nodes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", TRANSPORT_CHECKS.values(), ids=TRANSPORT_CHECKS)
+def test_encrypted_links_are_one_too(check):
+    check(keyed)
 
 
 def exchange(nodes: dict[int, ZmqTransport], i: int, j: int) -> None:
@@ -248,6 +262,20 @@ def test_a_message_beyond_the_limit_is_refused_here_and_costs_the_link_there():
     finally:
         for node in (*small.values(), *large.values()):
             node.close()
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
+@pytest.mark.parametrize("limit", [1000, 5_000_000])
+def test_a_message_as_long_as_the_limit_comes_whole_and_in_its_turn(key, limit):
+    with linked([(0, 1)], key=key, max_message_bytes=limit) as nodes:
+        sent = [np.random.default_rng(n).bytes(n) for n in (1, limit, 2, limit - 1, limit, 3)]
+        for message in sent:
+            send(nodes[0], 1, message)
+        for message in sent:
+            event = nodes[1].poll(600.0)
+            assert isinstance(event, Arrived)
+            assert event.message.tobytes() == message
+            nodes[1].give(event.message)
 
 
 def test_what_is_no_message_is_refused():

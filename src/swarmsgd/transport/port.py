@@ -56,6 +56,8 @@ HANDSHAKE_S = 10
 """Who connects and does not speak our language within this time is hung up on."""
 UNREAD = 4
 """Messages of one peer that may wait here to be read; behind them the peer's own queue fills."""
+ENCRYPTING_BYTES = 64
+"""ZeroMQ adds up to so many to a message that it encrypts, 33 as of now, and counts them in."""
 EVERYWHERE = "*"
 SPARE = 48
 """Descriptors that must be free; a port needs about 20, and one a link."""
@@ -196,6 +198,7 @@ class Port:
             router.setsockopt(zmq.CURVE_SECRETKEY, key.secret)
             router.setsockopt(zmq.ZAP_DOMAIN, b"swarmsgd")
             router.setsockopt(zmq.CURVE_SERVER, 1)
+            router.setsockopt(zmq.MAXMSGSIZE, message_bytes + ENCRYPTING_BYTES)
         self.endpoint = "" if address is None else self._bind(address, port)
         """Where others dial; "" if it only dials itself."""
         if key is not None:

@@ -7,7 +7,7 @@ import zmq
 from swarmsgd.train.meet.tracker import MESSAGE_BYTES
 from swarmsgd.transport.addresses import is_ipv4
 from swarmsgd.transport.keys import SwarmKey
-from swarmsgd.transport.port import HANDSHAKE_S, KEEP_ALIVE, speaks_ipv6
+from swarmsgd.transport.port import ENCRYPTING_BYTES, HANDSHAKE_S, KEEP_ALIVE, speaks_ipv6
 
 _AGAIN_MS = 100, 1000
 """Pauses between two tries to connect, from and to."""
@@ -36,7 +36,7 @@ def dealer(
         zmq.LINGER: 0,
         zmq.IMMEDIATE: 1,
         zmq.IPV6: int(not is_ipv4(address) and speaks_ipv6()),
-        zmq.MAXMSGSIZE: MESSAGE_BYTES,
+        zmq.MAXMSGSIZE: MESSAGE_BYTES + ENCRYPTING_BYTES,
         zmq.RECONNECT_IVL: _AGAIN_MS[0],
         zmq.RECONNECT_IVL_MAX: _AGAIN_MS[1],
         zmq.HANDSHAKE_IVL: 1000 * HANDSHAKE_S,
