@@ -135,3 +135,6 @@ def test_non_finite_values_are_named():
     with torch.no_grad():
         model[3].bias[1] = float("nan")
     assert live.first_bad(read(live)) == "3.bias has 1 non-finite of 3 values"
+    with torch.no_grad():
+        model[3].bias[1] = -1e36
+    assert live.first_bad(read(live)) == "3.bias has 1 beyond 1e+34 of 3 values"

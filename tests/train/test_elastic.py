@@ -254,7 +254,7 @@ with swarmsgd.join(model, optimizer, local_steps=1, on_divergence="heal") as swa
         optimizer.zero_grad()
         (model.x - 1.0).square().sum().backward()
         if RANK == 1 and step == 100:
-            model.x.grad.fill_(float("nan"))
+            model.x.grad.fill_(float(os.environ["VALUE"]))
         optimizer.step()
         time.sleep(0.001)
     finite = bool(torch.isfinite(model.x).all())
@@ -263,8 +263,9 @@ with swarmsgd.join(model, optimizer, local_steps=1, on_divergence="heal") as swa
 """
 
 
-def test_a_model_that_became_nan_begins_again_from_its_copy_and_harms_nobody():
-    with Nodes(DIVERGES, 3) as nodes:
+@pytest.mark.parametrize("value", ["nan", "1e37"], ids=["not finite", "large"])
+def test_a_model_that_diverged_begins_again_from_its_copy_and_harms_nobody(value):
+    with Nodes(DIVERGES, 3, VALUE=value) as nodes:
         assert nodes.wait() == [0, 0, 0], nodes.everything()
         for rank in range(3):
             assert nodes.said(rank)[-1]["finite"] and nodes.said(rank)[-1]["off"] < 0.1

@@ -40,6 +40,8 @@ FINEST = 2.0**-22
 """The finest cell, as a part of the block's largest |x|: k stays within 2**22, float32's reach."""
 EXCHANGEABLE = 2.0**125
 """The largest |value| that is exchanged, so that no lattice point or difference overflows."""
+PUBLISHED = EXCHANGEABLE / BLOCK
+"""The largest that a node publishes: a rotated block has sums of as many values."""
 
 _WORD = 0xFFFFFFFF
 _CLAMP = 2.0**23

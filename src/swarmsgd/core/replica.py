@@ -113,7 +113,7 @@ class ExchangedVector:
     def not_finite(self, vector: Vector) -> ModelError:
         """The error for values that are not finite, and where."""
         return ModelError(
-            f"the {self.name} is no longer finite: {self._describe(vector)}. It was not sent to "
+            f"the {self.name} has diverged: {self._describe(vector)}. It was not sent to "
             "any peer. A lower learning rate or a warm-up usually helps"
         )
 

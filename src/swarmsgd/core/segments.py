@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.autograd.graph import increment_version
 
+from swarmsgd.core.lattice import PUBLISHED
 from swarmsgd.core.layout import Slot
 from swarmsgd.core.wire_code import Places, Vector
 from swarmsgd.errors import ModelError
@@ -133,12 +134,16 @@ class Segments:
                 tensor.copy_(slot.of(whole))
 
     def first_bad(self, vector: Vector) -> str:
-        """Name a tensor whose part of a vector holds NaN or Inf, and how many; for error texts."""
+        """Name a tensor whose part of a vector holds what cannot be published, and how many such
+        values; for error texts.
+        """
         whole = _tensor(vector)
         for slot in self.slots:
-            bad = int((~torch.isfinite(slot.of(whole))).sum())
+            part = slot.of(whole)
+            bad = int((~(part.abs() <= PUBLISHED)).sum())
             if bad:
-                return f"{slot.name} has {bad} non-finite of {slot.numel} values"
+                kind = f"beyond {PUBLISHED:.0e}" if torch.isfinite(part).all() else "non-finite"
+                return f"{slot.name} has {bad} {kind} of {slot.numel} values"
         return "all parameters are finite"
 
 

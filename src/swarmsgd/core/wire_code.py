@@ -107,5 +107,6 @@ ApplyPending = Callable[[Places, Places, Vector], None]
 """(addresses, starts, pending): x += pending; pending = 0. x is a table of `core.segments`."""
 ApplyAndPublish = Callable[[Places, Places, Vector, Vector, Figures], bool]
 """(addresses, starts, pending, copy, burst_max): x += pending; pending = 0; burst_max = max|x -
-copy| of each block; copy = x. False, with copy as it was, if a value of x is then not finite.
+copy| of each block; copy = x. False, with copy as it was, if a value of x is then not finite, or
+beyond `lattice.PUBLISHED`.
 """

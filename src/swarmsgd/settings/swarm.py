@@ -136,7 +136,7 @@ class SwarmSettings:
     """Floating-point buffers of a mean model: local, those of the node that asks; or average."""
 
     on_divergence: str = setting("raise", agreed=False, offered=False, table=DIVERGENCES)
-    """What a node does whose model is no longer finite: raise, or heal."""
+    """What a node does whose model has diverged (NaN, or beyond 1e34): raise, or heal."""
 
     refuse_beyond: float | None = setting(None, agreed=False, offered=False)
     """Refuse a peer's model that is this many times farther away than usual (50, say): a broken or

@@ -18,6 +18,9 @@ from swarmsgd.core import lattice
 FINITE = 0x7F7FFFFF
 """The bits of the largest finite float32: above them, without the sign, are Inf and NaN."""
 
+PUBLISHED = int(np.float32(lattice.PUBLISHED).view(np.int32))
+"""The bits of the largest value that is published."""
+
 LARGEST = int(np.float32(lattice.EXCHANGEABLE).view(np.int32))
 """The bits of the largest value that is exchanged."""
 

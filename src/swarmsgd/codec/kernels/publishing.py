@@ -6,7 +6,7 @@ import numba as nb
 import numpy as np
 from numba.core import types
 
-from swarmsgd.codec.kernels.blocks import FINITE, magnitude_bits
+from swarmsgd.codec.kernels.blocks import PUBLISHED, magnitude_bits
 from swarmsgd.codec.kernels.compiled import PLACES_IN, VECTOR, kernel
 from swarmsgd.codec.kernels.intrinsics import borrowed, from_bits, lying_at, move, size_bits
 from swarmsgd.core.lattice import BLOCK
@@ -88,9 +88,9 @@ def apply_and_publish(addresses, starts, pending, copy, burst_max):
     """x += pending; pending = 0; burst_max[block] = max|x - copy|; copy = x; True. x lies as for
     `apply_pending`.
 
-    False if any value of x is then NaN or Inf, with copy left as it was: all blocks are checked
-    before the first byte of copy is written, which costs a second pass over x. Blocks in which
-    nothing is pending, the usual case, are only read in the first pass.
+    False if any value of x is then NaN or beyond `lattice.PUBLISHED`, with copy left as it was: all
+    blocks are checked before the first byte of copy is written, which costs a second pass over x.
+    Blocks in which nothing is pending, the usual case, are only read in the first pass.
     """
     bad = False
     burst_max[:] = np.float32(0)
@@ -106,7 +106,7 @@ def apply_and_publish(addresses, starts, pending, copy, burst_max):
             else:
                 largest, change = _land(live, coming, old)
             burst_max[block] = max(burst_max[block], from_bits(change))
-            bad |= largest > FINITE
+            bad |= largest > PUBLISHED
             start = stop
     if bad:
         return False
@@ -121,7 +121,8 @@ def land(fresh, pending, copy, burst_max):
     """burst_max[block] = max|fresh + pending - copy|; copy = fresh + pending; fresh = 0; True.
 
     The end of a publish whose live vector was read, as `fresh`, before some of what is pending came
-    in. False if any value of the sum is NaN or Inf, with fresh and copy left as they were.
+    in. False if any value of the sum is NaN or beyond `lattice.PUBLISHED`, with fresh and copy left
+    as they were.
     """
     bad = False
     for block in range(burst_max.size):
@@ -133,7 +134,7 @@ def land(fresh, pending, copy, burst_max):
             borrowed(copy, start, stop),
         )
         burst_max[block] = from_bits(change)
-        bad |= largest > FINITE
+        bad |= largest > PUBLISHED
     if bad:
         return False
     for start in range(0, fresh.size, BLOCK):

@@ -1,5 +1,5 @@
-"""A model that is not finite any more begins again from its copy, which averages of healthy models
-have gone into.
+"""A model that has diverged (NaN, or beyond `lattice.PUBLISHED`) begins again from its copy, which
+averages of healthy models have gone into.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from swarmsgd.core.lattice import PUBLISHED
 from swarmsgd.core.replica import Replica
 from swarmsgd.core.segments import Segments
 
@@ -17,8 +18,8 @@ from swarmsgd.core.segments import Segments
 def restore(
     replica: Replica, lives: Sequence[Segments], model: nn.Module, optimizers: Iterable[Optimizer]
 ) -> None:
-    """x = c, p = 0; what is not finite in the optimizers' state becomes 0; batch norm's statistics
-    are estimated anew, other buffers lose what is not finite.
+    """x = c, p = 0; what has diverged in the optimizers' state becomes 0; batch norm's statistics
+    are estimated anew, other buffers lose what has diverged.
 
     The sum of copies does not change: c was never published with such values.
     """
@@ -34,19 +35,19 @@ def restore(
                     _mend(value)
         for module in model.modules():
             reset = getattr(module, "reset_running_stats", None)
-            broken = [b for b in module.buffers(recurse=False) if not _finite(b)]
+            broken = [b for b in module.buffers(recurse=False) if not _healthy(b)]
             if broken and callable(reset):
                 reset()
             for buffer in broken:
                 _mend(buffer)
 
 
-def _finite(value: object) -> bool:
+def _healthy(value: object) -> bool:
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         return True
-    return bool(torch.isfinite(value).all())
+    return bool((value.abs() <= PUBLISHED).all())
 
 
 def _mend(value: object) -> None:
     if isinstance(value, torch.Tensor) and value.is_floating_point():
-        value.nan_to_num_(0.0, 0.0, 0.0)
+        value.masked_fill_(~(value.abs() <= PUBLISHED), 0.0)
