@@ -88,7 +88,7 @@ def launch_command(arguments: list[str]) -> int:
 
     _check_exists(given.script, module=given.module)
     if given.key is not None:
-        use_key(given.key)
+        notice(f"all links are encrypted with the key {use_key(given.key).fingerprint}")
     if not given.listen:
         os.environ[LISTEN] = "0"
     here = use_address(given.address)

@@ -101,6 +101,42 @@ def get(dashboard: Dashboard, path: str, **headers: str) -> str:
         return answer.read().decode()
 
 
+def test_an_open_page_is_told_how_the_run_ended(tmp_path: Path):
+    dashboard = Dashboard(real_run(tmp_path), port=0)
+    told: list[dict[str, Any]] = []
+    first = threading.Event()
+
+    def look() -> None:
+        with urllib.request.urlopen(f"{dashboard.address}events", timeout=60) as answer:
+            for line in answer:
+                if line.strip():
+                    told.append(json.loads(line.decode().removeprefix("data: ")))
+                    first.set()
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    assert first.wait(60)
+    dashboard.close()
+    looking.join(60)
+    assert [state["over"] for state in told] == [False] * (len(told) - 1) + [True]
+    assert told[-1]["figures_t"] == told[-1]["t"] > 0
+
+
+def test_a_death_is_drawn_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    drawn: list[float] = []
+    clock = Clock()
+    monkeypatch.setattr("swarmsgd.observe.feed._figures", lambda _: drawn.append(clock.now) or [])
+    feed = Feed(Following(real_run(tmp_path)), clock)
+    feed.pieces()
+    feed._drawn_until = 1e9
+    for text in ("lost", "died"):
+        clock.now += READ_S
+        with Recorder(tmp_path / "command.jsonl", -1) as recorder:
+            recorder.write("event", what=text, peer=1, text="")
+        feed.pieces()
+    assert drawn == [0.0, 2 * READ_S]
+
+
 def first_event(dashboard: Dashboard, query: str = "") -> dict[str, Any]:
     host = dashboard.address.split("?")[0].rstrip("/")
     with urllib.request.urlopen(f"{host}/events{query}", timeout=20) as answer:

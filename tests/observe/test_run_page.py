@@ -10,7 +10,7 @@ from test_comparison_page import Page
 from swarmsgd.cli import main
 from swarmsgd.errors import ConfigError, DataError
 from swarmsgd.observe.run_curve import run_curves
-from swarmsgd.observe.run_page import labels, report_of
+from swarmsgd.observe.run_page import labels, report_of, speeds
 from swarmsgd.observe.sources import Following, Replaying, read_whole
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>[a](javascript:alert(1))"
@@ -145,7 +145,10 @@ def test_a_torn_last_line_and_a_missing_summary_still_make_a_page(tmp_path: Path
     (folder / "summary.json").unlink()
     with (folder / "node-1.jsonl").open("a") as file:
         file.write('{"t":20.5,"node":1,"ki')
-    assert "there is no summary" in page_of(tmp_path, folder).text
+    assert "It has ended; there is no summary here." in page_of(tmp_path, folder).text
+    story = Following(folder).refresh().story
+    assert story.nodes[0].mean_ms == pytest.approx(500.0)  # and its median is said to be 5 ms
+    assert speeds(story)[0] == pytest.approx(2.0)
 
 
 def test_runs_of_one_name_are_told_apart_by_the_path_before_it():

@@ -70,3 +70,19 @@ def test_unknown_kinds_and_fields_change_nothing(tmp_path: Path) -> None:
         recorder.write("progress", stepz=5)
     view.read()
     assert view.nodes[0].steps == 0
+
+
+def test_who_waits_for_the_mean_of_all_is_said_to_until_it_has_it(tmp_path: Path) -> None:
+    view = RunView(tmp_path, 1)
+    with Recorder(record_path(tmp_path, 0), 0) as recorder:
+        states: list[str] = []
+        for kind, fields in (
+            ("progress", {"steps": 1}),
+            ("mean", {"of": None}),
+            ("mean", {"of": [0]}),
+        ):
+            recorder.write(kind, **fields)
+            recorder.flush()
+            view.read()
+            states.append(view.nodes[0].state)
+    assert states == ["training", "waiting for the mean", "training"]

@@ -336,8 +336,10 @@ def test_the_others_finish_when_a_node_is_killed(start: Any) -> None:
     assert summary["mean_of"] == [0, 2]
     assert summary["mean_accuracy"] > 0.9
     assert summary["nodes_detail"][1]["how"] == "SIGKILL"
-    share = summary["nodes_detail"][0]["steps"] / (40 * 1436 / (3 * 8))
-    assert share > 1.2  # what the dead node did not do, the others did: 1.5 less what it had done
+    lines = (started.folder / "node-1.jsonl").read_text().splitlines()
+    dead = max([json.loads(line).get("steps") or 0 for line in lines[:-1]], default=0)
+    others = sum(summary["nodes_detail"][node]["steps"] for node in (0, 2))
+    assert others + dead > 0.8 * 40 * 1436 / 8  # what the dead node did not do, the others did
 
 
 def test_what_all_have_made_together_is_in_no_checkpoint() -> None:

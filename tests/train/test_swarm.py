@@ -529,6 +529,23 @@ except swarmsgd.errors.PeerError as error:
     assert all(re.match(f"{missing}|{ended}", error) for error in errors), errors
 
 
+def test_who_has_not_come_yet_is_named_while_the_others_wait():
+    body = """
+import logging
+import swarmsgd.train.meet.rendezvous as rendezvous
+rendezvous._MISSED_S = 0.1
+told = []
+logging.getLogger("swarmsgd").addFilter(lambda record: told.append(record.getMessage()) or True)
+model = Vector(10)
+try:
+    swarmsgd.join(model, torch.optim.SGD(model.parameters(), lr=0.1), num_nodes=3, join_timeout_s=1)
+except swarmsgd.errors.PeerError:
+    say(told=told)
+"""
+    told = run(body, 1)[0]["told"]
+    assert any("waiting for node 1, 2 of 3, up to 1 s in all: start them" in text for text in told)
+
+
 def test_a_taken_port_is_said_at_once():
     import socket
 

@@ -28,6 +28,7 @@ def test_a_key_comes_back_from_its_file_which_only_its_owner_can_read(tmp_path: 
     [
         (lambda path: path.unlink(), "cannot read the key .*keygen"),
         (lambda path: path.chmod(0o640), "can be read by others than its owner: chmod 600"),
+        (lambda path: (path.write_text("x"), path.chmod(0o644)), "not the key of a swarm"),
         (
             lambda path: path.write_text(path.read_text()[:-10]),
             "not the key of a swarm, or is torn",

@@ -14,6 +14,7 @@ from swarmsgd.observe.page import PagePart, Row, Table, html_of, json_of
 from swarmsgd.observe.run_curve import run_curves
 from swarmsgd.observe.run_page import COLOUR, detail_figures, overview, time_title
 from swarmsgd.observe.run_tables import (
+    dead_nodes,
     environment_table,
     events_table,
     first_figures,
@@ -61,16 +62,17 @@ class Feed:
         self._seen: tuple[int, bool, bool] | None = None
         """What all that is shown was made of."""
         self._drawn_at_end = False
+        self._dead: list[int] = []
         self._figures: list[Piece] = []
         self._texts: list[Piece] = []
-        self.t = 0.0
-        """The run's own time."""
+        self.t = self.figures_t = 0.0
+        """The run's own time, of the texts and of the figures."""
 
-    def pieces(self) -> list[Piece]:
-        """All pieces, in order; made anew if it is time."""
+    def pieces(self, *, last: bool = False) -> list[Piece]:
+        """All pieces, in order; made anew if it is time, or this is the `last` look."""
         with self._lock:
             now = self._clock()
-            if now - self._read_at >= READ_S:
+            if last or now - self._read_at >= READ_S:
                 self._read_at = now
                 run = self._source.refresh()
                 seen = run.story.records, bool(run.summary), bool(run.config)
@@ -78,16 +80,17 @@ class Feed:
                     return [*self._texts, *self._figures]
                 self.t = run.story.end_s
                 self._texts = list(_texts(run))
-                at_end = self._source.over and not self._drawn_at_end
-                if now >= self._drawn_until or at_end:
-                    self._drawn_at_end = self._source.over
+                at_end = (last or self._source.over) and not self._drawn_at_end
+                dead = dead_nodes(run)
+                if now >= self._drawn_until or at_end or dead != self._dead:
+                    self._drawn_at_end, self._dead = last or self._source.over, dead
                     import plotly.graph_objects  # noqa: F401 (its import is no part of the cost)
 
                     begin = time.thread_time()
                     self._figures = list(_figures(run))
                     cost_s = time.thread_time() - begin
                     self._drawn_until = now + cost_s / FIGURES_SHARE
-                    self._seen = seen
+                    self._seen, self.figures_t = seen, self.t
             return [*self._texts, *self._figures]
 
     def node(self, number: int) -> str:

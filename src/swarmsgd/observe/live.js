@@ -9,7 +9,7 @@ const nodes = new Map();
 let source, paused = false, now = 0, waiting = null;
 const SHARE = 1 / 50;  // of the time goes into drawing at most: a live run may be on this machine
 const undrawn = new Map();
-let rests = 0;
+let rests = 0, deaths = '';
 
 function place(piece) {
   let part = nodes.get(piece.key);
@@ -75,8 +75,12 @@ function apply(state) {
     if (there !== part) kinds[kind].insertBefore(part, there);
   }
   for (const piece of state.pieces) if (piece.kind === 'figure') undrawn.set(piece.key, piece.text);
-  drawSome(state.over);
-  const clock = `${now.toFixed(now < 100 ? 1 : 0)} s of the run`;
+  const died = find('headline').textContent.match(/Nodes that died: [^.]*/)?.[0] ?? '';
+  drawSome(state.over || died !== deaths);
+  deaths = died;
+  const seconds = t => `${t.toFixed(t < 100 ? 1 : 0)} s`;
+  const late = now - state.figures_t > 3 ? `, plots of ${seconds(state.figures_t)}` : '';
+  const clock = `${seconds(now)} of the run${late}`;
   find('state').textContent = state.over ? `${clock}, the end` : clock;
 }
 function connect(from = 0) {

@@ -51,8 +51,10 @@ def _points_of(run: Run) -> list[Record]:
 
 
 def _points(story: Story, samples: float | None, epochs: Any) -> list[Record]:
-    width = max(bins.width_s for bins in (story.samples, story.traffic, story.mixing, story.losses))
-    length = int(story.end_s / width) + 1
+    filled = story.samples, story.traffic, story.mixing, story.losses, story.estimates
+    width = max(bins.width_s for bins in filled)
+    # Not up to the last record of all: an event may be from long after, or of a foreign clock.
+    length = 1 + max((int(one.middle_s / width) for bins in filled for one in bins), default=0)
     sums = {
         "samples": _sums(story.samples.totals(width, length)),
         "bytes_sent": _sums(story.traffic.totals(width, length)),

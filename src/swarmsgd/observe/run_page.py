@@ -177,8 +177,14 @@ def detail_figures(run: Run) -> list[Figure]:
 
 
 def speeds(story: Story) -> dict[int, float]:
-    """Local steps a second of each node that tells: while it computes, where that is known."""
-    return {number: 1000 / node.step_ms for number, node in story.nodes.items() if node.step_ms}
+    """Local steps a second of each node that tells; of a simulated one, while it computes. A real
+    one may be slow by a few steps that take long, so it is the mean that counts.
+    """
+    found = {
+        number: (None if story.curve else node.mean_ms) or node.step_ms
+        for number, node in story.nodes.items()
+    }
+    return {number: 1000 / step_ms for number, step_ms in found.items() if step_ms}
 
 
 def steps_figure(story: Story) -> Figure | None:
@@ -210,6 +216,8 @@ def _step_bar(node: NodeStory, simulated: bool) -> Bar | None:
     text = f"{digits(step_ms)} ms"
     if times is not None:
         pale = max(0.0, times.p99 - times.p50)
+        if node.mean_ms is not None and not simulated:
+            text += f", mean {digits(node.mean_ms)}"
         text += f", longest {digits(times.max)}"
     elif simulated and node.steps:
         pale = min(step_ms, 1000 * (node.blocked_s or 0.0) / node.steps)

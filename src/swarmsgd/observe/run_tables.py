@@ -44,7 +44,14 @@ def headline(run: Run) -> str:
     if summary.get("stopped"):
         end += f" Stopped: {plain_markdown(summary['stopped'])}."
     if not (run.folder / SUMMARY).exists():
-        end += " It goes on." if is_owned(run.folder) else " It was killed: there is no summary."
+        if is_owned(run.folder):
+            end += " It goes on."
+        elif story.nodes and all(
+            node.state in ("left", "done") or n in dead for n, node in story.nodes.items()
+        ):
+            end += " It has ended; there is no summary here."
+        else:
+            end += " It was killed: there is no summary."
     name, took = plain_markdown(run.label), duration(story.end_s)
     head = f"**{name}**: {words}; {nodes:,} nodes, {kind}, {took}."
     return f"{head} {story.records:,} records.{end}"
@@ -188,7 +195,7 @@ def _node_row(node: NodeStory, state: str) -> list[str]:
         state,
         f"{node.steps:,}",
         _cell(node.step_ms),
-        _cell(node.step_times and node.step_times.max),
+        _cell(node.longest_ms),
         _cell(finite(node.loss)),
         f"{node.exchanges or sum(one.weight for one in node.mixing):,.0f}",
         bytes_text(finite(node.bytes_sent) or 0.0),

@@ -90,6 +90,7 @@ KINDS: Mapping[str, RecordKind] = {
         {
             **_PROGRESS,
             "loss": ("number", "mean training loss since the last such line; null: no step since"),
+            "step_ms_max": ("ms", "longest local step so far; null: none was timed"),
             "every": _EVERY,
         },
     ),
@@ -121,6 +122,10 @@ KINDS: Mapping[str, RecordKind] = {
             "peer": ("node", "whom it is about; null: nobody else"),
             "text": ("text", "the whole story"),
         },
+    ),
+    "mean": RecordKind(
+        "The node takes part in a mean of all models: it begins to wait for the others, or has it.",
+        {"of": ("list", "the nodes whose mean it has; null: it begins to wait")},
     ),
     "eval": RecordKind(
         "A model's score on the test set.",

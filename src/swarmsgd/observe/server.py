@@ -12,6 +12,7 @@ import ipaddress
 import json
 import secrets
 import threading
+import time
 from collections.abc import Iterator
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,6 +35,8 @@ _SPEEDS = (1, 10, 60, 600)
 _LAST_S = 3
 """Looks at a replay after its end, before it is said to be over."""
 _TICK_S = 0.2
+_FAREWELL_S = 2.0
+"""At its end it waits so long for pages to be told how the run ended."""
 
 
 class Dashboard:
@@ -68,8 +71,11 @@ class Dashboard:
             pass
 
     def close(self) -> None:
-        """End it; pages that are open are told no more."""
+        """End it; pages that are open are told how it ended."""
         self.closing.set()
+        give_up = time.monotonic() + _FAREWELL_S
+        for _ in range(MOST_VIEWERS):
+            self.viewers.acquire(timeout=max(0.0, give_up - time.monotonic()))
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -93,21 +99,23 @@ class Dashboard:
         replay = None if speed is None else Replaying(self.folder, speed, begin_s=begin_s)
         feed, sent = self.feed if replay is None else Feed(replay), {}
         after = 0
-        while not self.closing.is_set():
-            pieces = feed.pieces()
+        over = False
+        while not over:
+            closing = self.closing.is_set()  # what is looked at from here on is the end
+            pieces = feed.pieces(last=closing)
             news = [piece for piece in pieces if sent.get(piece.key) != piece.text]
             sent.update((piece.key, piece.text) for piece in news)
             after += replay is not None and replay.over
-            over = after > _LAST_S
+            over = after > _LAST_S or closing
             yield {
                 "t": feed.t,
+                "figures_t": feed.figures_t,
                 "order": [piece.key for piece in pieces],
                 "pieces": [piece._asdict() for piece in news],
                 "over": over,
             }
-            if over:
-                return
-            self.closing.wait(READ_S)
+            if not over:
+                self.closing.wait(READ_S)
 
 
 class _Server(ThreadingHTTPServer):

@@ -82,6 +82,9 @@ class NodeStory(NodeView):
         """Blocks that were not mixed; that came in as float32."""
         self.last_t = 0.0
         """Of its newest record."""
+        self._first_step_t: float | None = None
+        self._last_step_t = self._steps_since = 0.0
+        """When steps were first and last told of, and how many in between."""
         self.counted: dict[str, float] = {}
         """The last values of counts that only grow."""
 
@@ -95,6 +98,28 @@ class NodeStory(NodeView):
             found = [None if seconds is None else 1000 * seconds for seconds in told]
         times = [time for time in found if time]
         return StepMs(*times) if len(times) == len(found) else None
+
+    @property
+    def longest_ms(self) -> float | None:
+        """The longest local step, so far or of all."""
+        if self.step_times is not None:
+            return self.step_times.max
+        return finite(self.last.get("progress", {}).get("step_ms_max"))
+
+    def stepped(self, t: float, steps: float) -> None:
+        """So many more local steps were told of at `t`."""
+        if self._first_step_t is None:
+            self._first_step_t = t
+        else:
+            self._last_step_t, self._steps_since = t, self._steps_since + steps
+        self.stepping.add(t, steps)
+
+    @property
+    def mean_ms(self) -> float | None:
+        """Of a local step, over all of them: the time in which they were made, by their number."""
+        if self._first_step_t is None or not self._steps_since:
+            return None
+        return 1000 * (self._last_step_t - self._first_step_t) / self._steps_since
 
     @property
     def steps_a_second(self) -> float | None:
@@ -212,7 +237,7 @@ class Story:
 
     def _progress(self, node: NodeStory, record: Record, t: float) -> None:
         if (steps := self._grown(node, record, "steps")) is not None:
-            node.stepping.add(t, steps)
+            node.stepped(t, steps)
         for name, bins in (("samples", self.samples), ("bytes_sent", self.traffic)):
             if (grown := self._grown(node, record, name)) is not None:
                 bins.add(t, grown)

@@ -50,6 +50,8 @@ class NodeView:
                 self.initiated += (record.get("role") == "initiator") * record.get("every", 1)
             case "eval" if record.get("model") == "own":
                 self.state = "waiting"
+            case "mean":
+                self.state = "waiting for the mean" if record.get("of") is None else "training"
             case "end":
                 self.state = "left"
                 self.steps = record.get("steps") or self.steps

@@ -58,14 +58,14 @@ def make_key(path: Path) -> SwarmKey:
 def read_key(path: Path) -> SwarmKey:
     """Read what `make_key` has written. Raises ConfigError."""
     try:
-        if os.name == "posix" and path.stat().st_mode & 0o077:
-            raise ConfigError(
-                f"the key {path} can be read by others than its owner: chmod 600 {path}"
-            )
         fields = tomllib.loads(path.read_text())
         public, secret = (fields[name].encode() for name in ("public", "secret"))
         if zmq.curve_public(secret) != public:
             raise ValueError
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            raise ConfigError(
+                f"the key {path} can be read by others than its owner: chmod 600 {path}"
+            )
     except OSError as error:
         raise ConfigError(
             f"cannot read the key {path}: {error.strerror}. `swarmsgd keygen {path}` makes one; "

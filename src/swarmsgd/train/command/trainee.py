@@ -107,6 +107,8 @@ class _Run:
     algorithm: NodeAlgorithm
     steps: int = 0
     losses: list[float] = field(default_factory=list)
+    longest_ms: float | None = None
+    """Of the local steps so far."""
 
     def all(self) -> None:
         """From the plan to the result."""
@@ -157,6 +159,7 @@ class _Run:
             self.optimizer.step()
             now = time.perf_counter()
             step_ms.append(1000 * (now - begin))
+            self.longest_ms = max(self.longest_ms or 0.0, step_ms[-1])
             self.steps += 1
             self.save(total)
             if now - recorded >= PROGRESS_S or self.steps == first + 1:
@@ -209,7 +212,9 @@ class _Run:
         """One progress line; the loss is the mean since the last one."""
         loss = sum(self.losses) / len(self.losses) if self.losses else None
         self.losses.clear()
-        self.algorithm.recorder.write("progress", **self.progress(), loss=loss)
+        self.algorithm.recorder.write(
+            "progress", **self.progress(), loss=loss, step_ms_max=self.longest_ms
+        )
 
     def score(self, which: str, model: nn.Module) -> None:
         """Evaluate on the test set, into the records, or to stdout where these have no room."""

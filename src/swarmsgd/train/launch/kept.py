@@ -90,11 +90,11 @@ def launch_kept(
                 run = Kept(folder, about, numbered=swarm is None)
                 env = {**os.environ, RECORDS: str(folder.absolute())}
                 outcome = launch(argv, nodes, swarm=swarm, env=env, on_event=run.heard, **options)
+                run.finish(outcome)
         except BaseException:
             if not any(folder.glob("*.jsonl")):
                 (folder / CONFIG).unlink(missing_ok=True)
             raise
-        run.finish(outcome)
         return outcome
 
 
@@ -110,6 +110,5 @@ def _shown(folder: Path, page: int | None) -> contextlib.AbstractContextManager[
 
 def record_death(folder: Path, end: NodeEnd, *, numbered: bool = True) -> None:
     """Leave a record of how a node's process ended, with its last words."""
-    text = f"{end.how}; last words: {end.last_words or 'none'}"
     with contextlib.suppress(ConfigError), Recorder(folder / COMMAND, -1) as recorder:
-        recorder.write("event", what="died", peer=end.node if numbered else None, text=text)
+        recorder.write("event", what="died", peer=end.node if numbered else None, text=end.why)

@@ -95,7 +95,9 @@ def _pass_on(
 def describe(end: NodeEnd) -> str:
     """One line: which node ended how, after how long, and its last words if it failed."""
     text = f"node {end.node} ended with {end.how} after {end.seconds:.1f} s"
-    return f"{text}: {end.last_words}" if end.failed and end.last_words else text
+    if not end.failed or not end.last_words:
+        return text
+    return f"{text}{'; it had last said' if end.returncode < 0 else ''}: {end.last_words}"
 
 
 def prefix(node: int, *, colour: bool) -> str:

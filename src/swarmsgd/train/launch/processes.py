@@ -64,6 +64,16 @@ class NodeEnd:
         """The last non-empty line of stderr, which for a traceback names the error; or ""."""
         return next((line.strip() for line in reversed(self.tail) if line.strip()), "")
 
+    @property
+    def why(self) -> str:
+        """How it ended, and its last words; those of a process that a signal ended do not say why,
+        and are told as what they are.
+        """
+        words = self.last_words or "none"
+        if self.returncode < 0:
+            return f"{self.how} (from outside, or memory ran out); the last it had said: {words}"
+        return f"{self.how}; last words: {words}"
+
 
 @dataclass(frozen=True, slots=True)
 class Note:

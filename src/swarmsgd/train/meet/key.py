@@ -22,10 +22,11 @@ def find_key(given: str | os.PathLike[str] | None) -> SwarmKey | None:
     return read_key(Path(path)) if path else None
 
 
-def use_key(path: Path) -> None:
+def use_key(path: Path) -> SwarmKey:
     """Let all that this process starts have this key. Raises ConfigError if it is none."""
-    read_key(path)
+    key = read_key(path)
     os.environ[KEY] = str(path.resolve())
+    return key
 
 
 def warn_if_open(key: SwarmKey | None, address: str) -> None:

@@ -33,6 +33,8 @@ from swarmsgd.transport.zmq import ZmqTransport
 _log = logging.getLogger("swarmsgd")
 
 _CALL_S = 60.0
+_MISSED_S = 10.0
+"""Who has not come by then, of those that all begin with, is named."""
 _SAY_AFTER_S = 3.0
 """A wait for the meeting place that is longer is said."""
 UNSEEN_S = 5.0
@@ -241,13 +243,34 @@ class Rendezvous:
     def _gather_all(self, name: str, mine: Any, begins: bool, timeout_s: float) -> Said:
         """Where all begin to meet, a meeting place of the run before may just have ended."""
         try:
-            return self.line.gather(name, mine, "all", begins=begins, timeout_s=timeout_s)
+            return self.line.gather(
+                name,
+                mine,
+                "all",
+                begins=begins,
+                timeout_s=timeout_s,
+                tell_s=_MISSED_S if name == FIRST else None,
+                tell=lambda absent: self._tell(absent, timeout_s),
+            )
         except LineLost:
             if name != FIRST or not self.line.met_again(_ENDING_S):
                 raise
         assert self.line.welcome is not None
         self.welcome = self.line.welcome
         return self.line.gather(name, mine, "all", begins=begins, timeout_s=timeout_s)
+
+    def _tell(self, absent: list[int], timeout_s: float) -> None:
+        """The first node that is there says who is not."""
+        nodes = self.place.num_nodes
+        if absent and self.place.rank == min(set(range(nodes)) - set(absent), default=0):
+            _log.warning(
+                "waiting for node %s of %d, up to %.0f s in all: start %s, with the same address, "
+                "port and key",
+                ", ".join(map(str, absent[:10])) + ", ..." * (len(absent) > 10),
+                nodes,
+                timeout_s,
+                "it" if len(absent) == 1 else "them",
+            )
 
     def agree(self, settings: Mapping[str, Any], timeout_s: float) -> None:
         """Make sure all nodes have equal `settings`. Raises PeerError naming who differs, and in

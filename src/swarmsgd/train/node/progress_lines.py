@@ -39,6 +39,11 @@ class ProgressLines:
         self._losses, self._loss_sum = 0, 0.0
         self._write(
             "progress",
-            **filled("progress", loss=loss, exchanges=figures["completed"] + figures["answered"])
+            **filled(
+                "progress",
+                loss=loss,
+                exchanges=figures["completed"] + figures["answered"],
+                step_ms_max=1000 * figures["step_s_max"] or None,
+            )
             | {name: figures[name] for name in FIELDS},
         )

@@ -36,6 +36,10 @@ class StepTimes:
         self._began, self.last_s = began, work_s
         self.blocked_s += waited_s
 
+    def so_far(self) -> dict[str, float]:
+        """What of the figures costs nothing."""
+        return {"blocked_s": self.blocked_s, "step_s_max": self._longest_step}
+
     def figures(self) -> dict[str, float]:
         """Of steps, of the work in them, and the waiting, in seconds. Median and 99th percentile
         are of the last 65,536.

@@ -237,10 +237,10 @@ class Swarm:
             )
         self._watch.look()
         self._locate()
-        connection = self._connection
-        if connection is not None:
+        if (connection := self._connection) is not None:
             self._check(connection)
             connection.worker.pause()
+        self.recorder.write("mean", of=None)
         try:
             state, means = mean_state(
                 self._model,
@@ -253,6 +253,7 @@ class Swarm:
         finally:
             if connection is not None:
                 connection.worker.resume()
+        self.recorder.write("mean", of=means.nodes)
         self.gamma, self.mean_of = means.gamma, means.nodes
         return state
 
@@ -334,7 +335,7 @@ class Swarm:
         figures: dict[str, Any] = {"rank": self.rank, "steps": self.steps}
         figures |= figures_of(self._connection and self._connection.worker)
         figures["gamma_estimate"] = gamma_of(self.graph, figures["recent_sq"], figures["mixes"])
-        return figures | {"blocked_s": self._timing.blocked_s}
+        return figures | self._timing.so_far()
 
     def note_loss(self, loss: float) -> None:
         """A training loss of this node, for its records and what shows them; nobody else hears."""
