@@ -177,11 +177,12 @@ def detail_figures(run: Run) -> list[Figure]:
 
 
 def speeds(story: Story) -> dict[int, float]:
-    """Local steps a second of each node that tells; of a simulated one, while it computes. A real
-    one may be slow by a few steps that take long, so it is the mean that counts.
+    """Local steps a second of each node that tells: lately, or of the whole run; of a simulated
+    one while it computes. A real one may be slow by a few steps that take long: so when it is over
+    the mean counts, not the median.
     """
     found = {
-        number: (None if story.curve else node.mean_ms) or node.step_ms
+        number: (node.mean_ms if node.step_times and not story.curve else None) or node.step_ms
         for number, node in story.nodes.items()
     }
     return {number: 1000 / step_ms for number, step_ms in found.items() if step_ms}
