@@ -206,7 +206,7 @@ def steps_figure(story: Story) -> Figure | None:
         subtitle=f"{said}{left}",
         x_title="ms a step",
         pieces=pieces,
-        room=2.0,
+        room=3.0,
     )
 
 
