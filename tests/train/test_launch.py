@@ -19,7 +19,7 @@ from torch.distributed import HashStore
 from swarmsgd.errors import ConfigError
 from swarmsgd.train.launch import hosts
 from swarmsgd.train.launch.chaos import Chaos
-from swarmsgd.train.launch.launch import launch, print_line
+from swarmsgd.train.launch.launch import describe, launch, print_line
 from swarmsgd.train.launch.launcher import Launcher
 from swarmsgd.train.launch.processes import LineStream, NodeEnd, Note, OutputLine
 
@@ -553,3 +553,20 @@ def test_nobody_waits_for_a_host_that_never_came(script, monkeypatch: pytest.Mon
     notes = [event.text for event in collect(launcher) if isinstance(event, Note)]
     assert "until host 1 is done" in notes[0]
     assert notes[1].startswith("host 1 has not been heard of for")
+
+
+@pytest.mark.parametrize(
+    ("code", "why", "line"),
+    [
+        (1, "exit code 1; last words: it hurts", "ended with exit code 1 after 2.0 s: it hurts"),
+        (-9, "SIGKILL (from outside, or memory ran out); the last it had said: it hurts",
+         "ended with SIGKILL after 2.0 s; it had last said: it hurts"),
+        (-11, "SIGSEGV; the last it had said: it hurts",
+         "ended with SIGSEGV after 2.0 s; it had last said: it hurts"),
+        (0, "exit code 0; last words: it hurts", "ended with exit code 0 after 2.0 s"),
+    ],
+)  # fmt: skip
+def test_what_a_process_said_last_is_its_reason_unless_a_signal_ended_it(code, why, line):
+    end = NodeEnd(1, code, 2.0, ("first", "it hurts", ""))
+    assert end.why == why
+    assert describe(end) == f"node 1 {line}"

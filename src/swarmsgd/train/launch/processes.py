@@ -71,7 +71,9 @@ class NodeEnd:
         """
         words = self.last_words or "none"
         if self.returncode < 0:
-            return f"{self.how} (from outside, or memory ran out); the last it had said: {words}"
+            killed = self.returncode == -signal.SIGKILL
+            how = f"{self.how} (from outside, or memory ran out)" if killed else self.how
+            return f"{how}; the last it had said: {words}"
         return f"{self.how}; last words: {words}"
 
 
