@@ -118,7 +118,7 @@ def test_options_reach_the_run_as_one_checked_value(monkeypatch: pytest.MonkeyPa
         ("--algorithm alreduce", 'did you mean "allreduce"?'),
         ("--dataset fashion", "dataset is 'fashion', wanted one of fashion-mnist, "),
         ("--model resnet", 'did you mean "resnet'),
-        ("--key FILE", "the key FILE can be read by others than its owner"),
+        ("--key FILE", "FILE is not the key of a swarm"),
         ("--key FILE --algorithm allreduce", "but allreduce encrypts nothing"),
         ("--partition dirichlet:x", "partition 'dirichlet' needs a number alpha, got 'x'"),
         ("--local-steps 0", "local_steps is 0, wanted a whole number of at least 1"),
