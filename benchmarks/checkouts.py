@@ -31,8 +31,13 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--keep", action="store_true", help="write the record")
     options = parser.parse_args()
-    checkouts = dict(given.split("=", 1) for given in options.checkouts)
-    checkouts["now"] = str(HERE.parent)
+    checkouts: dict[str, Path] = {}
+    for given in [*options.checkouts, f"now={HERE.parent}"]:
+        name, _, folder = given.partition("=")
+        source = Path(folder).absolute() / "src"
+        if not folder or not (source / "swarmsgd").is_dir():  # or this one would be measured
+            parser.error(f"{given!r} is no NAME=DIR of a checkout: there is no {source}/swarmsgd")
+        checkouts[name] = source
     figures: dict[str, dict[str, dict[str, float]]] = {}
     rows: list[list[object]] = [["model", "checkout", *MEASURED]]
     for size in options.sizes:
@@ -41,9 +46,9 @@ def main() -> None:
         runs: dict[str, list[dict]] = {name: [] for name in ("alone", *checkouts)}
         for _ in range(options.rounds):
             runs["alone"] += run_nodes([*loop, "--algorithm", "none"], 2)
-            for name, folder in checkouts.items():
+            for name, source in checkouts.items():
                 swarm = [*loop, "--algorithm", "swarm", "--bits", options.bits]
-                runs[name] += run_nodes(swarm, 2, PYTHONPATH=str(Path(folder).absolute() / "src"))
+                runs[name] += run_nodes(swarm, 2, PYTHONPATH=str(source))
         alone = median(r["step_s_median"] for r in runs.pop("alone"))
         figures[size] = {"alone": {"step_ms": 1e3 * alone}}
         for name, said in runs.items():

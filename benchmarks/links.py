@@ -34,9 +34,12 @@ def main() -> None:
     if options.before:
         checkouts = {"before": options.before.resolve(), **checkouts}
     made: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
-    for _ in range(options.rounds):
-        for name, checkout in checkouts.items():
-            made[name].append(measure(checkout, options.messages, options.seconds))
+    with tempfile.TemporaryDirectory() as folder:
+        key = Path(folder) / "key"
+        make_key(key)
+        for _ in range(options.rounds):
+            for name, checkout in checkouts.items():
+                made[name].append(measure(checkout, options.messages, options.seconds, key))
     figures = {
         name: {key: median(one[key] for one in rounds) for key in rounds[0]}
         for name, rounds in made.items()
@@ -57,8 +60,8 @@ def main() -> None:
         print("kept in", keep("links", figures, note))
 
 
-def measure(checkout: Path, messages: int, seconds: float) -> dict[str, float]:
-    """One round of all figures."""
+def measure(checkout: Path, messages: int, seconds: float, path: Path) -> dict[str, float]:
+    """One round of all figures; the key at `path` is used where a figure is with one."""
 
     def run(*arguments: object, **variables: str) -> list[dict[str, float]]:
         words = [HERE / "links_node.py", *arguments]
@@ -68,18 +71,11 @@ def measure(checkout: Path, messages: int, seconds: float) -> dict[str, float]:
     said = run("messages", messages)
     found["12 MB messages: CPU ns a byte"] = 1e9 * sum(s["cpu_s"] for s in said) / said[0]["bytes"]
     knows_keys = (checkout / "src/swarmsgd/transport/keys.py").exists()  # if not, all is plain
-    if knows_keys:
-        with tempfile.TemporaryDirectory() as folder:
-            make_key(Path(folder) / "key")
-            said = run("messages", messages, SWARMSGD_KEY=f"{folder}/key")
+    key = {"SWARMSGD_KEY": str(path)} if knows_keys else {}
+    said = run("messages", messages, **key)
     found[KEYED] = 1e9 * sum(s["cpu_s"] for s in said) / said[0]["bytes"]
     for parameters, keyed in (*((size, False) for size in SIZES), (SIZES[-1], True)):
-        with tempfile.TemporaryDirectory() as folder:
-            if keyed and knows_keys:
-                make_key(Path(folder) / "key")
-                said = run("exchanges", parameters, seconds, SWARMSGD_KEY=f"{folder}/key")
-            else:
-                said = run("exchanges", parameters, seconds)
+        said = run("exchanges", parameters, seconds, **(key if keyed else {}))
         count = sum(s["completed"] for s in said)
         title = f"{parameters / 1e6:g} M parameters, 8 bits{', with a key' if keyed else ''}"
         found[f"{title}: exchanges a second"] = count / said[0]["seconds"]

@@ -20,7 +20,7 @@ from swarmsgd.codec.cells import Cells
 from swarmsgd.codec.kernels import compiled
 from swarmsgd.codec.packing import OFFER, REPLY, Format
 from swarmsgd.core import arithmetic
-from swarmsgd.core.lattice import BLOCK, CODED_BITS, blocks_of
+from swarmsgd.core.lattice import BLOCK, CODED_BITS, PUBLISHED, blocks_of
 
 DIMS = st.sampled_from([1, 2, 3, 9, 63, 100, 4095, 4096, 4097, 4103, 8192, 8200, 12345])
 SEEDS = st.integers(0, 2**64 - 1)
@@ -129,9 +129,24 @@ def test_what_is_pending_lands_once(dim, seed, cuts):
         assert not pending.any()
 
 
+BEYOND = np.nextafter(np.float32(PUBLISHED), np.float32(np.inf))
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_largest_that_is_published_and_the_next_that_is_not(sign):
+    for value, is_published in ((np.float32(PUBLISHED), True), (BEYOND, False)):
+        live, pending, copy = np.full((3, 5), np.float32(0))
+        live[2] = sign * value
+        burst_max = np.empty(1, np.float32)
+        done = kernels.apply_and_publish(*where(live, []), pending, copy, burst_max)
+        assert done == is_published and copy[2] == (live[2] if is_published else 0)
+        fresh, copy = live.copy(), np.zeros(5, np.float32)
+        assert kernels.land(fresh, pending, copy, burst_max) == is_published
+
+
 @settings(deadline=None)
-@given(DIMS, SEEDS, st.sampled_from([np.nan, np.inf, -np.inf]), st.booleans(), st.data())
-def test_a_model_that_is_not_finite_is_not_published(dim, seed, value, is_pending, data):
+@given(DIMS, SEEDS, st.sampled_from([np.nan, np.inf, -np.inf, BEYOND]), st.booleans(), st.data())
+def test_a_model_that_has_diverged_is_not_published(dim, seed, value, is_pending, data):
     live, pending, old = normal(seed, dim), normal(seed + 1, dim), normal(seed + 2, dim)
     at = data.draw(st.integers(0, dim - 1))
     (pending if is_pending else live)[at] = value

@@ -110,8 +110,8 @@ class ExchangedVector:
         self.way = way
         self._describe = describe
 
-    def not_finite(self, vector: Vector) -> ModelError:
-        """The error for values that are not finite, and where."""
+    def diverged(self, vector: Vector) -> ModelError:
+        """The error for values that are NaN or beyond `lattice.PUBLISHED`, and where."""
         return ModelError(
             f"the {self.name} has diverged: {self._describe(vector)}. It was not sent to "
             "any peer. A lower learning rate or a warm-up usually helps"
@@ -209,8 +209,8 @@ class Replica:
     def try_publish(self) -> bool:
         """x += p; p = 0; c = x, if the lock is free now; whether it was. `land` is to follow.
 
-        Raises ModelError, with nothing published, if x is not finite. If x has to come from a
-        device first, it is `error` that says later that it was not finite.
+        Raises ModelError, with nothing published, if x has diverged. If x has to come from a
+        device first, it is `error` that says later that it had.
         """
         if not self.lock.acquire(False):
             return False

@@ -32,14 +32,14 @@ class Way(Protocol):
         """Begin c = x + p, and add as much of p to x as can be added now; `land` ends it. Where
         nothing has to be waited for, all is done here.
 
-        Raises ModelError, with nothing published, if c would not be finite and that can be known
+        Raises ModelError, with nothing published, if c would have diverged and that can be known
         now.
         """
         ...
 
     def land(self, vector: ExchangedVector) -> bool:
         """End a publish. False if x has not arrived yet: ask again. Raises ModelError, with c as it
-        was, if it is not finite.
+        was, if it has diverged.
         """
         ...
 
@@ -84,14 +84,14 @@ class Direct:
         vector.keep_offered()
         v, live = vector, self._live
         live.pull()
-        finite = self._apply_and_publish(
+        published = self._apply_and_publish(
             live.addresses, live.starts, v.pending, v.copy, v.burst_max
         )
         if vector.has_pending:
             live.push()
             vector.has_pending = False
-        if not finite:
-            raise vector.not_finite(self.read(vector))
+        if not published:
+            raise vector.diverged(self.read(vector))
 
     def land(self, vector: ExchangedVector) -> bool:
         """There is never anything to land."""

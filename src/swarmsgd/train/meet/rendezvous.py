@@ -242,7 +242,8 @@ class Rendezvous:
 
     def _gather_all(self, name: str, mine: Any, begins: bool, timeout_s: float) -> Said:
         """Where all begin to meet, a meeting place of the run before may just have ended."""
-        try:
+
+        def gather() -> Said:
             return self.line.gather(
                 name,
                 mine,
@@ -252,12 +253,15 @@ class Rendezvous:
                 tell_s=_MISSED_S if name == FIRST else None,
                 tell=lambda absent: self._tell(absent, timeout_s),
             )
+
+        try:
+            return gather()
         except LineLost:
             if name != FIRST or not self.line.met_again(_ENDING_S):
                 raise
         assert self.line.welcome is not None
         self.welcome = self.line.welcome
-        return self.line.gather(name, mine, "all", begins=begins, timeout_s=timeout_s)
+        return gather()
 
     def _tell(self, absent: list[int], timeout_s: float) -> None:
         """The first node that is there says who is not."""

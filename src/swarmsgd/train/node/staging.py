@@ -89,18 +89,18 @@ class Staged:
         self._empty = False
 
     def land(self, vector: ExchangedVector) -> bool:
-        """c = x + p, if x has arrived. Raises ModelError, with c as it was, if it is not finite."""
+        """c = x + p, if x has arrived. Raises ModelError, with c as it was, if it has diverged."""
         if self._arrived is None:
             return True
         if not self._arrived.query():
             return False
         vector.keep_offered()
         fresh = self._spare.numpy()
-        finite = kernels.land(fresh, vector.pending, vector.copy, vector.burst_max)
+        landed = kernels.land(fresh, vector.pending, vector.copy, vector.burst_max)
         self._arrived = None
         self._empty = True
-        if not finite:
-            error = vector.not_finite(fresh + vector.pending)
+        if not landed:
+            error = vector.diverged(fresh + vector.pending)
             fresh.fill(0)
             vector.burst_max.fill(0)
             raise error
