@@ -302,7 +302,16 @@ def test_a_peer_that_leaves_is_dropped_at_once_and_its_exchange_is_not_lost():
     assert desk.dropped == [1] and desk.notes == [("left", 1, "left the swarm")]
     assert desk.releases == 1 and desk.endpoint.machine.counts.lost == 0
     desk.endpoint.lost(1, "closed", 0.6)  # its link goes too, which is no news
-    assert len(desk.notes) == 1
+    assert len(desk.notes) == 1 and desk.endpoint.lost_peers == {}
+
+
+def test_who_is_distrusted_has_lost_that_peer_and_knows_why():
+    desk = Desk()
+    why = "its model is too far"
+    goodbye = messages.control(Kind.BYE, run=RUN, sender=1, incarnation=0, text=why)
+    desk.endpoint.received(1, goodbye, 0.5)
+    assert desk.dropped == [1] and desk.notes == [("distrusts", 1, why)]
+    assert desk.endpoint.lost_peers == {1: f"it distrusts this node: {why}"}
 
 
 def test_a_link_that_breaks_frees_who_waited_for_it_and_costs_the_exchange():

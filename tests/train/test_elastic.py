@@ -308,8 +308,9 @@ def test_a_model_a_million_times_too_large_is_refused_and_its_sender_named():
         for rank in (0, 1):
             said = nodes.said(rank)[-1]
             assert said["largest"] < 100, nodes.everything()
-        text = nodes.output(0) + nodes.output(1)
-    assert "peer 2 distrusted: its model is" in text
+            # who sees the other's model first refuses it, which is chance
+            assert "its model is" in said["lost"]["2"], nodes.everything()
+            assert "peer 2 distrust" in nodes.output(rank)
 
 
 def test_a_launch_starts_a_failed_node_again_and_it_joins_the_others(tmp_path):

@@ -126,9 +126,7 @@ class Endpoint:
         self._carry_out(self.machine.handle(events.BurstEnded(), now), now)
 
     def received(self, peer: int, buffer: Bytes, now: float) -> None:
-        """A message came in over the link to `peer`; the buffer goes back to the ports when it is
-        done with.
-        """
+        """A message came in over the link to `peer`; its buffer goes back to the ports in the end."""
         self.traffic.messages_received += 1
         self.traffic.bytes_received += len(buffer)
         if self._left or peer in self._parting:
@@ -249,17 +247,18 @@ class Endpoint:
 
     def _told(self, peer: int, message: Message, now: float) -> None:
         """A message without vectors."""
-        exchange = message.exchange
+        exchange, text = message.exchange, messages.text_of(message)
         match message.kind:
             case Kind.REFUSE:
-                if message.sections and exchange == self.machine.held:
-                    self._ports.note("refused", peer, messages.text_of(message))
+                if text and exchange == self.machine.held:
+                    self._ports.note("refused", peer, text)
                 self._handle(events.Refused(peer, exchange), now)
             case Kind.DONE:
                 self._handle(events.Done(peer, exchange.counter), now)
             case Kind.BYE:
-                why = messages.text_of(message)
-                self._ports.note("distrusts" if why else "left", peer, why or "left the swarm")
+                if text:
+                    self.lost_peers[peer] = f"it distrusts this node: {text}"
+                self._ports.note("distrusts" if text else "left", peer, text or "left the swarm")
                 self._ports.drop(peer)
                 self._handle(events.Gone(peer, left=True), now)
             case _:
