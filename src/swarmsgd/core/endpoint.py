@@ -126,7 +126,7 @@ class Endpoint:
         self._carry_out(self.machine.handle(events.BurstEnded(), now), now)
 
     def received(self, peer: int, buffer: Bytes, now: float) -> None:
-        """A message came in over the link to `peer`; its buffer goes back to the ports in the end."""
+        """A message came in over the link to `peer`; its buffer goes back to the ports later."""
         self.traffic.messages_received += 1
         self.traffic.bytes_received += len(buffer)
         if self._left or peer in self._parting:
