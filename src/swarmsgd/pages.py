@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from swarmsgd.flags import Parser
-from swarmsgd.observe.folder import REPORT
+from swarmsgd.observe.folder import REPORT, check_begun, record_files
+from swarmsgd.observe.ports import LOOPBACK, PORT
 
 
 def report(arguments: list[str]) -> int:
@@ -20,6 +21,8 @@ def report(arguments: list[str]) -> int:
     add("folders", metavar="DIR", nargs="+", type=Path, help="folder of a train or simulate run")
     add("--out", type=Path, help=f"file (default: {REPORT} in DIR, or {REPORT} here if several)")
     given = parser.parse()
+    for folder in given.folders:
+        record_files(folder)  # is told before the plots are loaded, which takes seconds
     from swarmsgd.observe.run_page import report_of
 
     one = given.folders[0] / REPORT if len(given.folders) == 1 else Path(REPORT)
@@ -29,9 +32,6 @@ def report(arguments: list[str]) -> int:
 
 def dashboard(arguments: list[str]) -> int:
     """The command `swarmsgd dashboard`; its exit code."""
-    from swarmsgd.observe.ports import LOOPBACK
-    from swarmsgd.observe.server import PORT, serve
-
     parser = Parser(
         "dashboard",
         arguments,
@@ -46,5 +46,8 @@ def dashboard(arguments: list[str]) -> int:
         help="address to listen on (default: %(default)s, which no other machine reaches); on "
         "another one only whoever has the token of the printed address is answered")  # fmt: skip
     given = parser.parse()
+    check_begun(given.folder)
+    from swarmsgd.observe.server import serve
+
     serve(given.folder, given.host, given.port)
     return 0

@@ -9,8 +9,10 @@ from test_comparison_page import Page
 
 from swarmsgd.cli import main
 from swarmsgd.errors import ConfigError, DataError
+from swarmsgd.observe.records import Recorder
 from swarmsgd.observe.run_curve import run_curves
 from swarmsgd.observe.run_page import labels, report_of, speeds
+from swarmsgd.observe.run_tables import events_table
 from swarmsgd.observe.sources import Following, Replaying, read_whole
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>[a](javascript:alert(1))"
@@ -192,3 +194,26 @@ def test_a_node_that_was_started_again_goes_on_at_the_runs_time(tmp_path: Path):
     assert replay.refresh().story.nodes[0].last_t == 1.0
     clock.now = 52.0
     assert replay.refresh().story.nodes[0].last_t == 52.0 and replay.over
+
+
+def test_what_several_nodes_tell_of_one_at_about_one_time_is_one_row(tmp_path: Path):
+    told = [(9.0, 0, "lost", 3, "it ended"), (9.1, 1, "lost", 3, "it ended"), (9.2, 2, "lost", 3,
+            "no answer"), (9.2, 0, "lost", 1, "it ended"), (30.0, 0, "lost", 3, "it ended"),
+            (31.0, 0, "diverged", None, "NaN"), (31.1, 1, "diverged", None, "NaN")]  # fmt: skip
+    folder = real_run(tmp_path / "run")
+    for node in range(3):
+        clock = Clock()
+        with Recorder(folder / f"more-{node}.jsonl", node, clock=clock) as recorder:
+            for t, teller, what, peer, text in told:
+                if teller == node:
+                    clock.now = t
+                    recorder.write("event", what=what, peer=peer, text=text)
+    table = events_table(read_whole(folder))
+    assert table is not None
+    assert [row[1:] for row in table.rows] == [
+        ["0, 1, 2", "lost", "3", "it ended; no answer"],
+        ["0", "lost", "1", "it ended"],
+        ["0", "lost", "3", "it ended"],
+        ["0", "diverged", "–", "NaN"],
+        ["1", "diverged", "–", "NaN"],
+    ]

@@ -50,6 +50,16 @@ def test_a_model_that_has_no_room_is_told() -> None:
     assert found.bad and "280.0 TB" in found.found
 
 
+def test_what_else_runs_on_the_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = os.cpu_count() or 1
+    for busy, move in ((0.4 * cores, ""), (1.5 * cores, "something else runs here")):
+        monkeypatch.setattr(os, "getloadavg", lambda busy=busy: (busy, 0.0, 0.0))
+        found = machine.cores(1)
+        assert found.move.startswith(move) and bool(found.move) == bool(move) and not found.bad
+        assert (f"{busy:.1f} of {cores} were busy" in found.found) == bool(move)
+    assert "nodes share them" in machine.cores(cores + 1).move
+
+
 def test_a_control_group_bounds_the_memory_that_is_free(tmp_path: Path) -> None:
     for name, text in {
         "proc/meminfo": "MemTotal: 9 kB\nMemAvailable: 4000 kB\n",
@@ -179,7 +189,8 @@ def test_the_command_looks_at_this_machine_and_at_the_way_to_another(
         listening.communicate()
     out = capsys.readouterr().out
     assert out.rstrip().endswith("nothing to do")
-    for what in ("versions", "cores", "memory", "limits", "kernels", "address", "way back"):
+    assert " cores " in out  # a note where much else runs
+    for what in ("versions", "memory", "limits", "kernels", "address", "way back"):
         assert f"fine   {what}" in out
     monkeypatch.setenv("MASTER_ADDR", "a")
     monkeypatch.setenv("RANK", "x")

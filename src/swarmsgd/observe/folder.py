@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from swarmsgd.errors import ConfigError
+from swarmsgd.errors import ConfigError, DataError
 from swarmsgd.observe import output
 from swarmsgd.observe.records import Recorder
 
@@ -188,6 +189,31 @@ def is_owned(folder: Path) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+def record_files(folder: Path) -> list[Path]:
+    """The files of records in a run's folder, by node. Raises DataError if it is none."""
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise DataError(f"{folder} {what}: name the folder of a run")
+    found = [path for path in folder.glob("*.jsonl") if path.is_file()]
+    if not found:
+        raise DataError(
+            f"{folder} is no run's folder: it has no records (node-0.jsonl, ... or {CURVE}); name "
+            "what --out named, or a folder in runs/"
+        )
+    return sorted(found, key=_by_number)
+
+
+def check_begun(folder: Path) -> None:
+    """Raise DataError if no run was begun in `folder`."""
+    if not (folder / CONFIG).exists():
+        record_files(folder)
+
+
+def _by_number(path: Path) -> tuple[str, int]:
+    match = re.search(r"\d{1,9}$", path.stem)
+    return (path.stem[: match.start()], int(match[0])) if match else (path.stem, -1)
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

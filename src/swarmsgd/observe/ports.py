@@ -8,6 +8,7 @@ import socket
 from swarmsgd.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"
+PORT = 8417
 
 
 def check_port(port: int) -> None:

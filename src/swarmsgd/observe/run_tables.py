@@ -20,6 +20,7 @@ _SILENT_S = 5.0
 """After so long without a record a node is said to be silent."""
 GOES_ON_S = 1.0
 """Who has records so long after its death was started again."""
+_TOGETHER_S = 3.0
 _MOST_NODES = 64
 _MOST_EVENTS = 80
 MOST_SETTINGS = 120
@@ -215,17 +216,18 @@ def events_table(run: Run) -> Table | None:
     found = sorted([*story.events, *_ends(run)], key=lambda event: event.t)
     if not found:
         return None
-    bad = [event for event in found if event.what in BAD]
-    shown = found if len(found) <= _MOST_EVENTS else (bad or found)[:_MOST_EVENTS]
+    grouped = _together(found)
+    bad = [events for events in grouped if events[0].what in BAD]
+    shown = grouped if len(grouped) <= _MOST_EVENTS else (bad or grouped)[:_MOST_EVENTS]
     rows = [
         [
-            duration(event.t),
-            NONE if event.node < 0 else str(event.node),
-            plain_markdown(event.what),
-            NONE if event.peer is None else str(event.peer),
-            plain_markdown(event.text),
+            duration(events[0].t),
+            _tellers(events),
+            plain_markdown(events[0].what),
+            NONE if events[0].peer is None else str(events[0].peer),
+            _whys(events),
         ]
-        for event in shown
+        for events in shown
     ]
     counts = ", ".join(
         f"{plain_markdown(what)} {count:,}" for what, count in story.event_counts.most_common(12)
@@ -236,6 +238,32 @@ def events_table(run: Run) -> Table | None:
         rows=rows,
         note=f"In all: {counts}." if counts else "",
     )
+
+
+def _together(found: Sequence[Happening]) -> list[list[Happening]]:
+    """What several nodes tell of one node at about one time is one thing that happened."""
+    groups: list[list[Happening]] = []
+    last: dict[tuple[str, int | None], list[Happening]] = {}
+    for event in found:
+        group = last.get((event.what, event.peer))
+        if group is None or event.peer is None or event.t > group[0].t + _TOGETHER_S:
+            last[event.what, event.peer] = group = []
+            groups.append(group)
+        group.append(event)
+    return groups
+
+
+def _tellers(events: Sequence[Happening]) -> str:
+    nodes = sorted({event.node for event in events if event.node >= 0})
+    if not nodes:
+        return NONE
+    return ", ".join(map(str, nodes[:8])) + f", ... ({len(nodes):,})" * (len(nodes) > 8)
+
+
+def _whys(events: Sequence[Happening]) -> str:
+    """Each text once, as far as a person reads."""
+    texts = list(dict.fromkeys(plain_markdown(event.text) for event in events))
+    return "; ".join(texts[:2]) + f"; {len(texts) - 2:,} more" * (len(texts) > 2)
 
 
 def _ends(run: Run) -> list[Happening]:

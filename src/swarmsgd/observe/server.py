@@ -24,11 +24,10 @@ from swarmsgd.checks import number
 from swarmsgd.errors import SwarmError
 from swarmsgd.observe.feed import READ_S, Feed
 from swarmsgd.observe.page import document
-from swarmsgd.observe.ports import LOOPBACK, cannot_listen
+from swarmsgd.observe.ports import LOOPBACK, PORT, cannot_listen
 from swarmsgd.observe.run_curve import safe_label
 from swarmsgd.observe.sources import Following, Replaying
 
-PORT = 8417
 MOST_VIEWERS = 16
 """Open pages; more are told to wait."""
 _SPEEDS = (1, 10, 60, 600)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import json
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from swarmsgd.errors import DataError
-from swarmsgd.observe.folder import CONFIG, CURVE, SUMMARY
+from swarmsgd.observe.folder import CONFIG, SUMMARY, check_begun, record_files
 from swarmsgd.observe.records import Record, Tail, each_record
 from swarmsgd.observe.story import Story, finite
 
@@ -53,25 +52,6 @@ def read_whole(folder: Path, label: str | None = None) -> Run:
         raise DataError(f"{folder} holds no record yet: the run has not begun, or wrote none")
     run.story.events.sort(key=lambda event: event.t)
     return run
-
-
-def record_files(folder: Path) -> list[Path]:
-    """The files of records in a run's folder, by node. Raises DataError if it is none."""
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"{folder} {what}: name the folder of a run")
-    found = [path for path in folder.glob("*.jsonl") if path.is_file()]
-    if not found:
-        raise DataError(
-            f"{folder} is no run's folder: it has no records (node-0.jsonl, ... or {CURVE}); name "
-            "what --out named, or a folder in runs/"
-        )
-    return sorted(found, key=_by_number)
-
-
-def _by_number(path: Path) -> tuple[str, int]:
-    match = re.search(r"\d{1,9}$", path.stem)
-    return (path.stem[: match.start()], int(match[0])) if match else (path.stem, -1)
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -128,7 +108,7 @@ class Following:
         self.run = Run(folder, folder.absolute().name)
         self._tails: dict[Path, Tail] = {}
         self._clock = Clock()
-        record_files(folder) if folder.is_dir() and any(folder.glob("*.jsonl")) else _begun(folder)
+        check_begun(folder)
 
     @property
     def over(self) -> bool:
@@ -149,11 +129,6 @@ class Following:
             for t, record in self._clock.timed(path, records):
                 run.story.add(record, t)
         return run
-
-
-def _begun(folder: Path) -> None:
-    if not (folder / CONFIG).exists():
-        record_files(folder)  # says what is wrong
 
 
 def _lenient(path: Path) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def lengths_stream(seed: int, node: int, *, rounds: bool) -> np.random.Generator
 
 @dataclass(frozen=True, kw_only=True)
 class SwarmSettings:
-    """Checked when made: raises ConfigError."""
+    """How a swarm exchanges: what `join` takes. Checked when made: raises ConfigError."""
 
     graph: str | Graph = setting(
         "complete", agreed=True, words=str, table=graphs.GRAPHS, decided=lambda s: s.graph_name

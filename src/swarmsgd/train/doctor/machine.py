@@ -56,11 +56,14 @@ def cores(nodes: int) -> Finding:
     threads = os.environ.get("OMP_NUM_THREADS")
     if threads:
         found += f"; OMP_NUM_THREADS={threads} is set, for every node"
+    moves = []
     if nodes > usable:
-        return Finding(
-            "cores", found, f"{nodes} nodes share them: expect slower steps, or --nodes less"
-        )
-    return Finding("cores", found)
+        moves.append(f"{nodes} nodes share them: expect slower steps, or --nodes less")
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if busy > there / 2:
+        found += f"; {busy:.1f} of {there} were busy in the last minute"
+        moves.append("something else runs here: see what (top); nodes get what it leaves")
+    return Finding("cores", found, "; ".join(moves))
 
 
 def memory(parameters: int, nodes: int) -> Finding:
