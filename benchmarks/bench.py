@@ -29,7 +29,12 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def run_nodes(
+def run_nodes(arguments: Sequence[object], nodes: int, **how: Any) -> list[dict[str, Any]]:
+    """What each of `outputs` said last."""
+    return [said(output) for output in outputs(arguments, nodes, **how)]
+
+
+def outputs(
     arguments: Sequence[object],
     nodes: int,
     *,
@@ -37,8 +42,8 @@ def run_nodes(
     master_addr: str = "127.0.0.1",
     timeout_s: float = 900.0,
     **variables: str,
-) -> list[dict[str, Any]]:
-    """Run `python ARGUMENTS` on `nodes` processes that meet at a free port; what each said last.
+) -> list[str]:
+    """Run `python ARGUMENTS` on `nodes` processes that meet at a free port; what each printed.
 
     `prefixes` go before each command (`ip netns exec NAME`). All processes end with this call.
     """
@@ -61,7 +66,7 @@ def run_nodes(
                     command, env=environment, stdout=subprocess.PIPE, text=True, process_group=0
                 )
             )
-        return [said(process.communicate(timeout=timeout_s)[0]) for process in started]
+        return [process.communicate(timeout=timeout_s)[0] for process in started]
     finally:
         for process in started:
             if process.poll() is None:

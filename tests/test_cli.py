@@ -195,7 +195,7 @@ def test_an_option_that_does_not_exist_is_told_with_one_that_does(
 def test_launch_takes_torchruns_names_too(
     words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from swarmsgd.train.launch import launch as launching
+    from swarmsgd.train.launch import local
     from swarmsgd.train.launch.processes import Outcome
 
     seen: list[dict[str, Any]] = []
@@ -204,7 +204,7 @@ def test_launch_takes_torchruns_names_too(
         seen.append({"nodes": nodes, **given})
         return Outcome((), None)
 
-    monkeypatch.setattr(launching, "launch", launch)
+    monkeypatch.setattr(local, "launch", launch)
     (tmp_path / "train.py").touch()
     assert main(["launch", *words.split(), "--grace", "8", str(tmp_path / "train.py")]) == 0
     assert seen == [

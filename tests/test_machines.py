@@ -15,7 +15,7 @@ import pytest
 from nodes import free_port
 
 from swarmsgd.cli import main
-from swarmsgd.train.launch import launch as launching
+from swarmsgd.train.launch import local
 from swarmsgd.train.launch.processes import Outcome
 
 MACHINES = Path(__file__).parent.parent / "examples" / "machines"
@@ -33,7 +33,7 @@ def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
             seen.append({"argv": argv[1:], "nodes": nodes, **given})
             return Outcome((), None)
 
-        monkeypatch.setattr(launching, "launch", launch)
+        monkeypatch.setattr(local, "launch", launch)
         monkeypatch.chdir(tmp_path)
         (tmp_path / "train.py").touch()
         assert main(arguments) == 0

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from swarmsgd.train.checkpoint.load import load as load
     from swarmsgd.train.data.node_sampler import NodeSampler as NodeSampler
     from swarmsgd.train.data.open_sampler import OpenSampler as OpenSampler
+    from swarmsgd.train.launch.local import launch as launch
     from swarmsgd.train.node.join import join as join
     from swarmsgd.train.node.swarm import Swarm as Swarm
 
@@ -45,6 +46,7 @@ _WHERE = {
     "graphs": "swarmsgd.graphs",
     "World": "swarmsgd.sim.engine.world",
     "join": "swarmsgd.train.node.join",
+    "launch": "swarmsgd.train.launch.local",
     "load": "swarmsgd.train.checkpoint.load",
     "read_records": "swarmsgd.observe.records",
     "simulate": "swarmsgd.sim.command.run",
@@ -64,6 +66,7 @@ __all__ = [
     "export",
     "graphs",
     "join",
+    "launch",
     "load",
     "read_records",
     "simulate",

@@ -79,7 +79,7 @@ def launch_command(arguments: list[str]) -> int:
     add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments, untouched")
     given = parser.parse_args(arguments)
     from swarmsgd.observe.words import notice
-    from swarmsgd.train.launch import launch as launching
+    from swarmsgd.train.launch import local
     from swarmsgd.train.launch.chaos import Chaos
     from swarmsgd.train.launch.hosts import use_address, where
     from swarmsgd.train.launch.variables import LISTEN
@@ -111,7 +111,7 @@ def launch_command(arguments: list[str]) -> int:
         "chaos": None if given.chaos is None else Chaos.read(given.chaos, given.nodes),
     }
     if given.out is None and not given.dashboard:
-        return launching.launch(argv, given.nodes, **options).exit_code
+        return local.launch(argv, given.nodes, **options).exit_code
     from swarmsgd.train.launch.kept import launch_kept
 
     page = given.dashboard_port if given.dashboard else None

@@ -19,8 +19,8 @@ from torch.distributed import HashStore
 from swarmsgd.errors import ConfigError
 from swarmsgd.train.launch import hosts
 from swarmsgd.train.launch.chaos import Chaos
-from swarmsgd.train.launch.launch import describe, launch, print_line
 from swarmsgd.train.launch.launcher import Launcher
+from swarmsgd.train.launch.local import describe, launch, print_line
 from swarmsgd.train.launch.processes import LineStream, NodeEnd, Note, OutputLine
 
 AWAIT = """
@@ -274,7 +274,7 @@ def test_what_a_node_left_running_ends_with_it(script, alive: Alive) -> None:
 
 LAUNCHER = """
 import sys
-from swarmsgd.train.launch.launch import launch
+from swarmsgd.train.launch.local import launch
 sys.exit(launch(sys.argv[2:], int(sys.argv[1])).exit_code)
 """
 
@@ -455,7 +455,7 @@ def free_port() -> int:
 HOST = """
 import sys
 from swarmsgd.errors import ConfigError
-from swarmsgd.train.launch.launch import launch
+from swarmsgd.train.launch.local import launch
 nodes, hosts, index, port = map(int, sys.argv[1:5])
 try:
     sys.exit(

@@ -1,5 +1,5 @@
 """Processes of a run: starting, watching and ending them, on one host or several.
 
-`launch` is `swarmsgd launch`, over `launcher` and the `processes` it watches; `hosts` is what
+`local` is `swarmsgd launch`, over `launcher` and the `processes` it watches; `hosts` is what
 launchers of several hosts tell each other, `guard` ends what a killed launcher left.
 """

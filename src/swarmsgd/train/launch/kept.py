@@ -17,7 +17,7 @@ from swarmsgd.observe.folder import COMMAND, CONFIG, SUMMARY, RunFolder
 from swarmsgd.observe.ports import check_port
 from swarmsgd.observe.records import Recorder
 from swarmsgd.observe.words import notice
-from swarmsgd.train.launch.launch import launch
+from swarmsgd.train.launch.local import launch
 from swarmsgd.train.launch.processes import LauncherEvent, NodeEnd, Outcome
 from swarmsgd.train.launch.variables import RECORDS
 

@@ -34,8 +34,8 @@ from swarmsgd.train.meet import collective
 from swarmsgd.train.meet.key import warn_if_open
 from swarmsgd.train.meet.news import News, RunHasBegun
 from swarmsgd.train.meet.rendezvous import Rendezvous, through_json
+from swarmsgd.train.node.arrival import heal
 from swarmsgd.train.node.connection import Connection
-from swarmsgd.train.node.heal import heal
 from swarmsgd.train.node.linker import Linker, Neighbours
 from swarmsgd.train.node.not_exchanged import NotExchanged, bytes_of, not_exchanged, taken_in
 from swarmsgd.train.node.staging import exchanged_vector
