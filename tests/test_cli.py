@@ -288,3 +288,15 @@ def test_python_m_swarmsgd_is_the_command_and_imports_nothing_of_the_working_fol
         cwd=tmp_path,
     )
     assert done.stdout.startswith("usage: swarmsgd launch"), done.stderr
+
+
+def test_a_misspelt_option_is_told_rather_than_the_one_it_stands_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["launch", "--nodez", "3", "train.py"]) == 2
+    told = capsys.readouterr().err
+    assert "no option '--nodez'; did you mean" in told and "--nodes" in told
+    for words in (["train.py", "--lr", "1"], ["--grace", "3", "train.py", "--lr"], ["-n2"]):
+        with pytest.raises(SystemExit):
+            main(["launch", *words])
+        assert "arguments are required" in capsys.readouterr().err

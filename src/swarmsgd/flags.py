@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from swarmsgd.checks import choices_of, closest
 from swarmsgd.errors import ConfigError
@@ -79,10 +79,27 @@ class Parser(argparse.ArgumentParser):
         """The values. SystemExit after --help, and for values that are missing."""
         given, left = self.parse_known_args(self._arguments)
         if left:
-            known = [flag for action in self._actions for flag in action.option_strings]
-            what = next((word for word in left if word.startswith("-")), left[0])
-            hint = closest(what, known) if what.startswith("-") else ""
-            raise ConfigError(
-                f"there is no option {what!r}{hint}; `{self.prog} --help` lists what there is"
-            )
+            raise self._unknown(next((word for word in left if word.startswith("-")), left[0]))
         return given
+
+    def error(self, message: str) -> NoReturn:
+        """A misspelt option is the reason why another one is missing: it is told instead."""
+        known = {flag: action for action in self._actions for flag in action.option_strings}
+        words = iter(self._arguments)
+        for word in words:
+            name, equals, _ = word.partition("=")
+            if not word.startswith("-") or word == "--":
+                break  # from here on the words may be somebody else's
+            if name not in known and not (word[1:2].isdigit() or known.get(word[:2])):
+                raise self._unknown(name)
+            action = known.get(name)
+            if action is not None and action.nargs is None and not equals:
+                next(words, None)
+        super().error(message)
+
+    def _unknown(self, what: str) -> ConfigError:
+        known = [flag for action in self._actions for flag in action.option_strings]
+        hint = closest(what, known) if what.startswith("-") else ""
+        return ConfigError(
+            f"there is no option {what!r}{hint}; `{self.prog} --help` lists what there is"
+        )

@@ -12,7 +12,8 @@ from swarmsgd.errors import ConfigError, DataError
 from swarmsgd.observe.records import Recorder
 from swarmsgd.observe.run_curve import run_curves
 from swarmsgd.observe.run_page import labels, report_of, speeds
-from swarmsgd.observe.run_tables import events_table
+from swarmsgd.observe.run_tables import events_table, nodes_table
+from swarmsgd.observe.schema import filled
 from swarmsgd.observe.sources import Following, Replaying, read_whole
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>[a](javascript:alert(1))"
@@ -216,4 +217,51 @@ def test_what_several_nodes_tell_of_one_at_about_one_time_is_one_row(tmp_path: P
         ["0", "lost", "3", "it ended"],
         ["0", "diverged", "–", "NaN"],
         ["1", "diverged", "–", "NaN"],
+    ]
+
+
+def test_neither_a_wait_for_the_mean_nor_an_earlier_life_makes_a_node_slow(tmp_path: Path):
+    folder = real_run(tmp_path / "run", nodes=3)
+    for node in range(2):
+        (folder / f"node-{node}.jsonl").unlink()
+    clock, step_s = Clock(), 0.005
+    for node, begins, ends in ((0, 0, 3), (1, 0, 21), (1, 30, 60)):  # node 1 is killed and back
+        with Recorder(folder / f"node-{node}.jsonl", node, clock=clock) as recorder:
+            clock.now = begins
+            recorder.write("start", **filled("start", num_nodes=3, incarnation=begins // 30))
+            for half in range(2 * begins + 1, 2 * ends + 1):
+                clock.now = half / 2
+                steps = round((clock.now - begins) / step_s)
+                recorder.write("progress", **filled("progress", steps=steps))
+            if ends == 21:
+                continue
+            recorder.write("mean", of=None)
+            clock.now = 61.0
+            recorder.write("mean", of=[0, 1])
+            times = {"step_s_p50": step_s, "step_s_p99": 0.006, "step_s_max": 0.01}
+            steps = round((ends - begins) / step_s) + 5
+            recorder.write("end", **filled("end", steps=steps, blocked_s=0.0, **times))
+    found = read_whole(folder)
+    for node in range(2):
+        assert found.story.nodes[node].mean_ms == pytest.approx(5.0, rel=0.02)
+    table = nodes_table(found)
+    assert table is not None
+    assert [row[8] for row in table.rows[:2]] == ["58.0 s", "1.00 s"]
+
+
+def test_events_that_only_echo_another_one_are_left_out(tmp_path: Path):
+    folder = real_run(tmp_path / "run", nodes=3)
+    told = [("lost", 2, "it ended"), ("gone", 2, "lost"), ("joined", 2, "tcp://10.0.0.1:5"),
+            ("back", 2, "there is a link to it again")]  # fmt: skip
+    with Recorder(folder / "more-0.jsonl", 0, clock=Clock()) as recorder:
+        for what, peer, text in told:
+            recorder.write("event", what=what, peer=peer, text=text)
+    with Recorder(folder / "more-2.jsonl", 2, clock=Clock()) as recorder:
+        recorder.write("event", what="healed", peer=1, text="took over the model of node 1")
+    table = events_table(read_whole(folder))
+    assert table is not None
+    assert [[cell.replace("\\", "") for cell in row[1:]] for row in table.rows] == [
+        ["0", "lost", "2", "it ended"],
+        ["0", "joined", "2", "listens at tcp://10.0.0.1:5"],
+        ["2", "healed", "2", "took over the model of node 1"],
     ]

@@ -180,7 +180,7 @@ def test_the_command_looks_at_this_machine_and_at_the_way_to_another(
     )
     try:
         assert listening.stdout is not None
-        place = listening.stdout.readline().split()[-1]
+        place = listening.stdout.readline().split("--with ")[1].split()[0]
         assert main(["doctor", "--with", place]) == 0
         listening.send_signal(signal.SIGINT)
         assert listening.wait() == 0

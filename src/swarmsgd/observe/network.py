@@ -30,6 +30,9 @@ _COLOUR = "#3B6EA8"
 
 _Places = Mapping[int, tuple[float, float]]
 
+ALIKE = 1.3
+"""Nodes whose speeds differ by no more are alike."""
+
 
 def network_figure(story: Story, speeds: Mapping[int, float]) -> Figure | None:
     """Nodes where their graph puts them, None if there were no exchanges. `speeds` are local steps
@@ -137,7 +140,7 @@ def _dots(
     size = 22 if len(nodes) <= 40 else 12 if len(nodes) <= 150 else 6
     known = sorted(speeds.values())
     low, high = (known[0], known[-1]) if known else (0.0, 1.0)
-    if high <= 1.1 * low:  # all alike: none is slow
+    if high <= ALIKE * low:  # none is slow
         low = 0.0
     marker: dict[str, Any] = {
         "size": size,

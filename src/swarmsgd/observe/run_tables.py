@@ -21,6 +21,12 @@ _SILENT_S = 5.0
 GOES_ON_S = 1.0
 """Who has records so long after its death was started again."""
 _TOGETHER_S = 3.0
+_SAME_S = 10.0
+_WORDS = (
+    "Waiting: for exchanges in the blocking modes, and for others in mean_model(). A block is "
+    "4,096 numbers; one in which two models are too far apart for the bits used is left out, which "
+    "both find out, and is sent wider the next time: some at the beginning are usual."
+)
 _MOST_NODES = 64
 _MOST_EVENTS = 80
 MOST_SETTINGS = 120
@@ -32,7 +38,7 @@ def headline(run: Run) -> str:
     summary, story = clean_summary(run.summary), run.story
     about = {**asked_for(run), **summary}
     told = [str(about.get(name)) for name in ("algorithm", "task", "dataset", "model", "graph")]
-    words = ", ".join(plain_markdown(word) for word in told if word != "None") or "no summary yet"
+    words = ", ".join(plain_markdown(word) for word in told if word != "None")
     nodes = max(int(summary.get("nodes", 0)), len(story.nodes))  # other hosts' may be there too
     kind = "simulated" if story.curve else "real"
     dead = dead_nodes(run)
@@ -54,7 +60,8 @@ def headline(run: Run) -> str:
         else:
             end += " It was killed: there is no summary."
     name, took = plain_markdown(run.label), duration(story.end_s)
-    head = f"**{name}**: {words}; {nodes:,} nodes, {kind}, {took}."
+    words += "; " if words else ""
+    head = f"**{name}**: {words}{nodes:,} nodes, {kind}, {took}."
     return f"{head} {story.records:,} records.{end}"
 
 
@@ -175,7 +182,8 @@ def nodes_table(run: Run) -> Table | None:
         for node in kept
     ]
     many = len(order) - len(kept)
-    note = f"{many:,} more nodes are not listed; these died or are the slowest." if many else ""
+    note = f"{many:,} more nodes are not listed; these died or are the slowest. " if many else ""
+    note += _WORDS
     return Table(title="Nodes", columns=columns, rows=rows, note=note)
 
 
@@ -200,7 +208,7 @@ def _node_row(node: NodeStory, state: str) -> list[str]:
         _cell(finite(node.loss)),
         f"{node.exchanges or sum(one.weight for one in node.mixing):,.0f}",
         bytes_text(finite(node.bytes_sent) or 0.0),
-        NONE if finite(node.blocked_s) is None else duration(node.blocked_s or 0.0),
+        duration((finite(node.blocked_s) or 0.0) + node.waited_s),
         f"{node.left_out:,.0f}",
         _cell(gamma),
     ]
@@ -213,7 +221,7 @@ def _cell(value: float | None) -> str:
 def events_table(run: Run) -> Table | None:
     """What happened, with why; of many the bad ones."""
     story = run.story
-    found = sorted([*story.events, *_ends(run)], key=lambda event: event.t)
+    found = _without_echoes(sorted([*story.events, *_ends(run)], key=lambda event: event.t))
     if not found:
         return None
     grouped = _together(found)
@@ -224,7 +232,7 @@ def events_table(run: Run) -> Table | None:
             duration(events[0].t),
             _tellers(events),
             plain_markdown(events[0].what),
-            NONE if events[0].peer is None else str(events[0].peer),
+            NONE if _about(events[0]) is None else str(_about(events[0])),
             _whys(events),
         ]
         for events in shown
@@ -238,6 +246,35 @@ def events_table(run: Run) -> Table | None:
         rows=rows,
         note=f"In all: {counts}." if counts else "",
     )
+
+
+_ECHOES = {"gone": ("lost", "left", "died", "killed"), "back": ("joined",)}
+"""What says no more than another event of the same node at about the same time."""
+
+
+def _without_echoes(found: Sequence[Happening]) -> list[Happening]:
+    times: dict[tuple[str, int | None], list[float]] = {}
+    for event in found:
+        times.setdefault((event.what, event.peer), []).append(event.t)
+    return [
+        event
+        for event in found
+        if not any(
+            abs(event.t - t) <= _SAME_S
+            for what in _ECHOES.get(event.what, ())
+            for t in times.get((what, event.peer), ())
+        )
+    ]
+
+
+def _about(event: Happening) -> int | None:
+    """Whom it is about; who took over another's model is itself what is told of."""
+    return event.node if event.what == "healed" else event.peer
+
+
+def _why(event: Happening) -> str:
+    text = event.text
+    return f"listens at {text}" if event.what == "joined" and text.startswith("tcp://") else text
 
 
 def _together(found: Sequence[Happening]) -> list[list[Happening]]:
@@ -262,7 +299,7 @@ def _tellers(events: Sequence[Happening]) -> str:
 
 def _whys(events: Sequence[Happening]) -> str:
     """Each text once, as far as a person reads."""
-    texts = list(dict.fromkeys(plain_markdown(event.text) for event in events))
+    texts = list(dict.fromkeys(plain_markdown(_why(event)) for event in events))
     return "; ".join(texts[:2]) + f"; {len(texts) - 2:,} more" * (len(texts) > 2)
 
 

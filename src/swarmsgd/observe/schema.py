@@ -117,7 +117,7 @@ KINDS: Mapping[str, RecordKind] = {
             "what": (
                 "text",
                 "one word to count by: lost, left, back, joined, gone, healed, refused, stranger, "
-                "distrusted, distrusts (this node), diverged, ...",
+                "distrusted, distrusts (this node), diverged, died, launcher (what it did), ...",
             ),
             "peer": ("node", "whom it is about; null: nobody else"),
             "text": ("text", "the whole story"),

@@ -82,9 +82,13 @@ class NodeStory(NodeView):
         """Blocks that were not mixed; that came in as float32."""
         self.last_t = 0.0
         """Of its newest record."""
-        self._first_step_t: float | None = None
-        self._last_step_t = self._steps_since = 0.0
-        """When steps were first and last told of, and how many in between."""
+        self.waited_s = 0.0
+        """For means that others had still to ask for."""
+        self._stepped_t: float | None = None
+        """When steps were last told of, in this life of the node."""
+        self._stepping_s = self._steps_since = 0.0
+        """Time and number of steps between such times; without waits for a mean."""
+        self._waits_since: float | None = None
         self.counted: dict[str, float] = {}
         """The last values of counts that only grow."""
 
@@ -108,18 +112,35 @@ class NodeStory(NodeView):
 
     def stepped(self, t: float, steps: float) -> None:
         """So many more local steps were told of at `t`."""
-        if self._first_step_t is None:
-            self._first_step_t = t
-        else:
-            self._last_step_t, self._steps_since = t, self._steps_since + steps
+        if steps <= 0:
+            return
+        if self._stepped_t is not None:
+            self._stepping_s += max(0.0, t - self._stepped_t)
+            self._steps_since += steps
+        self._stepped_t = t
         self.stepping.add(t, steps)
+
+    def begun(self) -> None:
+        """Its process has begun, perhaps in place of one that ended: no steps in between."""
+        self._stepped_t = self._waits_since = None
+
+    def waits(self, t: float, *, ends: bool) -> None:
+        """It waits for the mean from `t` on, or until then."""
+        if not ends:
+            self._waits_since = t
+        elif self._waits_since is not None:
+            waited_s = max(0.0, t - self._waits_since)
+            self.waited_s += waited_s
+            if self._stepped_t is not None:
+                self._stepped_t += waited_s
+            self._waits_since = None
 
     @property
     def mean_ms(self) -> float | None:
-        """Of a local step, over all of them: the time in which they were made, by their number."""
-        if self._first_step_t is None or not self._steps_since:
-            return None
-        return 1000 * (self._last_step_t - self._first_step_t) / self._steps_since
+        """Of a local step, over all of them: the time in which they were made, by their number.
+        Waits for a mean are none of it.
+        """
+        return 1000 * self._stepping_s / self._steps_since if self._steps_since else None
 
     @property
     def steps_a_second(self) -> float | None:
@@ -193,6 +214,10 @@ class Story:
             return
         record = cleaned(record)
         node.add(record)
+        if kind == "start":
+            node.begun()
+        elif kind == "mean":
+            node.waits(t, ends=record.get("of") is not None)
         if kind in ("progress", "result", "end"):
             self._progress(node, record, t)
 

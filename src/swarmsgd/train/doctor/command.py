@@ -48,8 +48,12 @@ class Doctor:
         address = addresses.loopback() if self.address is None else self._own()
         if self.address is None and (outer := addresses.outer_addresses()):
             address = outer[0][1]
-        end = End(address, find_key(self.key), LISTENER)
-        print(f"listening. On the other machine: swarmsgd doctor --with {at(end)}", flush=True)
+        key = find_key(self.key)
+        end = End(address, key, LISTENER)
+        more = "" if key is None else " --key FILE (the same)"
+        print(
+            f"listening. On the other machine: swarmsgd doctor --with {at(end)}{more}", flush=True
+        )
         print("(at another address of this machine: --address; Ctrl-C ends this)", flush=True)
         try:
             with contextlib.suppress(KeyboardInterrupt):

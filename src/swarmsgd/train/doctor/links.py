@@ -133,8 +133,8 @@ def _answer(end: End, peer: int, message: dict[str, Any]) -> None:
 def measure(end: End, endpoint: str, back: End) -> LinkQuality:
     """All that can be told of the way to the end that listens there. Raises PeerError."""
     if why := end.dial(LISTENER, endpoint):
-        raise PeerError(f"no link: {why}. Is `swarmsgd doctor --listen` running there, and the way "
-                        "open?")  # fmt: skip
+        raise PeerError(f"no link: {why}. Is `swarmsgd doctor --listen` running there, with "
+                        "the same --key or none, and the way open?")  # fmt: skip
     trips: list[tuple[float, float]] = []
     version = ""
     for _ in range(PINGS):

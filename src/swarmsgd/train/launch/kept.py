@@ -18,7 +18,7 @@ from swarmsgd.observe.ports import check_port
 from swarmsgd.observe.records import Recorder
 from swarmsgd.observe.words import notice
 from swarmsgd.train.launch.local import launch
-from swarmsgd.train.launch.processes import LauncherEvent, NodeEnd, Outcome
+from swarmsgd.train.launch.processes import LauncherEvent, NodeEnd, Note, Outcome
 from swarmsgd.train.launch.variables import RECORDS
 
 
@@ -34,9 +34,12 @@ class Kept:
     _begin: float = field(default_factory=time.monotonic)
 
     def heard(self, event: LauncherEvent) -> None:
-        """Note how a node died."""
+        """Note how a node died, and what is done about it."""
         if isinstance(event, NodeEnd) and event.failed:
             record_death(self.folder, event, numbered=self.numbered)
+        elif isinstance(event, Note) and event.node is not None:
+            node = event.node if self.numbered else None
+            _record(self.folder, what="launcher", peer=node, text=event.text)
 
     def finish(self, outcome: Outcome) -> None:
         """Write what the launcher knows at the end; say where all is."""
@@ -110,5 +113,9 @@ def _shown(folder: Path, page: int | None) -> contextlib.AbstractContextManager[
 
 def record_death(folder: Path, end: NodeEnd, *, numbered: bool = True) -> None:
     """Leave a record of how a node's process ended, with its last words."""
+    _record(folder, what="died", peer=end.node if numbered else None, text=end.why)
+
+
+def _record(folder: Path, **event: Any) -> None:
     with contextlib.suppress(ConfigError), Recorder(folder / COMMAND, -1) as recorder:
-        recorder.write("event", what="died", peer=end.node if numbered else None, text=end.why)
+        recorder.write("event", **event)

@@ -279,7 +279,7 @@ class Launcher:
                 if act.what == "kill":
                     self._restarts.ordered.add(node)
             if act.told:
-                yield Note(f"chaos: node {node} {act.told}")
+                yield Note(f"chaos: node {node} {act.told}", node)
 
     def _forget_end(self, node: int) -> None:
         """It runs again: how it ended does not count."""

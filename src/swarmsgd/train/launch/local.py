@@ -79,7 +79,7 @@ def _pass_on(
                     on_line(node, stream, text)
                 case NodeEnd() if event.failed and not launcher.stopping:
                     others = len(launcher.pids)
-                    say(describe(event) + (f"; the other {others} go on" if others else ""))
+                    say(describe(event) + _of_others(others))
                 case Note(text):
                     say(text)
     outcome = launcher.outcome
@@ -90,6 +90,10 @@ def _pass_on(
         for end in outcome.failed:
             say(describe(end))
     return outcome
+
+
+def _of_others(others: int) -> str:
+    return f"; the other {others} go on" if others > 1 else "; the other one goes on" * others
 
 
 def describe(end: NodeEnd) -> str:

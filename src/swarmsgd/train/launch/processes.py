@@ -79,9 +79,10 @@ class NodeEnd:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """The launcher itself has something to say."""
+    """The launcher itself has something to say, perhaps of one node."""
 
     text: str
+    node: int | None = None
 
 
 LauncherEvent = OutputLine | NodeEnd | Note

@@ -38,13 +38,14 @@ class Restarts:
         if not end.failed or over or not self._most:
             return
         if made == self._most:
-            yield Note(f"node {end.node} failed {made + 1} times: given up")
+            yield Note(f"node {end.node} failed {made + 1} times: given up", end.node)
             return
         pause_s = min(_FIRST_PAUSE_S * 2**made, _LONGEST_PAUSE_S)
         self._made[end.node] = made + 1
         self.waiting[end.node] = now + pause_s
         yield Note(
-            f"node {end.node} is started again in {pause_s:g} s ({made + 1} of {self._most})"
+            f"node {end.node} is started again in {pause_s:g} s ({made + 1} of {self._most})",
+            end.node,
         )
 
     def once_dead(self, node: int) -> bool:

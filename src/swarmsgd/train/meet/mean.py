@@ -218,8 +218,8 @@ class Mean:
 def _tell(absent: list[int]) -> None:
     if absent:
         _log.warning(
-            "mean_model() waits for node %s, which trains on: all nodes must call it, "
-            "equally often",
+            "mean_model() waits for node %s, which trains on: all nodes call it, equally often "
+            "(where they are uneven, swarm.until() lets all stop together)",
             ", ".join(map(str, absent)),
         )
 
