@@ -51,8 +51,7 @@ class Plan(NamedTuple):
 
 def plans(algorithm: str) -> Iterator[Plan]:
     """A grid: batches of one node, passes over the data by all nodes together, rates."""
-    batches = {"swarm": (16,), "allreduce": (16, 32, 64)}[algorithm]
-    for batch, lr in itertools.product(batches, (0.008, 0.016, 0.032)):
+    for batch, lr in itertools.product((16, 32, 64, 128), (0.016, 0.032)):
         for epochs in (0.5, 1.0, 1.5, 2.0):
             yield Plan(algorithm, batch, epochs, lr)
 
