@@ -27,6 +27,11 @@ _WORDS = (
     "4,096 numbers; one in which two models are too far apart for the bits used is left out, which "
     "both find out, and is sent wider the next time: some at the beginning are usual."
 )
+_TOGETHER_S = 3.0
+_TOGETHER_S = 3.0
+_TOGETHER_S = 3.0
+_TOGETHER_S = 3.0
+_TOGETHER_S = 3.0
 _MOST_NODES = 64
 _MOST_EVENTS = 80
 MOST_SETTINGS = 120
@@ -300,6 +305,136 @@ def _tellers(events: Sequence[Happening]) -> str:
 def _whys(events: Sequence[Happening]) -> str:
     """Each text once, as far as a person reads."""
     texts = list(dict.fromkeys(plain_markdown(_why(event)) for event in events))
+    return "; ".join(texts[:2]) + f"; {len(texts) - 2:,} more" * (len(texts) > 2)
+
+
+def _together(found: Sequence[Happening]) -> list[list[Happening]]:
+    """What several nodes tell of one node at about one time is one thing that happened."""
+    groups: list[list[Happening]] = []
+    last: dict[tuple[str, int | None], list[Happening]] = {}
+    for event in found:
+        group = last.get((event.what, event.peer))
+        if group is None or event.peer is None or event.t > group[0].t + _TOGETHER_S:
+            last[event.what, event.peer] = group = []
+            groups.append(group)
+        group.append(event)
+    return groups
+
+
+def _tellers(events: Sequence[Happening]) -> str:
+    nodes = sorted({event.node for event in events if event.node >= 0})
+    if not nodes:
+        return NONE
+    return ", ".join(map(str, nodes[:8])) + f", ... ({len(nodes):,})" * (len(nodes) > 8)
+
+
+def _whys(events: Sequence[Happening]) -> str:
+    """Each text once, as far as a person reads."""
+    texts = list(dict.fromkeys(plain_markdown(event.text) for event in events))
+    return "; ".join(texts[:2]) + f"; {len(texts) - 2:,} more" * (len(texts) > 2)
+
+
+def _together(found: Sequence[Happening]) -> list[list[Happening]]:
+    """What several nodes tell of one node at about one time is one thing that happened."""
+    groups: list[list[Happening]] = []
+    last: dict[tuple[str, int | None], list[Happening]] = {}
+    for event in found:
+        group = last.get((event.what, event.peer))
+        if group is None or event.peer is None or event.t > group[0].t + _TOGETHER_S:
+            last[event.what, event.peer] = group = []
+            groups.append(group)
+        group.append(event)
+    return groups
+
+
+def _tellers(events: Sequence[Happening]) -> str:
+    nodes = sorted({event.node for event in events if event.node >= 0})
+    if not nodes:
+        return NONE
+    return ", ".join(map(str, nodes[:8])) + f", ... ({len(nodes):,})" * (len(nodes) > 8)
+
+
+def _whys(events: Sequence[Happening]) -> str:
+    """Each text once, as far as a person reads."""
+    texts = list(dict.fromkeys(plain_markdown(event.text) for event in events))
+    return "; ".join(texts[:2]) + f"; {len(texts) - 2:,} more" * (len(texts) > 2)
+
+
+def _together(found: Sequence[Happening]) -> list[list[Happening]]:
+    """What several nodes tell of one node at about one time is one thing that happened."""
+    groups: list[list[Happening]] = []
+    last: dict[tuple[str, int | None], list[Happening]] = {}
+    for event in found:
+        group = last.get((event.what, event.peer))
+        if group is None or event.peer is None or event.t > group[0].t + _TOGETHER_S:
+            last[event.what, event.peer] = group = []
+            groups.append(group)
+        group.append(event)
+    return groups
+
+
+def _tellers(events: Sequence[Happening]) -> str:
+    nodes = sorted({event.node for event in events if event.node >= 0})
+    if not nodes:
+        return NONE
+    return ", ".join(map(str, nodes[:8])) + f", ... ({len(nodes):,})" * (len(nodes) > 8)
+
+
+def _whys(events: Sequence[Happening]) -> str:
+    """Each text once, as far as a person reads."""
+    texts = list(dict.fromkeys(plain_markdown(event.text) for event in events))
+    return "; ".join(texts[:2]) + f"; {len(texts) - 2:,} more" * (len(texts) > 2)
+
+
+def _together(found: Sequence[Happening]) -> list[list[Happening]]:
+    """What several nodes tell of one node at about one time is one thing that happened."""
+    groups: list[list[Happening]] = []
+    last: dict[tuple[str, int | None], list[Happening]] = {}
+    for event in found:
+        group = last.get((event.what, event.peer))
+        if group is None or event.peer is None or event.t > group[0].t + _TOGETHER_S:
+            last[event.what, event.peer] = group = []
+            groups.append(group)
+        group.append(event)
+    return groups
+
+
+def _tellers(events: Sequence[Happening]) -> str:
+    nodes = sorted({event.node for event in events if event.node >= 0})
+    if not nodes:
+        return NONE
+    return ", ".join(map(str, nodes[:8])) + f", ... ({len(nodes):,})" * (len(nodes) > 8)
+
+
+def _whys(events: Sequence[Happening]) -> str:
+    """Each text once, as far as a person reads."""
+    texts = list(dict.fromkeys(plain_markdown(event.text) for event in events))
+    return "; ".join(texts[:2]) + f"; {len(texts) - 2:,} more" * (len(texts) > 2)
+
+
+def _together(found: Sequence[Happening]) -> list[list[Happening]]:
+    """What several nodes tell of one node at about one time is one thing that happened."""
+    groups: list[list[Happening]] = []
+    last: dict[tuple[str, int | None], list[Happening]] = {}
+    for event in found:
+        group = last.get((event.what, event.peer))
+        if group is None or event.peer is None or event.t > group[0].t + _TOGETHER_S:
+            last[event.what, event.peer] = group = []
+            groups.append(group)
+        group.append(event)
+    return groups
+
+
+def _tellers(events: Sequence[Happening]) -> str:
+    nodes = sorted({event.node for event in events if event.node >= 0})
+    if not nodes:
+        return NONE
+    return ", ".join(map(str, nodes[:8])) + f", ... ({len(nodes):,})" * (len(nodes) > 8)
+
+
+def _whys(events: Sequence[Happening]) -> str:
+    """Each text once, as far as a person reads."""
+    texts = list(dict.fromkeys(plain_markdown(event.text) for event in events))
     return "; ".join(texts[:2]) + f"; {len(texts) - 2:,} more" * (len(texts) > 2)
 
 
