@@ -9,10 +9,11 @@ from test_comparison_page import Page
 
 from swarmsgd.cli import main
 from swarmsgd.errors import ConfigError, DataError
+from swarmsgd.observe.event_table import events_table
 from swarmsgd.observe.records import Recorder
 from swarmsgd.observe.run_curve import run_curves
 from swarmsgd.observe.run_page import labels, report_of, speeds
-from swarmsgd.observe.run_tables import events_table, nodes_table
+from swarmsgd.observe.run_tables import nodes_table
 from swarmsgd.observe.schema import filled
 from swarmsgd.observe.sources import Following, Replaying, read_whole
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from swarmsgd.observe.axes import Axis
 from swarmsgd.observe.bins import Bins
+from swarmsgd.observe.event_table import events_table
 from swarmsgd.observe.lines import Series, line_plot
 from swarmsgd.observe.page import PagePart, Row, Table, html_of, json_of
 from swarmsgd.observe.run_curve import run_curves
@@ -16,7 +17,6 @@ from swarmsgd.observe.run_page import COLOUR, detail_figures, overview, time_tit
 from swarmsgd.observe.run_tables import (
     dead_nodes,
     environment_table,
-    events_table,
     first_figures,
     headline,
     nodes_table,

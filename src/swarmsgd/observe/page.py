@@ -155,10 +155,17 @@ def _button(series: Series) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{_inline(column)}</th>' for column in table.columns)
+    kinds = [
+        " class=words" * any(len(row[k]) > LONG for row in table.rows if k < len(row))
+        for k in range(1, len(table.columns))
+    ]
+    head = "".join(
+        f'<th scope="col"{kind}>{_inline(column)}</th>'
+        for column, kind in zip(table.columns, ["", *kinds], strict=True)
+    )
     rows = "".join(
         f'<tr><th scope="row">{_inline(row[0])}</th>'
-        + "".join(_cell(cell) for cell in row[1:])
+        + "".join(f"<td{k}>{_inline(c)}</td>" for c, k in zip(row[1:], kinds, strict=False))
         + "</tr>"
         for row in table.rows
     )
@@ -173,11 +180,7 @@ def _table(table: Table) -> str:
 
 
 LONG = 40
-"""Letters beyond which a cell is broken into lines."""
-
-
-def _cell(text: str) -> str:
-    return f"<td{' class=words' * (len(text) > LONG)}>{_inline(text)}</td>"
+"""Letters of a cell beyond which its column is one of words, which are broken into lines."""
 
 
 def _markdown(text: str) -> str:

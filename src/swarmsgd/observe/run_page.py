@@ -23,6 +23,7 @@ from swarmsgd.observe.comparison_page import (
     view_figure,
 )
 from swarmsgd.observe.curves import RunCurve
+from swarmsgd.observe.event_table import events_table
 from swarmsgd.observe.finals import digits, seeds_table
 from swarmsgd.observe.lines import Series, line_plot
 from swarmsgd.observe.network import network_figure
@@ -30,7 +31,6 @@ from swarmsgd.observe.page import PagePart, Row, page, write_page
 from swarmsgd.observe.run_curve import run_curves, safe_label
 from swarmsgd.observe.run_tables import (
     environment_table,
-    events_table,
     first_figures,
     headline,
     nodes_table,
