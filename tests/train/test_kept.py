@@ -17,7 +17,7 @@ from swarmsgd.observe.run_page import page_of
 from swarmsgd.train.launch.kept import launch_kept
 
 SCRIPT = """
-import os, sys, urllib.request
+import os, sys, time, urllib.request
 from pathlib import Path
 from swarmsgd.observe.records import Recorder
 
@@ -29,6 +29,9 @@ with Recorder(folder / "node-0.jsonl", 0) as recorder:
 if len(sys.argv) > 1:
     page = urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/").read()
     Path(sys.argv[0]).with_name("page.html").write_bytes(page)
+told = folder / "command.jsonl"
+while not (told.exists() and "given up" in told.read_text()):
+    time.sleep(0.05)
 """
 
 
@@ -39,7 +42,8 @@ def test_launch_keeps_how_nodes_ended_and_shows_them_meanwhile(
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
     out = tmp_path / "run"
-    words = ["-n", "2", "--out", str(out), "--dashboard", "--dashboard-port", port]
+    words = ["-n", "2", "--restart", "1", "--out", str(out), "--dashboard"]
+    words += ["--dashboard-port", port]
     assert main(["launch", *words, str(tmp_path / "train.py"), port]) == 1
     told = capsys.readouterr().err
     assert f"live page: http://127.0.0.1:{port}/" in told and f"swarmsgd report {out}" in told
@@ -48,7 +52,9 @@ def test_launch_keeps_how_nodes_ended_and_shows_them_meanwhile(
         pass  # the page has ended with the run
     summary = json.loads((out / "summary.json").read_text())
     assert summary["failed_nodes"] == [1] and summary["task"] == str(tmp_path / "train.py")
-    assert "Nodes that died: 1." in page_of([out]) and "out of coffee" in page_of([out])
+    page = page_of([out])
+    assert "Nodes that died: 1." in page and "out of coffee" in page
+    assert "node 1 is started again in 1 s" in page and "node 1 failed 2 times: given up" in page
 
 
 def test_a_taken_port_starts_nothing_and_leaves_nothing(
