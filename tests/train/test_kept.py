@@ -29,8 +29,8 @@ with Recorder(folder / "node-0.jsonl", 0) as recorder:
 if len(sys.argv) > 1:
     page = urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/").read()
     Path(sys.argv[0]).with_name("page.html").write_bytes(page)
-told = folder / "command.jsonl"
-while not (told.exists() and "given up" in told.read_text()):
+told, end = folder / "command.jsonl", time.monotonic() + 100
+while not (told.exists() and "given up" in told.read_text()) and time.monotonic() < end:
     time.sleep(0.05)
 """
 
