@@ -23,7 +23,7 @@ GOES_ON_S = 1.0
 _WORDS = (
     "Waiting: for exchanges in the blocking modes, and for others in mean_model(). A block is "
     "4,096 numbers; one in which two models are too far apart for the bits used is left out, which "
-    "both find out, and is sent wider the next time: some at the beginning are usual."
+    "both find out, and is sent wider the next time: a few in a hundred are usual."
 )
 _MOST_NODES = 64
 MOST_SETTINGS = 120
