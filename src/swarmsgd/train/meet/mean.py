@@ -167,10 +167,11 @@ class Mean:
                 tell=_tell,
             )
             if "missed" in answer:
+                others = ", ".join(map(str, answer["missed"]))
                 raise PeerError(
                     f"node {self._rendezvous.node} was silent for so long that the others took "
-                    f"their mean without it (nodes {answer['missed']}). Its own model is intact: "
-                    "save that, or use theirs"
+                    f"their mean without it{f' (nodes {others})' * bool(others)}. Its own model is "
+                    "intact: save that, or use theirs"
                 )
             told = {int(node): tuple(v) for node, v in answer["values"].items()}
             if len(told) > 1 and not any(endpoint for endpoint, _ in told.values()):

@@ -267,8 +267,8 @@ class Register:
         name, n = message["room"], message["n"]
         if message["who"] == "live" and member.means < session.means:
             member.means += 1
-            here = [m.id for m in session.live()]
-            out.append((member.client, {"n": n, "missed": here, "means": member.means}))
+            missed = {"n": n, "missed": session.mean_of, "means": member.means}
+            out.append((member.client, missed))
             return
         room = session.rooms.get(name)
         if room is None:
@@ -299,7 +299,7 @@ class Register:
                 session.members[id].endpoint = room.values[id]["endpoint"]
                 session.members[id].live = True
         if room.who == "live":
-            session.means += 1
+            session.means, session.mean_of = session.means + 1, here
             for id in here:
                 session.members[id].means = session.means
         for id in here:
@@ -356,7 +356,7 @@ class Register:
         session.rooms.clear()
         session.ended.clear()
         session.to_blame = []
-        session.means = 0
+        session.means, session.mean_of = 0, []
 
     # Telling.
 

@@ -72,6 +72,8 @@ class Session:
     """Who waits for an open swarm to begin."""
     serial: int = 0
     means: int = 0
+    mean_of: list[int] = field(default_factory=list)
+    """Who took part in the last of them; empty if that was told to another store."""
 
     @property
     def awaits(self) -> bool:
