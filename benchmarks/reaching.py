@@ -7,7 +7,7 @@ A run is the node program of `swarmsgd train`, one process a host, with the defa
 images. Its rate is held and then taken to 0 over the whole of a run, so how long a run is has to be
 said beforehand: each algorithm is first tried without a limit on the links with several lengths,
 batches and rates (one seed). Of those that come to the accuracy, the one with the fewest samples
-and the one with the fewest steps are run on each link with other seeds, and the faster one counts.
+and the one with the fewest steps are run on each link, with other seeds.
 """
 
 from __future__ import annotations

@@ -257,12 +257,14 @@ def test_events_that_only_echo_another_one_are_left_out(tmp_path: Path):
     with Recorder(folder / "more-0.jsonl", 0, clock=Clock()) as recorder:
         for what, peer, text in told:
             recorder.write("event", what=what, peer=peer, text=text)
-    with Recorder(folder / "more-2.jsonl", 2, clock=Clock()) as recorder:
-        recorder.write("event", what="healed", peer=1, text="took over the model of node 1")
+    for node in (1, 2):  # both of the same neighbour, at one time
+        with Recorder(folder / f"more-{node}.jsonl", node, clock=Clock()) as recorder:
+            recorder.write("event", what="healed", peer=0, text="took over the model of node 0")
     table = events_table(read_whole(folder))
     assert table is not None
     assert [[cell.replace("\\", "") for cell in row[1:]] for row in table.rows] == [
         ["0", "lost", "2", "it ended"],
         ["0", "joined", "2", "listens at tcp://10.0.0.1:5"],
-        ["2", "healed", "2", "took over the model of node 1"],
+        ["1", "healed", "1", "took over the model of node 0"],
+        ["2", "healed", "2", "took over the model of node 0"],
     ]

@@ -15,7 +15,7 @@ TOGETHER_S = 3.0
 """What several nodes tell within such a time is one thing."""
 SAME_S = 10.0
 """And so long before or after another event one is its echo."""
-BAD = ("lost", "died", "killed", "failed", "terminated", "distrusted", "distrusts", "refused")
+_BAD = ("lost", "died", "killed", "failed", "terminated", "distrusted", "distrusts", "refused")
 _ECHOES = {"gone": ("lost", "left", "died", "killed"), "back": ("joined",)}
 """What says no more than another event of the same node at about the same time."""
 
@@ -27,7 +27,7 @@ def events_table(run: Run) -> Table | None:
     if not found:
         return None
     grouped = _together(found)
-    bad = [events for events in grouped if events[0].what in BAD]
+    bad = [events for events in grouped if events[0].what in _BAD]
     shown = grouped if len(grouped) <= MOST_EVENTS else (bad or grouped)[:MOST_EVENTS]
     rows = [
         [
@@ -80,9 +80,10 @@ def _together(found: Sequence[Happening]) -> list[list[Happening]]:
     groups: list[list[Happening]] = []
     last: dict[tuple[str, int | None], list[Happening]] = {}
     for event in found:
-        group = last.get((event.what, event.peer))
-        if group is None or event.peer is None or event.t > group[0].t + TOGETHER_S:
-            last[event.what, event.peer] = group = []
+        about = _about(event)
+        group = last.get((event.what, about))
+        if group is None or about is None or event.t > group[0].t + TOGETHER_S:
+            last[event.what, about] = group = []
             groups.append(group)
         group.append(event)
     return groups

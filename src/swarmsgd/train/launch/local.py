@@ -93,7 +93,9 @@ def _pass_on(
 
 
 def _of_others(others: int) -> str:
-    return f"; the other {others} go on" if others > 1 else "; the other one goes on" * others
+    if others == 1:
+        return "; the other one goes on"
+    return f"; the other {others} go on" if others else ""
 
 
 def describe(end: NodeEnd) -> str:
