@@ -1,5 +1,6 @@
 """The key of a swarm: who has it not learns nothing and changes nothing."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from test_zmq import LOOPBACK, exchange, linked, until
 
 from swarmsgd.errors import ConfigError, PeerError
 from swarmsgd.transport.keys import SwarmKey, make_key, read_key
+from swarmsgd.transport.port import SOMEBODY, Port, port_of
 from swarmsgd.transport.zmq import ZmqTransport
 
 
@@ -64,16 +66,44 @@ def test_links_with_a_key_carry_messages_both_ways(key: SwarmKey):
 def test_who_has_no_key_or_another_one_has_no_link(key: SwarmKey, tmp_path: Path):
     other = make_key(tmp_path / "other")
     half = SwarmKey(key.public, other.secret)  # somebody who has learned the public half alone
+    refused: list[tuple[str, str]] = []
     with linked([(0, 1)], key=key) as nodes:
+        nodes[1].on_stranger = lambda who, why: refused.append((who, why))
         for theirs in (None, other):
             stranger = ZmqTransport(0, address=LOOPBACK, key=theirs)
             stranger.run = "run"
             stranger.dial(1, nodes[1].endpoint)
             assert not until(lambda s=stranger: s.refusal(1), stranger, nodes[1])
             assert "could not be reached" in str(stranger.refusal(1))
+            assert not until(lambda: refused, stranger, nodes[1])
+            ((who, why),) = set(
+                refused
+            )  # if it has gone before we looked, its address is not known
+            assert who in (SOMEBODY, f"{SOMEBODY} at {LOOPBACK}")
+            assert why == "it has no key or another one"
+            refused.clear()
             nodes[0].dial(7, stranger.endpoint)  # nor do we talk to it
             assert not until(lambda: nodes[0].refusal(7), stranger, nodes[0])
             stranger.close()
         exchange(nodes, 0, 1)
     with pytest.raises(PeerError):
         ZmqTransport(0, address=LOOPBACK, key=half).open("run", {1: nodes[1].endpoint}, 1.0)
+
+
+def test_somebody_without_a_key_is_named_by_the_address_it_came_from(key: SwarmKey):
+    port = Port(LOOPBACK, message_bytes=100, queued_messages=10, key=key)
+    greeting = b"\xff" + bytes(8) + b"\x7f\3\0" + b"NULL".ljust(20, b"\0") + bytes(32)  # of ZMTP
+    try:
+        with socket.create_connection((LOOPBACK, port_of(port.endpoint))) as stranger:
+            while not port._accepted:
+                port.wait(600.0)
+                assert port.ended() == []
+            stranger.sendall(greeting)
+            found: set[str | None] = set()
+            while not found - {None}:
+                port.wait(600.0)
+                found |= {ended.stranger for ended in port.ended()}
+        assert found - {None} == {f"{SOMEBODY} at {LOOPBACK}"}
+        assert port._accepted == {} == port._failed
+    finally:
+        port.close()

@@ -9,6 +9,7 @@ import zmq
 
 from swarmsgd.errors import ProtocolError
 from swarmsgd.transport.base import Buffer
+from swarmsgd.transport.descriptors import keep_short
 
 QUEUED_BYTES = 1 << 28
 """More than so much does not wait for a peer that takes nothing in, by default."""
@@ -19,20 +20,25 @@ class Link:
 
     __slots__ = ("endpoint", "fd", "heard", "id", "is_open", "parting", "peer", "waiting")
 
-    def __init__(self, peer: int, id: bytes, fd: int | None, endpoint: str | None) -> None:
+    def __init__(self, peer: int, id: bytes, endpoint: str | None) -> None:
         self.peer = peer
         self.id = id
         """Names the connection."""
-        self.fd = fd
+        self.fd: int | None = None
         self.endpoint = endpoint
         """Whom we dialled, if we did."""
-        self.is_open = endpoint is None
+        self.is_open = False
         self.parting = False
         """We have said goodbye on this link alone."""
         self.heard = False
         """The peer has read our goodbye."""
         self.waiting: deque[tuple[zmq.MessageTracker, Buffer]] = deque()
         """What was not sent yet."""
+
+    def opened(self, fd: int) -> None:
+        """Both ends know of it; `fd` is the connection's descriptor."""
+        self.fd, self.is_open = fd, True
+        keep_short(fd)
 
     def waiting_bytes(self) -> int:
         """Bytes of messages that are not sent yet."""

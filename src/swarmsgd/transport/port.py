@@ -25,7 +25,6 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import zmq
@@ -35,6 +34,7 @@ from zmq.utils.monitor import recv_monitor_message
 from swarmsgd.errors import ConfigError
 from swarmsgd.limits import need_descriptors, need_threads
 from swarmsgd.transport.base import Buffer
+from swarmsgd.transport.descriptors import borrowed
 from swarmsgd.transport.keys import SwarmKey
 
 _SILENT_S = 15
@@ -69,22 +69,24 @@ _LIBC = ctypes.PyDLL(None)
 thread, and would at once lose the lock to it.
 """
 
-_ENDED = (
-    zmq.EVENT_DISCONNECTED
+_EVENTS = (
+    zmq.EVENT_ACCEPTED
+    | zmq.EVENT_DISCONNECTED
     | zmq.EVENT_CLOSED
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
-FOREIGN = "who listens there speaks another language"
+_FOREIGN = "who listens there speaks another language"
 _WHY: dict[int, str] = {
     zmq.EVENT_CLOSED: "nobody listens there, or a firewall is between",
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "who listens there hung up or said nothing",
-    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: FOREIGN,
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: _FOREIGN,
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "it does not take our key",
     zmq.EVENT_DISCONNECTED: "the connection ended",
 }
-_REFUSALS = FOREIGN, _WHY[zmq.EVENT_HANDSHAKE_FAILED_AUTH]
+SOMEBODY = "somebody"
+_REFUSALS = _FOREIGN, _WHY[zmq.EVENT_HANDSHAKE_FAILED_AUTH]
 
 
 class Received(NamedTuple):
@@ -106,6 +108,8 @@ class Ended(NamedTuple):
     endpoint: str
     """Whom we dialled, if we did, else where we listen."""
     reason: str
+    stranger: str | None = None
+    """Somebody who dialled and got no further than the first words, in words."""
 
 
 DATA = b"M"
@@ -174,7 +178,7 @@ class Port:
             router.setsockopt(option, value)
         self._monitor = self._context.socket(zmq.PAIR)
         self._monitor.setsockopt(zmq.RCVHWM, 0)  # ZeroMQ's thread waits where there is no room
-        router.monitor("inproc://ended", _ENDED)
+        router.monitor("inproc://ended", _EVENTS)
         self._monitor.connect("inproc://ended")
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
@@ -186,7 +190,11 @@ class Port:
         self.wants = (
             "it has a key, or is no node" if key is None else "it has no key or another one"
         )
-        """Why somebody who dials is `refused`."""
+        """Why somebody who dials is refused."""
+        self._accepted: dict[int, str] = {}
+        """Who dialled, by descriptor."""
+        self._failed: dict[str, str] = {}
+        """Why a handshake has failed, by endpoint, until the end of its connection is told."""
         self._gate: zmq.Socket[bytes] | None = None
         """Where ZeroMQ asks whether it may let in who has proved to hold a key."""
         if key is not None:
@@ -238,7 +246,7 @@ class Port:
 
     def hang_up(self, fd: int) -> None:
         """Shut down a connection that was accepted."""
-        with _borrowed(fd) as sock:
+        with borrowed(fd) as sock:
             if sock and self.endpoint and sock.getsockname()[1] == port_of(self.endpoint):
                 sock.shutdown(socket.SHUT_RDWR)
 
@@ -275,19 +283,28 @@ class Port:
 
     def ended(self) -> list[Ended]:
         """Connections that ended since this was last asked."""
-        found: list[Ended] = []
+        happened: list[tuple[int, int, str, str]] = []
         while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             event = recv_monitor_message(self._monitor)
-            reason = _WHY[event["event"]]
-            # With a failed handshake it is an error number; the descriptor comes with what follows.
-            has_fd = event["event"] in (zmq.EVENT_DISCONNECTED, zmq.EVENT_CLOSED)
-            fd = int(event["value"]) if has_fd else -1
-            found.append(Ended(fd, event["endpoint"].decode(), reason))
+            what, value = event["event"], int(event["value"])
+            caller = _somebody(value) if what == zmq.EVENT_ACCEPTED else ""
+            happened.append((what, value, event["endpoint"].decode(), caller))
+        last = {event[1]: event for event in happened if event[0] == zmq.EVENT_ACCEPTED}
+        found: list[Ended] = []
+        for each in happened:
+            what, value, endpoint, caller = each
+            if what == zmq.EVENT_ACCEPTED:
+                # If it is accepted anew below, the descriptor was another's by now.
+                self._accepted[value] = caller if each is last[value] else SOMEBODY
+            elif what in (zmq.EVENT_DISCONNECTED, zmq.EVENT_CLOSED):
+                reason = self._failed.pop(endpoint, "")
+                caller = self._accepted.pop(value, None)
+                stranger = caller if reason in _REFUSALS else None
+                found.append(Ended(value, endpoint, reason or _WHY[what], stranger))
+            else:  # the value is an error number; the descriptor comes with what follows
+                self._failed[endpoint] = reason = _WHY[what]
+                found.append(Ended(-1, endpoint, reason))
         return found
-
-    def refused(self, ended: Ended) -> bool:
-        """Whether it was somebody who dialled and got no further than the first words."""
-        return ended.reason in _REFUSALS and ended.endpoint == self.endpoint
 
     def wait(self, timeout_s: float | None) -> bool:
         """Until there may be something to receive, or a connection ended; whether `wake` was
@@ -330,21 +347,16 @@ class Port:
             self._waker.close()
 
 
+def _somebody(fd: int) -> str:
+    """The other end of a connection, or of one that has ended meanwhile."""
+    with borrowed(fd) as sock:
+        return f"{SOMEBODY} at {sock.getpeername()[0]}" if sock else SOMEBODY
+    return SOMEBODY
+
+
 def port_of(endpoint: str) -> int:
     """The port of tcp://ADDRESS:PORT."""
     return int(endpoint.rpartition(":")[2])
-
-
-def close_connections(fds: dict[int, int]) -> None:
-    """In a forked child: close its copies of connections, which would hold them open. `fds` maps
-    descriptors to a port that one end of the connection has.
-    """
-    for fd, port in fds.items():
-        ours = False
-        with _borrowed(fd) as sock:
-            ours = sock is not None and port in (sock.getsockname()[1], sock.getpeername()[1])
-        if ours:
-            os.close(fd)
 
 
 def _wants_ipv6(address: str | None) -> bool:
@@ -359,26 +371,3 @@ def speaks_ipv6() -> bool:
     except OSError:
         return False
     return socket.has_ipv6
-
-
-@contextlib.contextmanager
-def _borrowed(fd: int) -> Iterator[socket.socket | None]:
-    """A socket object on a descriptor of ZeroMQ's; None if it has closed it meanwhile."""
-    sock = None
-    with contextlib.suppress(OSError):
-        copy = os.dup(fd)
-        try:
-            sock = socket.socket(fileno=copy)
-        except OSError:
-            os.close(copy)
-    if sock is None:
-        yield None
-        return
-    with sock:
-        if sock.family not in (socket.AF_INET, socket.AF_INET6):
-            yield None
-            return
-        try:
-            yield sock
-        except OSError:
-            return

@@ -19,18 +19,11 @@ from collections.abc import Callable, Mapping
 from swarmsgd.errors import ConfigError, LinkClosed, PeerError
 from swarmsgd.transport import lifetime
 from swarmsgd.transport.base import IN_ORDER, Arrived, Buffer, LinkBackedUp, Lost, Opened
+from swarmsgd.transport.descriptors import close_connections
 from swarmsgd.transport.keys import SwarmKey
 from swarmsgd.transport.link import QUEUED_BYTES, Link, check_message
 from swarmsgd.transport.pool import BufferPool
-from swarmsgd.transport.port import (
-    DATA,
-    Full,
-    NotConnected,
-    Port,
-    Received,
-    close_connections,
-    port_of,
-)
+from swarmsgd.transport.port import DATA, Full, NotConnected, Port, Received, port_of
 
 LINK_VERSION = 3
 """Of how a link is opened and closed. Both ends must speak the same."""
@@ -68,8 +61,8 @@ class ZmqTransport:
         self.give = self._pool.give
         self.tells_opened = False
         """Whether `poll` tells of links that open, or cannot be."""
-        self.on_stranger: Callable[[str], None] = lambda why: None
-        """Called, on the thread that polls, when somebody was refused who dialled; with why."""
+        self.on_stranger: Callable[[str, str], None] = lambda who, why: None
+        """Called, on the thread that polls, when somebody was refused who dialled; see Ended."""
         self._links: dict[int, Link] = {}
         self._by_id: dict[bytes, Link] = {}
         self._happened: deque[Arrived | Opened | Lost] = deque()
@@ -157,7 +150,7 @@ class ZmqTransport:
         self._refused.pop(peer, None)
         for former in [link for link in self._by_id.values() if link.endpoint == endpoint]:
             self._close(former)  # which parts; or hanging up one would hang up both
-        link = Link(peer, self._port.dial(endpoint), None, endpoint)
+        link = Link(peer, self._port.dial(endpoint), endpoint)
         self._add(link)
         hello = {"version": LINK_VERSION, "run": self.run, "from": self.rank, "to": peer}
         self._say(link.id, _HELLO, json.dumps(hello).encode())
@@ -210,7 +203,9 @@ class ZmqTransport:
             if self.tells_opened:  # or if they cannot: then they shall ask again
                 self._say(got.id, _REFUSED, f"is dialled by node {self.rank} itself".encode())
             return  # ours stays: they will see it
-        self._add(Link(sender, got.id, got.fd, None))
+        link = Link(sender, got.id, None)
+        link.opened(got.fd)
+        self._add(link)
         self._say(got.id, _WELCOME)
         self._tell(Opened(sender, "accepted"))
 
@@ -284,9 +279,9 @@ class ZmqTransport:
     def _settle(self) -> None:
         """Find the links of connections that ended."""
         for ended in self._port.ended():
-            if self._port.refused(ended):
-                self.on_stranger(self._port.wants)
-            fd, endpoint, reason = ended
+            fd, endpoint, reason, stranger = ended
+            if stranger is not None:
+                self.on_stranger(stranger, self._port.wants)
             for link in self._by_id.values():
                 if link.endpoint == endpoint or (link.endpoint is None and link.fd == fd):
                     if link.endpoint is None:
@@ -319,7 +314,7 @@ class ZmqTransport:
             case b"H" if link is None:
                 self._greeted(got)
             case b"W" if link is not None and not link.is_open:
-                link.is_open, link.fd = True, got.fd
+                link.opened(got.fd)
                 self._tell(Opened(link.peer, "dialled"))
             case b"R" if link is not None and not link.is_open:
                 self._refuse(link.peer, bytes(got.body[:_SHORT]).decode(errors="replace"))

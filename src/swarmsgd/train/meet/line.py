@@ -26,8 +26,9 @@ from swarmsgd.train.meet.news import LineLost, News, RunHasBegun
 from swarmsgd.train.meet.session import Said
 from swarmsgd.train.meet.tracker import KIND
 from swarmsgd.transport import lifetime
+from swarmsgd.transport.descriptors import close_connections
 from swarmsgd.transport.keys import SwarmKey
-from swarmsgd.transport.port import close_connections, packed, unpacked
+from swarmsgd.transport.port import packed, unpacked
 
 _log = logging.getLogger("swarmsgd")
 

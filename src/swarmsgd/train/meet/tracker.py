@@ -16,8 +16,9 @@ from collections import deque
 from swarmsgd.train.meet.register import Out, Register
 from swarmsgd.train.meet.session import Client
 from swarmsgd.transport import lifetime
+from swarmsgd.transport.descriptors import close_connections
 from swarmsgd.transport.keys import SwarmKey
-from swarmsgd.transport.port import FOREIGN, Full, NotConnected, Port, close_connections, port_of
+from swarmsgd.transport.port import Full, NotConnected, Port, port_of
 
 _log = logging.getLogger("swarmsgd")
 
@@ -50,7 +51,7 @@ class Tracker:
         self._later: deque[Out] = deque()
         self._lock = threading.Lock()
         self.users = 0
-        self._told_of_strangers = False
+        self._strangers: set[str] = set()
         self._closed = False
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="swarmsgd-store", daemon=True)
@@ -150,11 +151,12 @@ class Tracker:
             self._send(out)
 
     def _see_ended(self) -> None:
-        for fd, _, reason in self._port.ended():
-            if reason == FOREIGN and not self._told_of_strangers:
-                self._told_of_strangers = True
+        for fd, _, _, stranger in self._port.ended():
+            if stranger is not None and stranger not in self._strangers:
+                self._strangers.add(stranger)  # once each: it is an address
                 _log.warning(
-                    "somebody who is no node of this swarm was refused at its store (port %d): %s",
+                    "%s who is no node of this swarm was refused at its store (port %d): %s",
+                    stranger,
                     self.port,
                     self._port.wants,
                 )

@@ -239,11 +239,11 @@ class Worker:
                 self.linker.gone(node, incarnation, now)
             endpoint.progress.live(1 + len(self.linker.live))
 
-    def stranger(self, why: str) -> None:
+    def stranger(self, who: str, why: str) -> None:
         """Somebody was refused at this node's port. A flood of them does not fill the records."""
         self._strangers += 1
         if self._strangers & (self._strangers - 1) == 0:
-            text = f"somebody who is no node of this swarm was refused: {why}"
+            text = f"{who} who is no node of this swarm was refused: {why}"
             text += f" ({self._strangers} times so far)" if self._strangers > 1 else ""
             self._recorder.write("event", what="stranger", peer=None, text=text)
             _log.warning("node %d: %s", self.machine.rank, text)
