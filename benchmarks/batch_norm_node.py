@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import swarmsgd
-from swarmsgd.tasks.norms import estimate_batch_norm
+from swarmsgd.tasks.batch_norm import estimate_batch_norm
 from swarmsgd.tasks.vision.task import VisionOptions, VisionTask
 
 

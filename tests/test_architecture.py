@@ -1,16 +1,19 @@
 """The rooms of the house and who may enter which: read off the import statements."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 from rooms import drawn
 
+import swarmsgd
+
 SOURCE = Path(__file__).parent.parent / "src" / "swarmsgd"
 DESIGN = Path(__file__).parent.parent / "docs" / "design.md"
 ROOMS = DESIGN.with_name("rooms.svg")
 
-LEAVES = {"errors", "checks", "seeds", "scores", "cores", "limits", "places"}
+LEAVES = {"errors", "checks", "seeds", "scores", "cores", "limits", "caches"}
 """What every room but the core may import; of each other they import `errors`."""
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -20,25 +23,35 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scores": set(),
     "cores": set(),
     "limits": {"errors"},
-    "places": set(),
+    "caches": set(),
     "optim": set(),
-    "norms": set(),
+    "batch_norm": set(),
     "core": {"errors"},
     "graphs": LEAVES,
     "codec": LEAVES | {"core"},
     "transport": LEAVES,
-    "tasks": LEAVES | {"core", "norms"},
+    "tasks": LEAVES | {"core", "batch_norm"},
     "settings": LEAVES | {"core", "graphs", "tasks", "codec", "optim"},
     "observe": LEAVES | {"settings"},
     "train": LEAVES
-    | {"core", "codec", "graphs", "settings", "transport", "observe", "tasks", "optim", "norms"},
+    | {
+        "core",
+        "codec",
+        "graphs",
+        "settings",
+        "transport",
+        "observe",
+        "tasks",
+        "optim",
+        "batch_norm",
+    },
     "sim": LEAVES | {"core", "codec", "graphs", "settings", "observe", "tasks", "optim"},
     "integrations": LEAVES | {"train"},
     "testing": LEAVES | {"core", "graphs", "transport"},
     "epilogs": set(),
     "flags": LEAVES | {"settings"},
-    "pages": LEAVES | {"flags", "observe"},
-    "starting": LEAVES | {"flags", "epilogs", "observe", "train"},
+    "page_commands": LEAVES | {"flags", "observe"},
+    "launch_commands": LEAVES | {"flags", "epilogs", "observe", "train"},
     "cli": LEAVES
     | {
         "train",
@@ -49,8 +62,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "flags",
         "epilogs",
         "observe",
-        "pages",
-        "starting",
+        "page_commands",
+        "launch_commands",
     },
     "__init__": {"graphs", "settings", "train", "sim", "observe", "errors"},
     "__main__": {"cli"},
@@ -155,3 +168,37 @@ def test_no_file_is_too_long_to_read():
         str(p.relative_to(SOURCE)): n for p in FILES if (n := len(p.read_text().split("\n"))) > 450
     }
     assert not long
+
+
+def named_in(folder: Path) -> list[str]:
+    """What the map of a package, its docstring, names that may be a file."""
+    docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+    return re.findall(r"`([a-z_][a-z_0-9.]*)`", docstring)
+
+
+def is_there(name: str, folder: Path) -> bool:
+    """Whether a file, a folder or a definition has this name, seen from the package."""
+    first, _, rest = name.partition(".")
+    if name in swarmsgd.__all__:
+        return True
+    if name == first and re.search(
+        rf"^\s*(def|class) {name}\b",
+        "".join(path.read_text() for path in folder.rglob("*.py")),
+        re.MULTILINE,
+    ):
+        return True
+    for start in (folder, *folder.parents):
+        found = start / first
+        if found.is_dir():
+            return not rest or is_there(rest, found)
+        if found.with_suffix(".py").is_file():
+            return not rest or f" {rest}" in found.with_suffix(".py").read_text()
+        if start == SOURCE.parent:
+            break
+    return False
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("__init__.py")), ids=lambda p: p.parent.name)
+def test_what_the_map_of_a_package_names_is_there(path: Path):
+    missing = [name for name in named_in(path.parent) if not is_there(name, path.parent)]
+    assert not missing, f"{path} names {missing}"

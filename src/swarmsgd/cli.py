@@ -21,9 +21,9 @@ from swarmsgd.epilogs import (
     TRAIN_EPILOG,
 )
 from swarmsgd.errors import ConfigError, DataError, SwarmError
+from swarmsgd.launch_commands import keygen, launch_command, store
 from swarmsgd.limits import explain
 from swarmsgd.observe.output import unhindered
-from swarmsgd.starting import keygen, launch_command, store
 
 if TYPE_CHECKING:
     from swarmsgd.settings.run import RunConfig
@@ -226,13 +226,13 @@ def _export(arguments: list[str]) -> int:
 
 
 def _report(arguments: list[str]) -> int:
-    from swarmsgd.pages import report
+    from swarmsgd.page_commands import report
 
     return report(arguments)
 
 
 def _dashboard(arguments: list[str]) -> int:
-    from swarmsgd.pages import dashboard
+    from swarmsgd.page_commands import dashboard
 
     return dashboard(arguments)
 

@@ -20,7 +20,7 @@ from swarmsgd.errors import ConfigError, ModelError
 from swarmsgd.train.launch.variables import OWN, of_node, own_alone
 from swarmsgd.train.meet.place import Place
 from swarmsgd.train.node.join_checks import optimizers_of
-from swarmsgd.train.node.uncounted import Uncounted
+from swarmsgd.train.node.unhooked_steps import Uncounted
 
 STANDARD = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
 AGENT = {"TORCHELASTIC_USE_AGENT_STORE": "True"}

@@ -1,8 +1,8 @@
 """The wire code, fast: compiled kernels over the definition in `swarmsgd.core.lattice`.
 
-`code` is the one code, of any number of bits: encode, decode, mix. `cells` chooses the cell width
-of each block, `packing` lays out the bytes, `kernels` has what is compiled. Another code implements
-`swarmsgd.core.wire_code.Code`, and is chosen in `make_code` here by a setting of
+`block_code` is the one code, of any number of bits: encode, decode, mix. `cells` chooses the cell
+width of each block, `packing` lays out the bytes, `kernels` has what is compiled. Another code
+implements `swarmsgd.core.wire_code.Code`, and is chosen in `make_code` here by a setting of
 `swarmsgd.settings.swarm`.
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from swarmsgd.codec import kernels
 from swarmsgd.codec.block_code import BlockCode
+from swarmsgd.core.live_vector import Direct
 from swarmsgd.core.segments import Segments
-from swarmsgd.core.way import Direct
 
 
 def host_way(live: Segments) -> Direct:

@@ -33,7 +33,8 @@ class KeptOffer(NamedTuple):
 
 
 class BlockCode:
-    """The `core.code.Code` of `bits` bits a coordinate (0: float32, and Q = c), a check a block.
+    """The `core.wire_code.Code` of `bits` bits a coordinate (0: float32, and Q = c), with a check
+    for each block.
 
     The error of a coded block depends on the distance of the two models only, not on their size;
     blocks of which nothing is known yet go as float32. An offered block that the partner cannot

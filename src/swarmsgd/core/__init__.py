@@ -8,5 +8,5 @@ use it: `swarmsgd.train` on the wall clock, and `swarmsgd.sim` on a virtual one.
 * `endpoint`: machine, vectors and messages of one node tied together; drops a peer that lies.
 * `replica`: the vectors x, c, p and when each changes; `arithmetic`: that of one exchange.
 * `layout`: the places of a module's parameters in x; `segments`: where x lies, part by part.
-* `messages`: their bytes; `code`: what a wire code must do; `lattice`: the definition of ours.
+* `messages`: their bytes; `wire_code`: what a wire code must do; `lattice`: the definition of ours.
 """

@@ -21,9 +21,9 @@ import numpy as np
 
 from swarmsgd.core import arithmetic
 from swarmsgd.core.lattice import blocks_of
+from swarmsgd.core.live_vector import Way
 from swarmsgd.core.messages import Draft, Section
 from swarmsgd.core.outliers import Outliers
-from swarmsgd.core.way import Way
 from swarmsgd.core.wire_code import (
     Allocate,
     Bytes,

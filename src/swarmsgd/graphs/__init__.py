@@ -5,8 +5,8 @@
 
 Graphs are values: undirected, connected, nodes 0..n-1, the same on every machine that builds them
 from the same arguments (random ones: with the same numpy and networkx). To add a kind: a function
-in `builders`, and a line in `GRAPHS` (`names`), the table of the kinds that `parse` makes from
-text. `partners` chooses whom a node asks, `spectrum` has the eigenvalues.
+in `builders`, and a line in the table of `kinds`, which `parse` reads. `partners` chooses whom a
+node asks, `spectrum` has the eigenvalues.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A swarm under a framework's training loop: `hugging_face` for `transformers.Trainer`,
 `lightning` for that of Lightning. Each is a callback over `swarmsgd.join` that imports its
-framework. A loop around `accelerate` needs `hide_place` alone.
+framework. A loop around Accelerate needs `hide_place` alone.
 """
 
 from __future__ import annotations

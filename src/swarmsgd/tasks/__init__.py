@@ -7,7 +7,7 @@ its table. Where data come from is told in `lookup`.
 
 from swarmsgd.scores import METRICS, Metric, Score
 from swarmsgd.tasks.base import Batch, Notify, Recipe, Task
-from swarmsgd.tasks.norms import estimate_batch_norm
+from swarmsgd.tasks.batch_norm import estimate_batch_norm
 from swarmsgd.tasks.own import OwnOptions
 from swarmsgd.tasks.partition import PARTITIONS, parse_partition
 from swarmsgd.tasks.registry import TASKS, TaskOptions, entry_of, find_task, make_task, name_of

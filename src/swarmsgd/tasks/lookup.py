@@ -6,7 +6,7 @@ A data set is looked for in this order, and the first place that has any of its 
    of the data set's own name;
 2. the folder of the system's package, where there is one
    (Debian's dataset-fashion-mnist: ``/usr/share/datasets/fashion-mnist``);
-3. the cache, ``$XDG_CACHE_HOME/swarmsgd`` or else ``~/.cache/swarmsgd`` (see `swarmsgd.places`).
+3. the cache, ``$XDG_CACHE_HOME/swarmsgd`` or else ``~/.cache/swarmsgd`` (see `swarmsgd.caches`).
 
 If none has it, it is fetched into the cache, from the first source that works:
 
@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from swarmsgd import places
+from swarmsgd import caches
 from swarmsgd.errors import ConfigError, DataError
 from swarmsgd.tasks.base import Notify
 
@@ -59,7 +59,7 @@ def given_folder(data: Path | None) -> Path | None:
 
 def cache_folder() -> Path:
     """Where fetched and decoded data are kept between runs; may not exist yet."""
-    return places.cache().folder
+    return caches.cache().folder
 
 
 def first_with(files: Sequence[str], folders: Sequence[Path]) -> Path | None:

@@ -2,8 +2,8 @@
 
 `payloads` has the three of an exchange, `publishing` those of a burst's end, `tallies` those over
 the figures of blocks. They are built of `blocks` (one block), `hadamard` and `butterflies` (its
-rotation), `colours` (its bits) and `intrinsics`. `core.lattice` and `core.exchange` are what all of
-them are tested against.
+rotation), `colours` (its bits) and `intrinsics`. `core.lattice` and `core.arithmetic` are what all
+of them are tested against.
 """
 
 from swarmsgd.codec.kernels.compiled import prepare

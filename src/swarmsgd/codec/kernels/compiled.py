@@ -20,7 +20,7 @@ from llvmlite import binding
 from numba.core import config as numba_config
 from numba.core import types
 
-from swarmsgd import places
+from swarmsgd import caches
 from swarmsgd.core import lattice
 
 _log = logging.getLogger("swarmsgd")
@@ -48,18 +48,18 @@ def _version() -> str:
     return version.hexdigest()[:12]
 
 
-def cache_place() -> places.CachePlace:
+def cache_place() -> caches.CachePlace:
     """Where compiled kernels are kept: where NUMBA_CACHE_DIR says, beside their source, or where
     this package keeps what can be made again.
     """
     usual = Path(config.CACHE_DIR or Path(__file__).parent / "__pycache__")
-    if places.can_write(usual):
-        return places.CachePlace(usual, "")
-    kept, why = places.cache()
-    if not places.can_write(kept):
-        kept, why = places.private_temporary(), f"{kept} cannot be written to"
+    if caches.can_write(usual):
+        return caches.CachePlace(usual, "")
+    kept, why = caches.cache()
+    if not caches.can_write(kept):
+        kept, why = caches.private_temporary(), f"{kept} cannot be written to"
     reasons = [f"{usual} cannot be written to", *([why] if why else [])]
-    return places.CachePlace(kept / "kernels", " and ".join(reasons))
+    return caches.CachePlace(kept / "kernels", " and ".join(reasons))
 
 
 @contextlib.contextmanager
@@ -139,7 +139,7 @@ def prepare() -> None:
             _log.warning("%s", what_takes_long(_PLACE))
 
 
-def what_takes_long(place: places.CachePlace) -> str:
+def what_takes_long(place: caches.CachePlace) -> str:
     """One line."""
     text = "compiling for this machine, once: it is kept in"
     if not place.instead_of:

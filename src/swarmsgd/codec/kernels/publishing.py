@@ -1,4 +1,4 @@
-"""The end of a burst in fused passes: what `core.exchange.publish` says, at memory speed."""
+"""The end of a burst in fused passes: what `core.arithmetic.publish` says, at memory speed."""
 
 from __future__ import annotations
 

@@ -1,3 +1,3 @@
 """SwarmSGD in virtual time: `virtual_node` is one node, the real one's core on an agenda, and
-`engine` is all of them.
+`nodes` is all of them.
 """

@@ -28,10 +28,10 @@ from swarmsgd.train.command.config import TrainConfig
 from swarmsgd.train.command.makers import NODE_MAKERS
 from swarmsgd.train.command.summary import summarise_real
 from swarmsgd.train.launch.hosts import use_address
-from swarmsgd.train.launch.kept import record_death
 from swarmsgd.train.launch.launcher import Launcher
 from swarmsgd.train.launch.local import describe, prefix
 from swarmsgd.train.launch.processes import Interrupts, NodeEnd, Note, Outcome, OutputLine
+from swarmsgd.train.launch.script_records import record_death
 from swarmsgd.train.meet.key import use_key
 
 END_S = 5.0

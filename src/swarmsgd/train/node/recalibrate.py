@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from swarmsgd.batch_norm import estimating, running_norms
 from swarmsgd.errors import ConfigError
-from swarmsgd.norms import estimating, running_norms
 
 Batches = Iterable[Any] | Callable[[nn.Module], Any]
 """Tensors; tuples or lists whose first item is the input; or mappings of keyword arguments. Or a

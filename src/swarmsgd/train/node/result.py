@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.spectral_norm import SpectralNorm
 
+from swarmsgd.batch_norm import running_norms
 from swarmsgd.core.layout import Layout
-from swarmsgd.norms import running_norms
 from swarmsgd.train.meet.mean import Float, Means
 from swarmsgd.train.node.recalibrate import Batches, as_buffers, statistics
 

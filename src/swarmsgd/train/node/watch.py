@@ -27,7 +27,7 @@ from swarmsgd.core.layout import Layout
 from swarmsgd.core.segments import Segments
 from swarmsgd.errors import ModelError
 from swarmsgd.train.node.join_checks import untraced
-from swarmsgd.train.node.uncounted import Uncounted
+from swarmsgd.train.node.unhooked_steps import Uncounted
 
 _log = logging.getLogger("swarmsgd")
 

@@ -112,7 +112,7 @@ def launch_command(arguments: list[str]) -> int:
     }
     if given.out is None and not given.dashboard:
         return local.launch(argv, given.nodes, **options).exit_code
-    from swarmsgd.train.launch.kept import launch_kept
+    from swarmsgd.train.launch.script_records import launch_kept
 
     page = given.dashboard_port if given.dashboard else None
     folder = {"out": given.out, "overwrite": given.overwrite, "page": page}

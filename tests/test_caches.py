@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from confined import NOBODY, need_nobody, nobody
 
-from swarmsgd import places
+from swarmsgd import caches
 
 
 @pytest.fixture(autouse=True)
@@ -21,9 +21,9 @@ def _bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_usual_place_is_below_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert places.cache() == (tmp_path / ".cache" / "swarmsgd", "")
+    assert caches.cache() == (tmp_path / ".cache" / "swarmsgd", "")
     monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
-    assert places.cache() == (Path("/elsewhere/swarmsgd"), "")
+    assert caches.cache() == (Path("/elsewhere/swarmsgd"), "")
 
 
 def test_a_home_that_cannot_be_written_to_is_replaced_and_that_is_said(
@@ -31,11 +31,11 @@ def test_a_home_that_cannot_be_written_to_is_replaced_and_that_is_said(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
-    folder, why = places.cache()
+    folder, why = caches.cache()
     assert folder == tmp_path / "tmp" / f"swarmsgd-{os.geteuid()}"
     assert folder.stat().st_mode & 0o777 == 0o700
     assert why == f"{tmp_path}/file/.cache/swarmsgd cannot be written to"
-    assert places.cache().folder == folder, "the next run looks elsewhere"
+    assert caches.cache().folder == folder, "the next run looks elsewhere"
 
 
 def test_data_in_a_home_that_cannot_be_written_to_are_still_found(
@@ -44,18 +44,18 @@ def test_data_in_a_home_that_cannot_be_written_to_are_still_found(
     kept = tmp_path / ".cache" / "swarmsgd"
     kept.mkdir(parents=True)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(places, "can_write", lambda _: False)
-    assert places.cache() == (kept, "")
+    monkeypatch.setattr(caches, "can_write", lambda _: False)
+    assert caches.cache() == (kept, "")
 
 
 def test_a_temporary_folder_that_others_can_write_to_is_not_used(tmp_path: Path) -> None:
-    mine = places.private_temporary()
+    mine = caches.private_temporary()
     mine.chmod(0o777)
-    other = places.private_temporary()
+    other = caches.private_temporary()
     assert other.name == f"{mine.name}-1"
     other.rmdir()
     other.symlink_to(tmp_path)
-    assert places.private_temporary().name == f"{mine.name}-2"
+    assert caches.private_temporary().name == f"{mine.name}-2"
 
 
 @need_nobody

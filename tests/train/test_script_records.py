@@ -14,7 +14,7 @@ import swarmsgd
 from swarmsgd.cli import main
 from swarmsgd.observe.records import read_records
 from swarmsgd.observe.run_page import page_of
-from swarmsgd.train.launch.kept import launch_kept
+from swarmsgd.train.launch.script_records import launch_kept
 
 SCRIPT = """
 import os, sys, time, urllib.request

@@ -6,7 +6,7 @@ import itertools
 
 from torch import nn
 
-from swarmsgd.norms import estimating, running_norms
+from swarmsgd.batch_norm import estimating, running_norms
 from swarmsgd.tasks.base import Task
 
 BATCHES = 64
