@@ -161,3 +161,22 @@ def test_the_swarm_uses_all_settings_that_a_run_has_and_others_some():
 @pytest.mark.parametrize("module", [checks, run_settings])
 def test_docstring_examples_run(module):
     assert doctest.testmod(module).failed == 0
+
+
+def test_another_optimizer_has_its_own_usual_rate_unless_one_is_given():
+    for recipe in ("default", "plain"):
+        for name, rate in (("adamw", 0.003), ("adam", 0.003), ("sgd", 0.1)):
+            if recipe == "plain" or name != "sgd":
+                config = RunConfig.of(task="digits", optimizer=name, recipe=recipe)
+                assert config.optimizer.lr == rate and config.doubts() == []
+    assert RunConfig.of(task="digits", optimizer="adamw", lr=0.01).optimizer.lr == 0.01
+
+
+def test_a_mean_that_is_divided_by_what_stays_on_the_node_is_doubted():
+    adamw = {"task": "digits", "optimizer": "adamw", "exchange_state": ("exp_avg:8",)}
+    (told,) = RunConfig.of(**adamw).doubts()
+    assert told.startswith("warning: exchange_state averages 'exp_avg', but what it is divided by")
+    assert RunConfig.of(**adamw, eps=1e-4).doubts() == []
+    assert RunConfig.of(**adamw, algorithm="allreduce").doubts() == []
+    momentum = RunConfig.of(task="digits", recipe="plain", exchange_state=("momentum_buffer",))
+    assert momentum.doubts() == []

@@ -33,7 +33,11 @@ def test_the_bits_of_the_settings_are_those_of_the_code():
         ({"exchange_state": "momentum_buffer"}, "wanted names of optimizer state"),
         ({"exchange_state": ("a", "a")}, "wanted names of optimizer state, each once"),
         ({"exchange_state": ("",)}, "wanted names of optimizer state"),
-        ({"exchange_state": ("exp_avg", "exp_avg_sq")}, "'exp_avg_sq', which must not go below"),
+        (
+            {"exchange_state": ("exp_avg", "exp_avg_sq")},
+            "'exp_avg_sq', and what a step takes the root of must not go below",
+        ),
+        ({"exchange_state": ("grad_avg",)}, "'grad_avg', and what a step takes the root of"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_refused(settings, text):

@@ -1,5 +1,7 @@
 """Optimizer state that is exchanged with the model."""
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch import nn
 from swarmsgd.core.layout import Layout
 from swarmsgd.errors import ConfigError
 from swarmsgd.train.node.join import join
-from swarmsgd.train.node.state import OptimizerState
+from swarmsgd.train.node.state import OptimizerState, warn_of_states
 
 
 def trained(
@@ -115,3 +117,38 @@ def test_momentum_that_is_exchanged_keeps_its_sum_and_comes_together(bits: str, 
         assert drift < 1e-6
         spread = (after - after.mean(0)).norm() / (before - before.mean(0)).norm()
         assert spread < 1e-2
+
+
+@pytest.mark.parametrize(
+    ("make", "warned"),
+    [
+        (lambda p: torch.optim.AdamW(p), True),
+        (lambda p: torch.optim.NAdam(p), True),
+        (lambda p: torch.optim.AdamW(p, eps=1e-4), False),
+        (lambda p: Lion(p), False),
+    ],
+)
+def test_a_mean_that_is_divided_by_what_stays_on_the_node_is_warned_of(
+    make: Callable[..., torch.optim.Optimizer], warned: bool, caplog: pytest.LogCaptureFixture
+):
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = make([parameter])
+    parameter.grad = torch.ones(3)
+    optimizer.step()
+    warn_of_states([optimizer], {"exp_avg"})
+    assert ("is divided by stays on each node" in caplog.text) == warned
+    assert (type(optimizer).__name__ in caplog.text) == warned
+
+
+class Lion(torch.optim.Optimizer):
+    """Steps by the sign of a mean, which nothing divides."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        super().__init__(parameters, {"lr": 0.1})
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                mean = self.state[parameter].setdefault("exp_avg", torch.zeros_like(parameter))
+                mean.lerp_(parameter.grad, 0.1)
+                parameter.data.sub_(group["lr"] * mean.sign())

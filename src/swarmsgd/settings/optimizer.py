@@ -23,9 +23,13 @@ class _Kind(NamedTuple):
     state: tuple[str, ...]
     """Torch's names of what it remembers in the parameters' shapes."""
     help: str
+    lr: float | None = None
+    """The rate of a run that names it, and no rate; None: that of `OptimizerSettings`."""
     reports: str | None = None
     """State that tells what it reports from what it steps on, see `swarmsgd.optim`."""
 
+
+_OF_ADAM = 0.003
 
 OPTIMIZERS: Mapping[str, _Kind] = {
     "sgd": _Kind(
@@ -39,18 +43,21 @@ OPTIMIZERS: Mapping[str, _Kind] = {
         ("betas", "eps", "weight_decay"),
         ("exp_avg", "exp_avg_sq"),
         "torch's Adam (Kingma, Ba 2015)",
+        lr=_OF_ADAM,
     ),
     "adamw": _Kind(
         torch.optim.AdamW,
         ("betas", "eps", "weight_decay"),
         ("exp_avg", "exp_avg_sq"),
         "torch's AdamW (Loshchilov 2019)",
+        lr=_OF_ADAM,
     ),
     "schedulefree-adamw": _Kind(
         ScheduleFreeAdamW,
         ("betas", "eps", "weight_decay", "least_share"),
         (OFFSET, "exp_avg_sq"),
         "AdamW that reports an average of its iterates (Defazio 2024)",
+        lr=_OF_ADAM,
         reports=OFFSET,
     ),
 }

@@ -11,10 +11,10 @@ from typing import Any, Self
 from swarmsgd.checks import closest, known, number, one_of, whole
 from swarmsgd.errors import ConfigError
 from swarmsgd.settings.algorithms import ALGORITHMS
-from swarmsgd.settings.optimizer import OptimizerSettings, strange_to
+from swarmsgd.settings.optimizer import OPTIMIZERS, OptimizerSettings, strange_to
 from swarmsgd.settings.options import Option, options_of, plain, setting
 from swarmsgd.settings.precision import PRECISIONS
-from swarmsgd.settings.swarm import LARGEST_SEED, SwarmSettings
+from swarmsgd.settings.swarm import LARGEST_SEED, SwarmSettings, doubt_of_averaging
 from swarmsgd.tasks import Notify, Task, TaskOptions, entry_of, find_task, name_of
 from swarmsgd.tasks.base import silent
 
@@ -108,6 +108,15 @@ class RunConfig:
         if name is not None and name not in asked and self.algorithm == "swarm":
             states = (*self.swarm.exchange_state, name)
             object.__setattr__(self, "swarm", replace(self.swarm, exchange_state=states))
+
+    def doubts(self) -> list[str]:
+        """What is allowed, and hardly meant."""
+        averaged = None
+        if self.algorithm == "swarm":
+            names = [name for name, _ in self.swarm.states()]
+            averaged = doubt_of_averaging(names, self.optimizer.states, self.optimizer.eps)
+        found = (self.optimizer.doubt(), averaged and f"warning: {averaged}")
+        return [doubt for doubt in found if doubt]
 
     def _check_states(self) -> None:
         """What is exchanged is something that the optimizer remembers."""
@@ -224,7 +233,8 @@ def _fitting(
     recipe: Mapping[str, Any], given: Mapping[str, Any], whole: Mapping[str, Collection[str]]
 ) -> dict[str, Any]:
     """Those options of a recipe that fit what is `given`: none of a part that is given `whole`, and
-    none of its optimizer's if another one is given, or no momentum to look ahead along.
+    none of its optimizer's if another one is given, whose usual rate then stands for the recipe's,
+    or no momentum to look ahead along.
     """
     left_out = {name for part in whole.values() for name in part}
     its = recipe.get("optimizer", OptimizerSettings.optimizer)
@@ -237,7 +247,11 @@ def _fitting(
         left_out |= set(options_of(OptimizerSettings))
     if given.get("momentum") == 0:
         left_out.add("nesterov")
-    return {name: value for name, value in recipe.items() if name not in left_out}
+    found = {name: value for name, value in recipe.items() if name not in left_out}
+    kind = OPTIMIZERS.get(given.get("optimizer", its))
+    if kind is not None and kind.lr is not None and "lr" not in found:
+        found["lr"] = kind.lr
+    return found
 
 
 def _read(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ the dataclass. A field's metadata says more of it:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -54,9 +54,13 @@ BITS: tuple[int | None, ...] = (None, 3, 4, 5, 6, 7, 8, 16)
 """Bits a coordinate on the wire; None is float32."""
 
 NEVER_NEGATIVE = (
-    "exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "acc_delta", "exp_inf",
+    "exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "acc_delta", "exp_inf", "grad_avg",
 )  # fmt: skip
-"""State of torch's optimizers that is not exchanged: a step takes its root, or divides by it."""
+"""State of torch's optimizers that is not exchanged: a step takes its root or divides by it, or (of
+`grad_avg`) takes the root of its difference to such state.
+"""
+
+_SAFE_EPS = 1e-4
 
 OPEN_GRAPH = "cycles:8"
 """The graph of an open swarm, if none is named."""
@@ -247,10 +251,24 @@ def _checked_states(texts: Any) -> tuple[str, ...]:
         name, _ = _state(text, None)
         if name in NEVER_NEGATIVE:
             raise ConfigError(
-                f"exchange_state has {name!r}, which must not go below zero: an average reaches a "
-                "node's own value late, as a difference, and could make it negative. Leave it out"
+                f"exchange_state has {name!r}, and what a step takes the root of must not go below "
+                "zero: an average reaches a node's own value late, as a difference, and could make "
+                "it negative. Leave it out"
             )
     return tuple(texts)
+
+
+def doubt_of_averaging(exchanged: Iterable[str], kept: Iterable[str], eps: float) -> str | None:
+    """Why it is hardly meant to average the state `exchanged` of an optimizer that has the state
+    `kept`, too. Adam divides its mean of gradients, `exp_avg`, by the root of a mean of squares.
+    """
+    if "exp_avg" not in exchanged or not set(kept) & set(NEVER_NEGATIVE) or eps >= _SAFE_EPS:
+        return None
+    return (
+        "exchange_state averages 'exp_avg', but what it is divided by stays on each node: where a "
+        "node's own gradients are tiny, what others bring makes steps without bound, and runs have "
+        f"ended in NaN within twenty steps. Leave it out, or make eps {_SAFE_EPS:g} or larger"
+    )
 
 
 def _state(text: str, default: int | None) -> tuple[str, int | None]:

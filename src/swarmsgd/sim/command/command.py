@@ -44,7 +44,7 @@ def run_simulation(config: SimConfig, *, file: TextIO | None = None) -> int:
         print(text, file=out, flush=True)
 
     check_run(config)
-    if doubt := config.optimizer.doubt():
+    for doubt in config.doubts():
         notice(doubt)
     torch.set_num_threads(1)  # as the nodes of a real run have, and the same bits on every machine
     planned = RunFolder(config.out, f"sim-{config.task_name}", overwrite=config.overwrite)

@@ -58,7 +58,7 @@ def run_training(config: TrainConfig, *, file: TextIO | None = None) -> int:
     Raises ConfigError or DataError before any node was started.
     """
     _use_key(config)
-    if doubt := config.optimizer.doubt():
+    for doubt in config.doubts():
         notice(doubt)
     outlet = Outlet(make_sinks(config.log_to))
     if config.dashboard:

@@ -13,6 +13,7 @@ from swarmsgd.core.layout import Layout
 from swarmsgd.core.segments import Segments
 from swarmsgd.errors import ConfigError
 from swarmsgd.optim import OFFSET
+from swarmsgd.settings.swarm import doubt_of_averaging
 
 _log = logging.getLogger("swarmsgd")
 
@@ -95,7 +96,18 @@ def state_names(optimizers: Iterable[Optimizer]) -> list[str]:
     return sorted({str(name) for o in optimizers for state in o.state.values() for name in state})
 
 
-def warn_of_iterates(optimizers: Iterable[Optimizer], exchanged: set[str]) -> None:
+def warn_of_states(optimizers: Sequence[Optimizer], exchanged: set[str]) -> None:
+    """Log a warning of what is averaged and should not be, or should be and is not, of optimizers
+    that have made a step.
+    """
+    for optimizer in optimizers:
+        eps = min((group.get("eps") or 0.0 for group in optimizer.param_groups), default=0.0)
+        if doubt := doubt_of_averaging(exchanged, state_names([optimizer]), eps):
+            _log.warning("%s: %s", type(optimizer).__name__, doubt)
+    _warn_of_iterates(optimizers, exchanged)
+
+
+def _warn_of_iterates(optimizers: Iterable[Optimizer], exchanged: set[str]) -> None:
     """Log a warning if optimizers, which have made a step, keep weights of their own that are not
     among the `exchanged` state: on each node these would go their own way. Not so if they forget
     what was long ago (`swarmsgd.optim`).

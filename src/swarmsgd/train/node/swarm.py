@@ -35,7 +35,7 @@ from swarmsgd.train.node.join_checks import check_averaged_once, untraced
 from swarmsgd.train.node.progress_lines import ProgressLines
 from swarmsgd.train.node.recalibrate import Batches
 from swarmsgd.train.node.result import mean_state
-from swarmsgd.train.node.state import OptimizerState, warn_of_iterates
+from swarmsgd.train.node.state import OptimizerState, warn_of_states
 from swarmsgd.train.node.step_times import StepTimes
 from swarmsgd.train.node.until import AnyBatch, Goal, set_epoch
 from swarmsgd.train.node.watch import Others, Watch
@@ -141,7 +141,7 @@ class Swarm:
             for state in self._states:
                 state.check_found()
             check_averaged_once(self._model)  # a framework may have wrapped it since
-            warn_of_iterates(self._live_optimizers(), {state.name for state in self._states})
+            warn_of_states(self._live_optimizers(), {state.name for state in self._states})
             if self._connection is not None:
                 self._connection.others.stepped()
         self._watch.glance()
