@@ -8,6 +8,8 @@ machine alone, so here nothing is asked. What torch then warns of, once a proces
 import os
 import signal
 
+from hypothesis import settings
+
 os.environ["RES_OPTIONS"] = "attempts:0"
 os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
 
@@ -18,3 +20,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)
+
+# A busy machine may take long over any example.
+settings.register_profile("any load", deadline=None)
+settings.load_profile("any load")
