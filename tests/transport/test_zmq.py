@@ -22,7 +22,6 @@ from swarmsgd.testing import (
     threads_and_descriptors,
 )
 from swarmsgd.transport.base import Arrived, LinkBackedUp, Lost, Opened
-from swarmsgd.transport.descriptors import borrowed
 from swarmsgd.transport.keys import SwarmKey
 from swarmsgd.transport.port import DATA, NotConnected, Port, packed, port_of, unpacked
 from swarmsgd.transport.zmq import ZmqTransport
@@ -140,18 +139,6 @@ def until(condition: Callable[[], object], *nodes: ZmqTransport) -> list[Arrived
     while not condition():
         told += [event for node in nodes if (event := node.poll(0.01)) is not None]
     return told
-
-
-def test_within_a_machine_little_is_on_its_way_at_a_time():
-    def room(fd: int | None) -> int:
-        assert fd is not None
-        with borrowed(fd) as sock:
-            assert sock is not None
-            return sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-
-    with linked([(0, 1)]) as nodes:
-        for rank, node in nodes.items():
-            assert room(node._links[1 - rank].fd) <= 1 << 18
 
 
 def test_a_link_can_be_opened_at_any_time_by_either_end_and_again_after_a_loss():

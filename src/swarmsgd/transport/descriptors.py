@@ -7,19 +7,6 @@ import os
 import socket
 from collections.abc import Iterator
 
-_SHORT_BYTES = 1 << 17
-"""Of what is on its way within a machine; the system takes twice as many."""
-
-
-def keep_short(fd: int) -> None:
-    """Let less be on its way over a connection within this machine. What was sent is then read
-    while it is still in the processor's cache, where megabytes would have left it: a third of the
-    CPU time. Nothing changes for a connection to another machine, where the way is long.
-    """
-    with borrowed(fd) as sock:
-        if sock and sock.getpeername()[0] == sock.getsockname()[0]:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SHORT_BYTES)
-
 
 def close_connections(fds: dict[int, int]) -> None:
     """In a forked child: close its copies of connections, which would hold them open. `fds` maps

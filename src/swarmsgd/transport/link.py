@@ -9,7 +9,6 @@ import zmq
 
 from swarmsgd.errors import ProtocolError
 from swarmsgd.transport.base import Buffer
-from swarmsgd.transport.descriptors import keep_short
 
 QUEUED_BYTES = 1 << 28
 """More than so much does not wait for a peer that takes nothing in, by default."""
@@ -38,7 +37,6 @@ class Link:
     def opened(self, fd: int) -> None:
         """Both ends know of it; `fd` is the connection's descriptor."""
         self.fd, self.is_open = fd, True
-        keep_short(fd)
 
     def waiting_bytes(self) -> int:
         """Bytes of messages that are not sent yet."""
