@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,12 @@ def test_who_says_again_what_was_said_or_has_no_key_or_another_is_refused_and_na
 ) -> None:
     other = make_key(tmp_path / "other.key")
     pair = Pair(tmp_path, key, monkeypatch)
+    refused = "who is no node of this swarm was refused"
+
+    def told() -> bool:
+        """By a node twice, and by the store."""
+        texts = [text for text in warnings() if refused in text]
+        return sum("at its store" not in t for t in texts) >= 2 and any("store" in t for t in texts)
 
     def meanwhile() -> None:
         to_store, link = pair.wires[0], pair.wires[-1]
@@ -210,9 +217,12 @@ def test_who_says_again_what_was_said_or_has_no_key_or_another_is_refused_and_na
             assert "could not be reached" in dialled(link, theirs)
             with pytest.raises(PeerError, match="hangs up on this node, which has"):
                 Rendezvous(Place(1, 2, LOOPBACK, to_store.to, hosted=False), WAIT_S, theirs)
+        give_up = time.monotonic() + WAIT_S
+        while not told():
+            assert time.monotonic() < give_up, warnings()
+            time.sleep(0.01)
 
     pair.run(meanwhile)
-    refused = "who is no node of this swarm was refused"
     records = read_records(tmp_path / "node-1.jsonl")
     named = [each["text"] for each in records if each.get("what") == "stranger"]
     assert named[0].endswith(f"{refused}: it has no key or another one") and len(named) >= 2
