@@ -34,7 +34,10 @@ def main() -> None:
     folder = options.out or Path("runs") / f"reach-{options.name}"
     if not folder.exists():
         command = ["compare", str(recipe), "--jobs", str(options.jobs), "--out", str(folder)]
-        subprocess.run([sys.executable, "-m", "swarmsgd", *command], check=True)
+        if code := subprocess.run(
+            [sys.executable, "-m", "swarmsgd", *command], check=False
+        ).returncode:
+            raise SystemExit(code)
     comparison = read_comparison(str(recipe))
     figures = {
         label: {
