@@ -12,6 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,17 +64,28 @@ def main() -> None:
 def of_run(run: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The last point of its curve, and the first that reached the score, if one did."""
     nodes = json.loads((run / "summary.json").read_text())["nodes"]
+    curve = read_records(run / "curve.jsonl", "curve")
+    if not all(options.score in scores_of(point) for point in curve):
+        raise SystemExit(
+            f"there is no score {options.score}, only {', '.join(scores_of(curve[0]))}"
+        )
     points = [
         {
-            "score": point["scores"].get(options.score, point["accuracy"]),
+            "score": scores_of(point)[options.score],
             "epoch": point["epoch"],
             "time_s": point["time_s"],
             "bytes_a_node": point["bytes_sent"] / nodes,
         }
-        for point in read_records(run / "curve.jsonl", "curve")
+        for point in curve
     ]
     first = next((point for point in points if point["score"] >= options.reach), None)
     return {"end": points[-1], "first": first, "curve": points}
+
+
+def scores_of(point: Mapping[str, Any]) -> dict[str, float]:
+    """All that the mean model was judged by."""
+    accuracy = {} if point["accuracy"] is None else {"accuracy": point["accuracy"]}
+    return accuracy | dict(point["scores"] or {})
 
 
 def shown(point: dict[str, Any] | None) -> list[str]:

@@ -26,6 +26,8 @@ KIND = b"T"
 MESSAGE_BYTES = 1 << 28
 """Names and shapes of the parameters of a large model are a few megabytes."""
 _TICK_S = 0.2
+_TOLD_OF = 100
+"""Strangers that are warned of: somebody may have addresses without end."""
 HELD_S = 5.0
 """A tick that is so late means that this process was stopped, or its machine slept."""
 
@@ -152,7 +154,8 @@ class Tracker:
 
     def _see_ended(self) -> None:
         for fd, _, _, stranger in self._port.ended():
-            if stranger is not None and stranger not in self._strangers:
+            known = stranger in self._strangers or len(self._strangers) >= _TOLD_OF
+            if stranger is not None and not known:
                 self._strangers.add(stranger)  # once each: it is an address
                 _log.warning(
                     "%s who is no node of this swarm was refused at its store (port %d): %s",
