@@ -8,7 +8,7 @@ from test_zmq import LOOPBACK, exchange, linked, until
 
 from swarmsgd.errors import ConfigError, PeerError
 from swarmsgd.transport.keys import SwarmKey, make_key, read_key
-from swarmsgd.transport.port import SOMEBODY, Port, port_of
+from swarmsgd.transport.port import EVERYWHERE, SOMEBODY, Port, port_of
 from swarmsgd.transport.zmq import ZmqTransport
 
 
@@ -90,8 +90,9 @@ def test_who_has_no_key_or_another_one_has_no_link(key: SwarmKey, tmp_path: Path
         ZmqTransport(0, address=LOOPBACK, key=half).open("run", {1: nodes[1].endpoint}, 1.0)
 
 
-def test_somebody_without_a_key_is_named_by_the_address_it_came_from(key: SwarmKey):
-    port = Port(LOOPBACK, message_bytes=100, queued_messages=10, key=key)
+@pytest.mark.parametrize("address", [LOOPBACK, EVERYWHERE])
+def test_somebody_without_a_key_is_named_by_the_address_it_came_from(address: str, key: SwarmKey):
+    port = Port(address, message_bytes=100, queued_messages=10, key=key)
     greeting = b"\xff" + bytes(8) + b"\x7f\3\0" + b"NULL".ljust(20, b"\0") + bytes(32)  # of ZMTP
     try:
         with socket.create_connection((LOOPBACK, port_of(port.endpoint))) as stranger:

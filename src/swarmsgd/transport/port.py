@@ -350,7 +350,8 @@ class Port:
 def _somebody(fd: int) -> str:
     """The other end of a connection, or of one that has ended meanwhile."""
     with borrowed(fd) as sock:
-        return f"{SOMEBODY} at {sock.getpeername()[0]}" if sock else SOMEBODY
+        if sock is not None:  # of IPv4, over a socket that knows both
+            return f"{SOMEBODY} at {sock.getpeername()[0].removeprefix('::ffff:')}"
     return SOMEBODY
 
 
