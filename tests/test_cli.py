@@ -106,6 +106,20 @@ def test_options_reach_the_run_as_one_checked_value(monkeypatch: pytest.MonkeyPa
     ]
 
 
+def test_a_setting_that_changes_nothing_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from swarmsgd.train.command import run
+
+    monkeypatch.setattr(run, "run_training", lambda config: 0)
+    words = ["train", "digits", "--algorithm", "allreduce"]
+    assert main([*words, "--nodes", "2"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main([*words, "--bits", "4", "--local-steps", "2"]) == 0
+    warned = "warning: allreduce has no --bits, --local-steps, which therefore changes nothing"
+    assert warned in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [

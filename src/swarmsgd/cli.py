@@ -176,6 +176,7 @@ def _config(command: str, cls: type[C], arguments: list[str], epilog: str) -> C:
     import inspect
 
     from swarmsgd import flags
+    from swarmsgd.observe.words import notice
     from swarmsgd.tasks import DATASETS, TASKS, find_task
 
     if not arguments or arguments[0].startswith("-"):
@@ -202,7 +203,12 @@ def _config(command: str, cls: type[C], arguments: list[str], epilog: str) -> C:
         description=inspect.getdoc(cls),
         epilog=f"{flags.choices(parts)}\n{epilog.format(task=name)}",
     )
-    return cls.of(task=name, **flags.parse_options(parser, parts))
+    given = flags.parse_options(parser, parts)
+    config = cls.of(task=name, **given)
+    if unused := config.unused(given):
+        names = ", ".join(flags.flag(option) for option in unused)
+        notice(f"warning: {config.algorithm} has no {names}, which therefore changes nothing")
+    return config
 
 
 def _export(arguments: list[str]) -> int:

@@ -180,3 +180,15 @@ def test_a_mean_that_is_divided_by_what_stays_on_the_node_is_doubted():
     assert RunConfig.of(**adamw, algorithm="allreduce").doubts() == []
     momentum = RunConfig.of(task="digits", recipe="plain", exchange_state=("momentum_buffer",))
     assert momentum.doubts() == []
+
+
+def test_a_setting_that_the_algorithm_has_not_is_unused_but_not_where_a_recipe_names_it():
+    for algorithm, unused in (
+        ("swarm", []),
+        ("allreduce", ["bits", "graph", "local_steps"]),
+        ("local-sgd", ["bits", "graph"]),
+    ):
+        given = {"algorithm": algorithm, "bits": 4, "graph": "ring", "local_steps": 2, "lr": 0.1}
+        config = SimConfig.of(task="digits", **given)
+        assert config.unused(given) == unused
+        assert config.unused({"seed", "nodes", "epochs"}) == []

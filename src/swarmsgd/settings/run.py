@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -117,6 +117,14 @@ class RunConfig:
             averaged = doubt_of_averaging(names, self.optimizer.states, self.optimizer.eps)
         found = (self.optimizer.doubt(), averaged and f"warning: {averaged}")
         return [doubt for doubt in found if doubt]
+
+    def unused(self, given: Iterable[str]) -> list[str]:
+        """Those of the `given` options that change nothing: settings of a swarm which the algorithm
+        has not.
+        """
+        mine = {n for n, option in options_of(SwarmSettings).items() if option.offered}
+        others = mine - set(options_of(type(self))) - set(ALGORITHMS[self.algorithm].uses)
+        return sorted(others.intersection(given))
 
     def _check_states(self) -> None:
         """What is exchanged is something that the optimizer remembers."""
