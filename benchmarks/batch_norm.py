@@ -16,12 +16,14 @@ from typing import Any
 from bench import HERE, keep, run_nodes, table
 
 VARIANTS: dict[str, tuple[str, int, float]] = {
-    "swarm, 8 bits, H 4": ("swarm", 4, 1.0),
+    "swarm, 8 bits, H 4": ("swarm:8:4", 4, 1.0),
+    "swarm, 4 bits, H 2": ("swarm:4:2", 4, 1.0),
     "all-reduce (DDP)": ("allreduce", 4, 1.0),
     "SGD, one process": ("sgd", 1, 1.0),
-    "swarm, 1.4 times the passes": ("swarm", 4, 1.4),
+    "swarm, 1.4 times the passes": ("swarm:8:4", 4, 1.4),
 }
-"""Name -> (algorithm, nodes, passes over those of the others)."""
+"""Name -> (algorithm, of a swarm with bits and local steps; nodes, passes over those of the
+others)."""
 STATISTICS = ("own", "averaged", "one node's", "anew")
 
 

@@ -21,6 +21,7 @@ from swarmsgd.tasks.vision.task import VisionOptions, VisionTask
 
 def main() -> None:
     algorithm, passes, seed, dataset, model_name = sys.argv[1:]
+    algorithm, *settings = algorithm.split(":")
     nodes, rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
     batch = 128 if algorithm == "sgd" else 32
     torch.set_num_threads(1)
@@ -36,7 +37,8 @@ def main() -> None:
     trained: nn.Module = model
     swarm = None
     if algorithm == "swarm":
-        swarm = swarmsgd.join(model, optimizer, bits=8, local_steps=4, seed=int(seed))
+        bits, local_steps = map(int, settings)
+        swarm = swarmsgd.join(model, optimizer, bits=bits, local_steps=local_steps, seed=int(seed))
     elif algorithm == "allreduce":
         torch.distributed.init_process_group("gloo")
         trained = DistributedDataParallel(model)

@@ -86,7 +86,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         help="Transformer on WMT17 English-German: 1.5 times as fast as large-batch SGD, BLEU "
         "slightly higher",
         task="translation",
-        options={"model": "base"},
+        options={"model": "base", "recipe": "plain"},
     ),
 }
 

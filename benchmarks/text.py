@@ -25,40 +25,40 @@ class Table(NamedTuple):
     rows: dict[str, dict[str, object]]
 
 
-_SWARM = {"nodes": 4, "bits": 8}
+_SWARM = {"nodes": 4}
+_EIGHT = {"nodes": 4, "bits": 8, "local_steps": 4}
 _DDP = {"nodes": 4, "algorithm": "allreduce"}
-_ONE = {"nodes": 1, "algorithm": "allreduce"}
+_ONE = {"nodes": 1, "algorithm": "allreduce", "lr": 4e-3}
 
 TABLES = {
     "translation": Table(
         score="bleu",
         common={"epochs": 6},
         rows={
-            "swarm, 8 bits": _SWARM,
-            "swarm, 4 bits": {"nodes": 4, "bits": 4},
-            "all-reduce (DDP)": {**_DDP, "lr": 3e-3},
-            "one process": {**_ONE, "lr": 2e-3},
-            "swarm, 8 bits, 8 passes": {"nodes": 4, "bits": 8, "epochs": 8},
-            "swarm, 8 bits, 12 passes": {"nodes": 4, "bits": 8, "epochs": 12},
+            "swarm, 4 bits, H 2": _SWARM,
+            "swarm, 8 bits, H 4": _EIGHT,
+            "all-reduce (DDP)": _DDP,
+            "one process": _ONE,
+            "swarm, 4 bits, H 2, 7 passes": {**_SWARM, "epochs": 7},
+            "plain: swarm, 8 bits": {"nodes": 4, "recipe": "plain"},
+            "plain: swarm, 4 bits": {"nodes": 4, "recipe": "plain", "bits": 4},
+            "plain: all-reduce (DDP)": {**_DDP, "recipe": "plain", "lr": 3e-3},
+            "plain: one process": {**_ONE, "recipe": "plain", "lr": 2e-3},
+            "plain: swarm, 8 bits, 8 passes": {"nodes": 4, "recipe": "plain", "epochs": 8},
         },
     ),
     "language": Table(
         score="bits_per_byte",
         common={},
         rows={
-            "swarm, 8 bits": _SWARM,
-            "swarm, 4 bits": {"nodes": 4, "bits": 4},
-            "all-reduce (DDP)": _DDP,
-            "one process": _ONE,
-            **{
-                f"{name}, {passes:g} passes": {**settings, "epochs": passes}
-                for passes in (0.125, 0.25)
-                for name, settings in {
-                    "swarm, 8 bits": _SWARM,
-                    "all-reduce (DDP)": _DDP,
-                    "one process": _ONE,
-                }.items()
-            },
+            f"{recipe}{name}, {passes:g} passes": {**settings, **more, "epochs": passes}
+            for recipe, more in (("", {}), ("plain: ", {"recipe": "plain", "lr": 3e-3}))
+            for passes in (0.125, 0.25, 0.5)
+            for name, settings in (
+                ("swarm", _SWARM),
+                ("all-reduce (DDP)", _DDP),
+                ("one process", _ONE),
+            )
         },
     ),
 }

@@ -26,6 +26,18 @@ class _Entry(NamedTuple):
     """Name -> options of a run and of this task that go together; there is always a "default"."""
 
 
+_OF_TEXT = "an average of iterates, clipped, a warm-up, rate held to the end, 4 bits every 2 steps"
+_AVERAGE: Mapping[str, Any] = {
+    "optimizer": "schedulefree-adamw",
+    "lr": 8e-3,
+    "least_share": 0.02,
+    "clip_norm": 1.0,
+    "schedule": "wsd",
+    "warmup": 0.05,
+    "bits": 4,
+    "local_steps": 2,
+}
+
 TASKS: Mapping[str, _Entry] = {
     "vision": _Entry(
         VisionOptions,
@@ -62,10 +74,11 @@ TASKS: Mapping[str, _Entry] = {
         TranslationTask,
         "a Transformer that translates, on two files of matching lines",
         {
-            "default": Recipe(
-                "Adam, a warm-up, a cosine",
+            "default": Recipe(_OF_TEXT, {**_AVERAGE, "beta2": 0.98, "epochs": 6.0}),
+            "plain": Recipe(
+                "Adam, a warm-up, a cosine, 8 bits",
                 {"optimizer": "adam", "lr": 4e-3, "beta2": 0.98, "warmup": 0.05, "epochs": 6.0},
-            )
+            ),
         },
     ),
     "language": _Entry(
@@ -74,7 +87,10 @@ TASKS: Mapping[str, _Entry] = {
         "a GPT that predicts the next byte of a text",
         {
             "default": Recipe(
-                "AdamW, a warm-up, a cosine",
+                _OF_TEXT, {**_AVERAGE, "beta2": 0.99, "weight_decay": 0.1, "epochs": 0.5}
+            ),
+            "plain": Recipe(
+                "AdamW, a warm-up, a cosine, 8 bits",
                 {
                     "optimizer": "adamw",
                     "lr": 3e-3,
@@ -84,7 +100,7 @@ TASKS: Mapping[str, _Entry] = {
                     "clip_norm": 1.0,
                     "epochs": 0.5,
                 },
-            )
+            ),
         },
     ),
     "synthetic": _Entry(SyntheticOptions, SyntheticTask, "quadratics with a known optimum"),
