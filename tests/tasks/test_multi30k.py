@@ -87,4 +87,4 @@ def test_a_swarm_of_four_learns_what_the_mean_of_four_apart_does_not():
     config = SimConfig.of(
         task=replace(SMALL, batch_size=16), nodes=4, epochs=4.0, lr=8e-3, evals=1, score_nodes=0
     )
-    assert simulate(config).summary["mean_loss"] < 4.4  # 4.19; without any exchange 4.58
+    assert simulate(config).summary["mean_loss"] < 4.1  # 3.84; without any exchange 4.38
