@@ -25,7 +25,7 @@ class Table(NamedTuple):
     rows: dict[str, dict[str, object]]
 
 
-_SWARM = {"nodes": 4}
+_FOUR = {"nodes": 4, "bits": 4, "local_steps": 2}
 _EIGHT = {"nodes": 4, "bits": 8, "local_steps": 4}
 _DDP = {"nodes": 4, "algorithm": "allreduce"}
 _ONE = {"nodes": 1, "algorithm": "allreduce", "lr": 4e-3}
@@ -35,11 +35,11 @@ TABLES = {
         score="bleu",
         common={"epochs": 6},
         rows={
-            "swarm, 4 bits, H 2": _SWARM,
+            "swarm, 4 bits, H 2": _FOUR,
             "swarm, 8 bits, H 4": _EIGHT,
             "all-reduce (DDP)": _DDP,
             "one process": _ONE,
-            "swarm, 4 bits, H 2, 7 passes": {**_SWARM, "epochs": 7},
+            "swarm, 8 bits, H 4, 7 passes": {**_EIGHT, "epochs": 7},
             "plain: swarm, 8 bits": {"nodes": 4, "recipe": "plain"},
             "plain: swarm, 4 bits": {"nodes": 4, "recipe": "plain", "bits": 4},
             "plain: all-reduce (DDP)": {**_DDP, "recipe": "plain", "lr": 3e-3},
@@ -55,7 +55,8 @@ TABLES = {
             for recipe, more in (("", {}), ("plain: ", {"recipe": "plain", "lr": 3e-3}))
             for passes in (0.125, 0.25, 0.5)
             for name, settings in (
-                ("swarm", _SWARM),
+                ("swarm, 4 bits, H 2", _FOUR),
+                ("swarm, 8 bits, H 4", _EIGHT),
                 ("all-reduce (DDP)", _DDP),
                 ("one process", _ONE),
             )

@@ -26,7 +26,7 @@ class _Entry(NamedTuple):
     """Name -> options of a run and of this task that go together; there is always a "default"."""
 
 
-_OF_TEXT = "an average of iterates, clipped, a warm-up, rate held to the end, 4 bits every 2 steps"
+_OF_TEXT = "an average of iterates, clipped, a warm-up, rate held to the end"
 _AVERAGE: Mapping[str, Any] = {
     "optimizer": "schedulefree-adamw",
     "lr": 8e-3,
@@ -34,8 +34,6 @@ _AVERAGE: Mapping[str, Any] = {
     "clip_norm": 1.0,
     "schedule": "wsd",
     "warmup": 0.05,
-    "bits": 4,
-    "local_steps": 2,
 }
 
 TASKS: Mapping[str, _Entry] = {
@@ -76,7 +74,7 @@ TASKS: Mapping[str, _Entry] = {
         {
             "default": Recipe(_OF_TEXT, {**_AVERAGE, "beta2": 0.98, "epochs": 6.0}),
             "plain": Recipe(
-                "Adam, a warm-up, a cosine, 8 bits",
+                "Adam, a warm-up, a cosine",
                 {"optimizer": "adam", "lr": 4e-3, "beta2": 0.98, "warmup": 0.05, "epochs": 6.0},
             ),
         },
@@ -87,10 +85,18 @@ TASKS: Mapping[str, _Entry] = {
         "a GPT that predicts the next byte of a text",
         {
             "default": Recipe(
-                _OF_TEXT, {**_AVERAGE, "beta2": 0.99, "weight_decay": 0.1, "epochs": 0.5}
+                f"{_OF_TEXT}, 4 bits every 2 steps",
+                {
+                    **_AVERAGE,
+                    "beta2": 0.99,
+                    "weight_decay": 0.1,
+                    "epochs": 0.5,
+                    "bits": 4,
+                    "local_steps": 2,
+                },
             ),
             "plain": Recipe(
-                "AdamW, a warm-up, a cosine, 8 bits",
+                "AdamW, a warm-up, a cosine, 8 bits every 4 steps",
                 {
                     "optimizer": "adamw",
                     "lr": 3e-3,
