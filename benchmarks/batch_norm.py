@@ -48,7 +48,8 @@ def main() -> None:
                 options.dataset, options.model,
             ]  # fmt: skip
             said = run_nodes(arguments, nodes, timeout_s=6 * 3600.0)
-            figures.setdefault(name, []).append(
+            row = f"{name}, {times * options.passes:g} passes"
+            figures.setdefault(row, []).append(
                 {
                     "passes": times * options.passes,
                     "own": [node["own"] for node in said],
@@ -57,7 +58,7 @@ def main() -> None:
                     "bytes_a_node": sum(node["bytes_sent"] for node in said) / nodes,
                 }
             )
-            print(_row(name, figures[name]), flush=True)
+            print(_row(name, figures[row]), flush=True)
             if options.keep:
                 keep("batch-norm", figures)
     print(table([HEADS, *(_row(name, runs) for name, runs in figures.items())]))
